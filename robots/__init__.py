@@ -1,0 +1,1 @@
+"""Robots as geometry: URDF to joints, links, skeletons, cameras, control and inverse kinematics."""
