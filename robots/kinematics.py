@@ -45,8 +45,8 @@ class _Chain(NamedTuple):
     """The moving joints between the base and one link."""
 
     links: Tensor  # (n,) child links
-    axes: Tensor  # (n, 3)
-    turning: Tensor  # (n, 1) 1 for revolute, 0 for prismatic
+    axes: Tensor  # (n, 1, 3)
+    turning: Tensor | None  # (n, 1) bool, False for prismatic; None where all turn
     source: Tensor  # (n,) independent joint
     scale: Tensor  # (n, 1)
 
@@ -126,16 +126,23 @@ class Robot:
 
     def jacobian(self, q: Tensor, link: str) -> Tensor:
         """How a link's origin moves with the joints: q (*b, J) -> (*b, 6, J), linear then angular, base frame."""
+        return self.pose_and_jacobian(q, link)[1]
+
+    def pose_and_jacobian(self, q: Tensor, link: str) -> tuple[Tensor, Tensor]:
+        """Pose T_base_link (*b, 4, 4) of one link and its Jacobian (*b, 6, J), for little more than the pose alone."""
         index = self.link_index(link)
         poses = self.forward(q)
         chain = self._chain(index, q.dtype, q.device)
         frames = poses.index_select(-3, chain.links)
-        axes = (frames[..., :3, :3] * chain.axes[:, None, :]).sum(-1)
+        axes = (frames[..., :3, :3] * chain.axes).sum(-1)
         arms = poses[..., index, None, :3, 3] - frames[..., :3, 3]
-        turn = axes * chain.turning
-        columns = torch.cat([torch.linalg.cross(turn, arms) + (axes - turn), turn], dim=-1) * chain.scale
+        linear = torch.linalg.cross(axes, arms)
+        if chain.turning is not None:
+            linear = torch.where(chain.turning, linear, axes)
+            axes = axes * chain.turning
+        columns = torch.cat([linear, axes], dim=-1) * chain.scale
         out = columns.new_zeros(*q.shape[:-1], self.num_joints, 6)
-        return out.index_add(-2, chain.source, columns).transpose(-1, -2)
+        return poses[..., index, :, :], out.index_add(-2, chain.source, columns).transpose(-1, -2)
 
     def reach(self, link: str) -> float:
         """Upper bound of the distance [m] between the base and a link's origin: the length of the stretched chain."""
@@ -244,10 +251,11 @@ def _build_chain(robot: Robot, link: int, dtype: torch.dtype, device: torch.devi
             joints.insert(0, joint)
         link = joint.parent
     follow = [robot._followed[j.name] for j in joints]
+    turning = [[j.kind != "prismatic"] for j in joints]
     return _Chain(
         torch.tensor([j.child for j in joints], dtype=torch.long, device=device),
-        torch.as_tensor(np.array([j.axis for j in joints]).reshape(-1, 3), dtype=dtype, device=device),
-        torch.tensor([[float(j.kind != "prismatic")] for j in joints], dtype=dtype, device=device).reshape(-1, 1),
+        torch.as_tensor(np.array([j.axis for j in joints]).reshape(-1, 1, 3), dtype=dtype, device=device),
+        torch.tensor(turning, device=device) if not all(t for [t] in turning) else None,
         torch.tensor([robot.joint_names.index(f[0]) for f in follow], dtype=torch.long, device=device),
         torch.tensor([[f[1]] for f in follow], dtype=dtype, device=device).reshape(-1, 1),
     )

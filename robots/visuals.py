@@ -35,8 +35,8 @@ def _visual(shape: ShapeRecord) -> Visual:
 
 def _corners(shape: ShapeRecord) -> NDArray[np.float64]:
     if shape.kind == "box":
-        signs = np.stack(np.meshgrid(*[(-0.5, 0.5)] * 3, indexing="ij"), axis=-1).reshape(8, 3)
-        return np.multiply(signs, shape.size)
+        signs: NDArray[np.float64] = np.stack(np.meshgrid(*[(-0.5, 0.5)] * 3, indexing="ij"), axis=-1).reshape(8, 3)
+        return signs * shape.size
     if shape.kind == "cylinder":
         radius, length = shape.size
         return _rings([(radius, -length / 2), (radius, length / 2)])

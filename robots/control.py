@@ -1,0 +1,213 @@
+"""From actions to nominal joint motion: targets within limits and speeds, followed with a first-order lag."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from vap_sim.errors import InvalidInput
+from vap_sim.robots.actions import GRIPPER_SPEED, JOINT_SPEED, LINEAR_SPEED, TURN_SPEED, ActionSpec, action_spec
+from vap_sim.robots.inverse import solve_inverse
+from vap_sim.robots.library import RobotModel
+from vap_sim.robots.rotations import matrix_to_rpy, rpy_to_matrix
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ControlState:
+    """What a controller remembers: the commanded `target` and the lagging `joints`, both (b, J) float64 [rad, m]."""
+
+    target: Array
+    joints: Array
+
+
+class Controller:
+    """Turns actions into the nominal motion of a robot, that is, without the scene.
+
+    Each control interval the target moves in a straight line (in joint space) towards what the action asks for, no
+    faster than the joints' speed limits; the joints follow it with time constant `tau`, integrated in closed form. So
+    joints stay within limits and speeds, and several intervals give the same motion however many poses are read off.
+
+    `control_dt` and `tau` are in seconds; `clip` moves out-of-range actions to the nearest valid ones (otherwise they
+    raise); `link` is the link that the end-effector modes move, by default the flange, which DROID logs.
+    """
+
+    def __init__(
+        self,
+        model: RobotModel,
+        mode: str = "joint_velocity",
+        control_dt: float = 1 / 15,
+        *,
+        tau: float = 0.04,
+        clip: bool = True,
+        link: str | None = None,
+    ) -> None:
+        if not (0 < control_dt < np.inf):
+            raise InvalidInput("control_dt", control_dt, "a positive number of seconds")
+        if not (0 <= tau < np.inf):
+            raise InvalidInput("tau", tau, "zero or a positive number of seconds")
+        self.model, self.mode, self.control_dt, self.tau, self.clip = model, mode, float(control_dt), float(tau), clip
+        self.link = model.flange_link if link is None else link
+        self.spec: ActionSpec = action_spec(model, mode, link=self.link)
+        robot = model.robot
+        self._lower, self._upper, speed = (
+            t.numpy().astype(np.float64) for t in (robot.lower, robot.upper, robot.max_speed)
+        )
+        gripper = model.gripper
+        self._gripper = None if gripper is None else robot.joint_index(gripper.joint)
+        self._arm = np.array([i for i in range(robot.num_joints) if i != self._gripper])
+        self._open, self._travel = 0.0, 1.0
+        if gripper is not None and self._gripper is not None:
+            self._open, self._travel = gripper.open_value, gripper.closed_value - gripper.open_value
+            speed[self._gripper] = min(speed[self._gripper], GRIPPER_SPEED * abs(self._travel))
+        self._longest = speed * self.control_dt
+        self._low, self._high = self.spec.low.astype(np.float64), self.spec.high.astype(np.float64)
+        self._asks: Callable[[ControlState, Array], Array] = getattr(self, f"_ask_{mode}")
+        self._coefficients: dict[int, tuple[Array, Array, Array]] = {}
+
+    def initial(self, q: ArrayLike) -> ControlState:
+        """At rest at joint values q (b, J), moved into the limits. Raises InvalidInput."""
+        joints = np.clip(self._joints("joints q", q), self._lower, self._upper)
+        return ControlState(joints, joints)
+
+    def step(self, state: ControlState, action: ArrayLike, poses: int = 1) -> tuple[ControlState, NDArray[np.float32]]:
+        """One control interval: action (b, A) as `spec` describes -> (next state, path (b, poses, J) float32).
+
+        The poses are equally spaced in time; the last is where the interval ends. Zero poses are allowed, for rates
+        where several intervals make one picture. Raises InvalidInput naming the entry of the action at fault.
+        """
+        values = self._checked(action, state.target.shape[0])
+        wish = np.clip(self._asks(state, values), self._lower, self._upper)
+        move = np.clip(wish - state.target, -self._longest, self._longest)
+        path = self._follow(state, move, poses)
+        target = np.clip(state.target + move, self._lower, self._upper)
+        return ControlState(target, path[:, -1].copy()), path[:, :-1].astype(np.float32) if poses else _no_path(path)
+
+    def actions_for(self, state: ControlState, q_target: ArrayLike) -> NDArray[np.float32]:
+        """The action (b, A) that moves the target to q_target (b, J) within one interval, or as near as bounds allow.
+
+        End-effector modes reach the link's pose at q_target, which need not be the same joint values.
+        """
+        goal = np.clip(self._joints("q_target", q_target), self._lower, self._upper)
+        if self.mode == "joint_velocity":
+            body = (goal - state.target)[:, self._arm] / (JOINT_SPEED * self.control_dt)
+        elif self.mode == "joint_position":
+            body = goal[:, self._arm]
+        else:
+            body = self._pose_action(state.target, goal)
+        if self._gripper is not None:
+            body = np.concatenate([body, (goal[:, [self._gripper]] - self._open) / self._travel], axis=1)
+        return np.clip(body, self._low, self._high).astype(np.float32)
+
+    def _joints(self, what: str, q: ArrayLike) -> Array:
+        values = np.array(q, dtype=np.float64)
+        if values.ndim != 2 or values.shape[1] != self._lower.size:
+            raise InvalidInput(what, f"shape {values.shape}", f"(b, {self._lower.size})")
+        if not np.isfinite(values).all():
+            row, joint = np.argwhere(~np.isfinite(values))[0]
+            name = self.model.robot.joint_names[joint]
+            raise InvalidInput(f"{what}, {name} of row {row}", values[row, joint], "a finite number")
+        return values
+
+    def _checked(self, action: ArrayLike, rows: int) -> Array:
+        values = np.asarray(action, dtype=np.float64)
+        if values.shape != (rows, self._low.size):
+            expected = f"({rows}, {self._low.size}): {', '.join(self.spec.names)}"
+            raise InvalidInput(f"{self.mode} action", f"shape {values.shape}", expected)
+        inside = np.clip(values, self._low, self._high)
+        # Not a number compares unequal to itself, so one comparison finds every kind of bad entry.
+        if (inside == values).all():
+            return values
+        if not self.clip or np.isnan(values).any():
+            bad = np.isnan(values) if self.clip else inside != values
+            row, entry = np.argwhere(bad)[0]
+            low, high, unit = self.spec.low[entry], self.spec.high[entry], self.spec.units[entry]
+            what = f"{self.mode} action, {self.spec.names[entry]} of row {row}"
+            raise InvalidInput(what, values[row, entry], f"a number in [{low:g}, {high:g}] ({unit})")
+        return inside
+
+    def _follow(self, state: ControlState, move: Array, poses: int) -> Array:
+        """Lagged joints (b, poses + 1, J): at each pose's time, then at the end of the interval, exactly."""
+        if poses not in self._coefficients:
+            self._coefficients[poses] = self._response(poses)
+        decay, start, ramp = self._coefficients[poses]
+        joints, target = state.joints[:, None], state.target[:, None]
+        path: Array = decay * joints + start * target + ramp * move[:, None]
+        return np.clip(path, self._lower, self._upper)
+
+    def _response(self, poses: int) -> tuple[Array, Array, Array]:
+        """Weights (poses + 1, 1) of the old joints, the old target and its move, for a target that moves evenly."""
+        if poses < 0:
+            raise InvalidInput("poses", poses, "zero or more")
+        share = np.append(np.arange(1, poses + 1) / max(poses, 1), 1.0)[:, None]
+        lag = self.tau / self.control_dt
+        decay = np.exp(-share / lag) if lag > 0 else np.zeros_like(share)
+        return decay, 1 - decay, share - lag * (1 - decay)
+
+    def _with_gripper(self, state: ControlState, arm: Array, action: Array) -> Array:
+        """Full joint wish (b, J) from the arm's and the action's last entry."""
+        wish = state.target.copy()
+        wish[:, self._arm] = arm
+        if self._gripper is not None:
+            wish[:, self._gripper] = self._open + action[:, -1] * self._travel
+        return wish
+
+    def _ask_joint_velocity(self, state: ControlState, action: Array) -> Array:
+        speed = action[:, : self._arm.size] * JOINT_SPEED
+        return self._with_gripper(state, state.target[:, self._arm] + speed * self.control_dt, action)
+
+    def _ask_joint_position(self, state: ControlState, action: Array) -> Array:
+        return self._with_gripper(state, action[:, : self._arm.size], action)
+
+    def _ask_ee_delta(self, state: ControlState, action: Array) -> Array:
+        pose = self._pose(state.target)
+        twist = torch.from_numpy(action[:, :6] * self.control_dt)
+        goal = pose.clone()
+        goal[:, :3, 3] += twist[:, :3] * LINEAR_SPEED
+        goal[:, :3, :3] = rpy_to_matrix(twist[:, 3:] * TURN_SPEED) @ pose[:, :3, :3]
+        return self._reach(state, goal, action)
+
+    def _ask_ee_pose(self, state: ControlState, action: Array) -> Array:
+        goal = torch.eye(4, dtype=torch.float64).repeat(action.shape[0], 1, 1)
+        values = torch.from_numpy(action)
+        goal[:, :3, 3] = values[:, :3]
+        goal[:, :3, :3] = rpy_to_matrix(values[:, 3:6])
+        return self._reach(state, goal, action)
+
+    def _reach(self, state: ControlState, goal: torch.Tensor, action: Array) -> Array:
+        """Joint wish (b, J) for a pose of the link; the arm joints slow down together, which keeps their direction."""
+        start = torch.from_numpy(state.target)
+        found = solve_inverse(
+            self.model.robot,
+            self.link,
+            goal,
+            start,
+            max_iterations=20,
+            position_tolerance=1e-4,
+            rotation_tolerance=1e-3,
+        )
+        move = found.q.numpy()[:, self._arm] - state.target[:, self._arm]
+        excess = (np.abs(move) / self._longest[self._arm]).max(axis=1, keepdims=True)
+        return self._with_gripper(state, state.target[:, self._arm] + move / np.maximum(excess, 1.0), action)
+
+    def _pose(self, joints: Array) -> torch.Tensor:
+        robot = self.model.robot
+        return robot.forward(torch.from_numpy(joints))[:, robot.link_index(self.link)]
+
+    def _pose_action(self, start: Array, goal: Array) -> Array:
+        pose = self._pose(goal)
+        if self.mode == "ee_pose":
+            return torch.cat([pose[:, :3, 3], matrix_to_rpy(pose[:, :3, :3])], dim=1).numpy()
+        before = self._pose(start)
+        turn = matrix_to_rpy(pose[:, :3, :3] @ before[:, :3, :3].mT) / TURN_SPEED
+        shift = (pose[:, :3, 3] - before[:, :3, 3]) / LINEAR_SPEED
+        return torch.cat([shift, turn], dim=1).numpy() / self.control_dt
+
+
+def _no_path(path: Array) -> NDArray[np.float32]:
+    return np.empty((path.shape[0], 0, path.shape[2]), dtype=np.float32)
