@@ -1,0 +1,268 @@
+"""Drawing skeletons: batches of projected key points to anti-aliased pictures, far bones first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vap_sim.errors import InvalidInput
+from vap_sim.prompts.profiles import DrawProfile
+from vap_sim.prompts.projection import Bools, Floats, as_floats, clip_frame, clip_near
+from vap_sim.robots.camera import NEAREST_DEPTH
+from vap_sim.robots.skeleton import SkeletonSpec
+
+# OpenCV softens the edge of a polygon outwards; measured over all directions this adds that much to every side.
+_SOFT_EDGE = np.float32(0.72)
+_QUARTER_TURN = np.array([-1, 1], dtype=np.float32)
+_SUBPIXEL_BITS = 8
+_ROWS_AT_ONCE = 128
+# In picture sizes. OpenCV clips to the picture by itself; sub-pixel units must stay within 32 bits.
+_REACH = 16
+
+
+@dataclass(frozen=True, eq=False)
+class DrawPlan:
+    """A skeleton, a profile and a picture size brought into arrays once, for S line pieces and D discs.
+
+    The marks of a plan are the S beginnings and S ends of the pieces and the D centres, in this order, M = 2S + D.
+    """
+
+    profile: DrawProfile
+    size: tuple[int, int]
+    pieces: int
+    marks: NDArray[np.intp]  # (M,) the key point of each mark
+    bones: NDArray[np.intp] | None  # (2, 2S) both ends of each mark's bone, None where no bone is dashed
+    share: Floats  # (2S, 1) where on its bone a mark lies
+    half_width: Floats  # (M, 1) half a line's width or a disc's radius: pixels, or metres where the profile says so
+    bounds: tuple[np.float32, np.float32]  # of half widths, pixels
+    reach: np.float32  # coordinates beyond +-reach pixels are cut off, far outside the picture
+    colors: Floats  # (S + D, 3)
+    palette: list[list[int]]
+    circle: Floats  # (K, 2)
+
+
+def plan_drawing(skeleton: SkeletonSpec, profile: DrawProfile, size: tuple[int, int]) -> DrawPlan:
+    """Everything about drawing `skeleton` into pictures of (width, height) that does not depend on the pose."""
+    if len(size) != 2 or min(size) < 1:
+        raise InvalidInput("picture size", size, "(width, height) of at least 1 pixel each")
+    height = size[1]
+    scale = float(height) if profile.unit == "height_share" else 1.0
+    bones, share, half_width, colors = _line_pieces(skeleton, profile)
+    centres, radii, disc_colors = _discs(skeleton, profile)
+    all_colors = np.array(colors + disc_colors, dtype=np.float32).reshape(-1, 3)
+    low, high = 0.5 * profile.thinnest * height, 0.5 * profile.thickest * height
+    angle = (np.arange(_corners_of_disc(high)) + 0.5) * (2 * np.pi / _corners_of_disc(high))
+    ends = np.array(bones, dtype=np.intp).reshape(-1, 2)
+    both = np.concatenate([ends, ends]).T
+    return DrawPlan(
+        profile=profile,
+        size=size,
+        pieces=len(ends),
+        marks=np.concatenate([ends[:, 0], ends[:, 1], np.array(centres, dtype=np.intp)]),
+        bones=both if any(style.dashes > 1 for style in profile.groups) else None,
+        share=np.array(share, dtype=np.float32).reshape(-1, 2).T.reshape(-1, 1),
+        half_width=np.array([*half_width, *half_width, *radii], dtype=np.float32)[:, None] * np.float32(scale),
+        bounds=(np.float32(low), np.float32(high)),
+        reach=np.float32(_REACH * max(size)),
+        colors=all_colors,
+        palette=np.rint(all_colors).astype(int).tolist(),
+        circle=np.stack([np.cos(angle), np.sin(angle)], axis=-1).astype(np.float32),
+    )
+
+
+def _line_pieces(
+    skeleton: SkeletonSpec, profile: DrawProfile
+) -> tuple[list[tuple[int, int]], list[tuple[float, float]], list[float], list[list[float]]]:
+    """For each piece: the numbers of its bone's key points, its share of the bone, half its width, its colour."""
+    number = {point.name: index for index, point in enumerate(skeleton.points)}
+    bones, share, half_width, colors = [], [], [], []
+    for bone in skeleton.bones:
+        style = profile.style(bone.group)
+        steps = 2 * style.dashes - 1 if style is not None else 0
+        for dash in range(0, steps, 2):
+            bones.append((number[bone.start], number[bone.end]))
+            share.append((dash / steps, (dash + 1) / steps))
+            half_width.append(0.5 * style.width if style is not None else 0.0)
+            colors.append([float(level) for level in bone.color])
+    return bones, share, half_width, colors
+
+
+def _discs(skeleton: SkeletonSpec, profile: DrawProfile) -> tuple[list[int], list[float], list[list[float]]]:
+    """For each disc: the number of its key point, radius and colour. A point belongs to the first bone it is on."""
+    starts = {bone.start for bone in skeleton.bones}
+    number = {point.name: index for index, point in enumerate(skeleton.points)}
+    radii: dict[int, float] = {}
+    colors = []
+    for bone in skeleton.bones:
+        style = profile.style(bone.group)
+        for point in (bone.start, bone.end):
+            if style is None or number[point] in radii or (style.discs_on == "tips" and point in starts):
+                continue
+            if style.disc > 0:
+                radii[number[point]] = style.disc
+                colors.append([level + profile.joint_tint * (255.0 - level) for level in bone.color])
+    return list(radii), list(radii.values()), colors
+
+
+def _corners_of_disc(radius: float) -> int:
+    return 10 if radius < 8 else 24
+
+
+def draw_skeletons(
+    xy: Tensor,
+    depth: Tensor,
+    skeleton: SkeletonSpec,
+    size: tuple[int, int],
+    profile: DrawProfile,
+    *,
+    intrinsics: Tensor | None = None,
+) -> Tensor:
+    """Pictures (..., H, W, 3) uint8 RGB of projected skeletons, on black.
+
+    xy: (..., P, 2) pixels and depth: (..., P) metres, as `Camera.project` gives them for the skeleton's P points; size:
+    (width, height); intrinsics: (..., 3, 3) of that camera, or (3, 3) for all. They are needed by profiles whose unit
+    is metres, and where a point lies behind the near plane, to cut its bones there. Raises InvalidInput for wrong
+    shapes and where they are missing.
+    """
+    points = len(skeleton.points)
+    if xy.ndim < 2 or xy.shape[-2:] != (points, 2):
+        raise InvalidInput("xy", tuple(xy.shape), f"(..., {points}, 2), one row a key point")
+    if depth.shape != xy.shape[:-1]:
+        raise InvalidInput("depth", tuple(depth.shape), f"{tuple(xy.shape[:-1])}, as xy without its last axis")
+    lead = tuple(depth.shape[:-1])
+    pixels, z = as_floats(xy).reshape(-1, points, 2), as_floats(depth).reshape(-1, points, 1)
+    if not (np.isfinite(pixels).all() and np.isfinite(z).all()):
+        raise InvalidInput("xy and depth", "values that are not finite", "finite numbers")
+    rays, focal = np.concatenate([pixels * z, z], axis=-1), None
+    if intrinsics is not None:
+        if intrinsics.shape not in ((3, 3), (*lead, 3, 3)):
+            raise InvalidInput("intrinsics", tuple(intrinsics.shape), f"(3, 3) or {(*lead, 3, 3)}")
+        k = as_floats(intrinsics.expand(*lead, 3, 3)).reshape(-1, 1, 3, 3)
+        divisor = np.maximum(z, np.float32(NEAREST_DEPTH))
+        rays[..., :2] = (pixels - k[..., :2, 2]) * divisor + k[..., :2, 2] * z
+        focal = k[:, 0, 1, 1]
+    elif profile.unit == "metres" or bool((z < profile.z_near).any()):
+        reason = (
+            "points lie behind the near plane" if profile.unit != "metres" else f"profile {profile.name!r} is in metres"
+        )
+        raise InvalidInput("intrinsics", None, f"the camera's matrix, because {reason}")
+    pictures = draw_rays(plan_drawing(skeleton, profile, size), rays, focal)
+    return torch.from_numpy(pictures).reshape(*lead, size[1], size[0], 3)
+
+
+def draw_rays(plan: DrawPlan, rays: Floats, focal: Floats | None) -> NDArray[np.uint8]:
+    """Pictures (N, H, W, 3) of rays (N, P, 3), which are (u*z, v*z, z); focal: (N,) pixels, for profiles in metres.
+
+    The inside of `draw_skeletons`: no checks. Each picture is a function of its own rays and focal length alone.
+    """
+    width, height = plan.size
+    pictures = np.zeros((len(rays), height, width, 3), dtype=np.uint8)
+    for first in range(0, len(rays), _ROWS_AT_ONCE):
+        rows = slice(first, first + _ROWS_AT_ONCE)
+        _draw_rows(plan, rays[rows], None if focal is None else focal[rows], pictures[rows])
+    return pictures
+
+
+def _draw_rows(plan: DrawPlan, rays: Floats, focal: Floats | None, pictures: NDArray[np.uint8]) -> None:
+    lines, discs, depth, seen = _polygons(plan, rays, focal)
+    if seen is None:
+        counts = [depth.shape[1]] * len(rays)
+        order = (-depth).argsort(axis=-1, kind="stable").tolist()
+    else:
+        counts = seen.sum(axis=-1).tolist()
+        order = np.where(seen, -depth, np.float32(np.inf)).argsort(axis=-1, kind="stable").tolist()
+    shades = _shades(plan, depth)
+    draw, soft = cv2.fillConvexPoly, cv2.LINE_AA
+    for row, picture in enumerate(pictures):
+        polygons = [*lines[row], *discs[row]]
+        colors = plan.palette if shades is None else shades[row]
+        for item in order[row][: counts[row]]:
+            draw(picture, polygons[item], colors[item], soft, _SUBPIXEL_BITS)
+
+
+def _polygons(
+    plan: DrawPlan, rays: Floats, focal: Floats | None
+) -> tuple[NDArray[np.int32], NDArray[np.int32], Floats, Bools | None]:
+    """Corners of lines (N, S, 6, 2) and discs (N, D, K, 2) in sub-pixel units; then (N, S + D), lines before discs, the
+    depth for the painter's order and which are seen, None for all.
+
+    The branches only skip work: what is drawn of one row is the same whether or not another row needs cutting.
+    """
+    pieces, profile = plan.pieces, plan.profile
+    marks = rays[:, plan.marks]
+    if plan.bones is not None:
+        marks[:, : 2 * pieces] = (1 - plan.share) * rays[:, plan.bones[0]] + plan.share * rays[:, plan.bones[1]]
+    seen = None
+    if (marks[..., 2] < profile.z_near).any():
+        marks, seen = _cut_near(marks, pieces, profile.z_near)
+    z = marks[..., 2:]
+    xy = marks[..., :2] / z
+    half = plan.half_width
+    if profile.unit == "metres" and focal is not None:
+        half = half * focal[:, None, None] / z
+    half = np.minimum(np.maximum(half, plan.bounds[0]), plan.bounds[1])
+    half = np.broadcast_to(np.maximum(half - _SOFT_EDGE, np.float32(0)), z.shape)
+    if not np.abs(xy).max(initial=0) <= plan.reach:
+        xy, half, shown = _cut_frame(xy, half, pieces, plan.reach)
+        seen = shown if seen is None else seen & shown
+    lines = _outlines(xy[:, :pieces], xy[:, pieces : 2 * pieces], half[:, :pieces], half[:, pieces : 2 * pieces])
+    discs = xy[:, 2 * pieces :, None] + half[:, 2 * pieces :, None] * plan.circle
+    depth = np.concatenate([0.5 * (z[:, :pieces, 0] + z[:, pieces : 2 * pieces, 0]), z[:, 2 * pieces :, 0]], axis=-1)
+    return _fixed_point(lines), _fixed_point(discs), depth, seen
+
+
+def _cut_near(marks: Floats, pieces: int, z_near: float) -> tuple[Floats, Bools]:
+    """The marks with line pieces cut at the near plane, and which pieces and discs have something in front of it."""
+    start, end, left = clip_near(marks[:, :pieces], marks[:, pieces : 2 * pieces], z_near)
+    centre = marks[:, 2 * pieces :]
+    in_front = centre[..., 2] >= z_near
+    centre = np.where(in_front[..., None], centre, np.array([0, 0, 1], dtype=np.float32))
+    return np.concatenate([start, end, centre], axis=1), np.concatenate([left, in_front], axis=-1)
+
+
+def _cut_frame(xy: Floats, half: Floats, pieces: int, reach: np.float32) -> tuple[Floats, Floats, Bools]:
+    """Marks (N, M, 2) and half widths with line pieces cut at `reach`, and which pieces and discs are left."""
+    p, q, centre = xy[:, :pieces], xy[:, pieces : 2 * pieces], xy[:, 2 * pieces :]
+    half_p, half_q = half[:, :pieces], half[:, pieces : 2 * pieces]
+    enter, leave, touches = clip_frame(p, q, reach)
+    step, taper, whole = q - p, half_q - half_p, leave >= 1
+    q, half_q = np.where(whole, q, p + leave * step), np.where(whole, half_q, half_p + leave * taper)
+    p, half_p = p + enter * step, half_p + enter * taper
+    shown = np.concatenate([touches, (np.abs(centre) <= reach).all(axis=-1)], axis=-1)
+    # What is not drawn may lie too far out for sub-pixel units.
+    cut = np.minimum(np.maximum(np.concatenate([p, q, centre], axis=1), -reach), reach)
+    return cut, np.concatenate([half_p, half_q, half[:, 2 * pieces :]], axis=1), shown
+
+
+def _outlines(p: Floats, q: Floats, half_p: Floats, half_q: Floats) -> Floats:
+    """Hexagons (N, S, 6, 2) around lines from p to q; their pointed ends close the gaps where bones meet."""
+    step = q - p
+    length = np.sqrt(step[..., :1] * step[..., :1] + step[..., 1:] * step[..., 1:])
+    along = step / np.maximum(length, np.float32(1e-3))
+    across = along[..., ::-1] * _QUARTER_TURN
+    side_p, side_q = across * half_p, across * half_q
+    corners = np.empty((*p.shape[:2], 6, 2), dtype=np.float32)
+    corners[..., 0, :], corners[..., 1, :], corners[..., 2, :] = p + side_p, q + side_q, q + along * half_q
+    corners[..., 3, :], corners[..., 4, :], corners[..., 5, :] = q - side_q, p - side_p, p - along * half_p
+    return corners
+
+
+def _fixed_point(corners: Floats) -> NDArray[np.int32]:
+    fixed: NDArray[np.int32] = np.rint(corners * np.float32(1 << _SUBPIXEL_BITS)).astype(np.int32)
+    return fixed
+
+
+def _shades(plan: DrawPlan, depth: Floats) -> list[list[list[int]]] | None:
+    """Colours (N, S + D, 3) darkened with depth, or None where the profile keeps them constant."""
+    cue = plan.profile.depth_cue
+    if cue is None:
+        return None
+    share = np.clip((depth - np.float32(cue.near)) / np.float32(cue.far - cue.near), 0, 1)
+    brightness = 1 - np.float32(1 - cue.dimmest) * share
+    shades: list[list[list[int]]] = np.rint(plan.colors * brightness[..., None]).astype(int).tolist()
+    return shades

@@ -1,0 +1,170 @@
+"""What a world model is told about an action: the drawn skeleton and its optional companions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vap_sim.errors import InvalidInput
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceClip:
+    """A demonstration video and, if known, what it shows.
+
+    frames: (b, T, H, W, 3) uint8, T pixel frames of the demonstration; text: one caption a row, or None.
+    """
+
+    frames: Tensor
+    text: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _check_pictures("ReferenceClip.frames", self.frames, "(b, T, H, W, 3)")
+        _check_texts("ReferenceClip.text", self.text, self.frames.shape[0])
+
+    def index(self, rows: Tensor | Sequence[int] | slice) -> ReferenceClip:
+        """The chosen rows, in the order given."""
+        chosen = _row_numbers(rows, self.frames.shape[0])
+        return ReferenceClip(self.frames[chosen.to(self.frames.device)], _pick(self.text, chosen))
+
+    def to(self, device: torch.device | str) -> ReferenceClip:
+        """The same clip with its frames on `device`."""
+        return replace(self, frames=self.frames.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class VisualPrompt:
+    """Everything a world model may be told about the action; b rows, V views, F pixel frames to be made.
+
+    skeleton: (b, V, F, H, W, 3) uint8 RGB; joints: (b, F, J) floats in radians or metres, or None;
+    reference: a demonstration of b rows, or None; motion: names of learned motion embeddings, shared by all rows;
+    text: one caption a row, or None. Raises InvalidInput where the parts disagree.
+    """
+
+    skeleton: Tensor
+    joints: Tensor | None = None
+    reference: ReferenceClip | None = None
+    motion: tuple[str, ...] = ()
+    text: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _check_pictures("VisualPrompt.skeleton", self.skeleton, "(b, V, F, H, W, 3)")
+        b, _, pixel_frames = self.skeleton.shape[:3]
+        joints, reference = self.joints, self.reference
+        if joints is not None:
+            fits = joints.ndim == 3 and joints.shape[:2] == (b, pixel_frames) and joints.is_floating_point()
+            if not fits:
+                given = f"{joints.dtype} {tuple(joints.shape)}"
+                raise InvalidInput("VisualPrompt.joints", given, f"floats of shape ({b}, {pixel_frames}, J)")
+        if reference is not None and reference.frames.shape[0] != b:
+            raise InvalidInput("VisualPrompt.reference", f"{reference.frames.shape[0]} rows", f"{b} rows")
+        _check_texts("VisualPrompt.text", self.text, b)
+
+    def __len__(self) -> int:
+        """The number of rows b."""
+        return int(self.skeleton.shape[0])
+
+    @property
+    def views(self) -> int:
+        """The number of cameras V."""
+        return int(self.skeleton.shape[1])
+
+    @property
+    def pixel_frames(self) -> int:
+        """The number of pixel frames F that the prompt describes."""
+        return int(self.skeleton.shape[2])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return int(self.skeleton.shape[4]), int(self.skeleton.shape[3])
+
+    def index(self, rows: Tensor | Sequence[int] | slice) -> VisualPrompt:
+        """The chosen rows, in the order given: numbers, a slice, or a boolean mask of length b."""
+        chosen = _row_numbers(rows, len(self))
+        return replace(
+            self,
+            skeleton=self.skeleton[chosen.to(self.skeleton.device)],
+            joints=None if self.joints is None else self.joints[chosen.to(self.joints.device)],
+            reference=None if self.reference is None else self.reference.index(chosen),
+            text=_pick(self.text, chosen),
+        )
+
+    def between(self, first: int, last: int) -> VisualPrompt:
+        """Pixel frames first..last-1; the demonstration and the texts stay. Raises InvalidInput outside 0..F."""
+        if not 0 <= first < last <= self.pixel_frames:
+            raise InvalidInput("pixel frames", f"{first}..{last}", f"0 <= first < last <= {self.pixel_frames}")
+        joints = None if self.joints is None else self.joints[:, first:last]
+        return replace(self, skeleton=self.skeleton[:, :, first:last], joints=joints)
+
+    def to(self, device: torch.device | str) -> VisualPrompt:
+        """The same prompt with its tensors on `device`."""
+        return replace(
+            self,
+            skeleton=self.skeleton.to(device),
+            joints=None if self.joints is None else self.joints.to(device),
+            reference=None if self.reference is None else self.reference.to(device),
+        )
+
+    @staticmethod
+    def cat(prompts: Sequence[VisualPrompt]) -> VisualPrompt:
+        """The rows of all prompts in one; they must have the same fields filled, the same sizes and motions."""
+        if not prompts:
+            raise InvalidInput("prompts to join", "none", "at least one")
+        first = prompts[0]
+        for other in prompts[1:]:
+            if _signature(other) != _signature(first):
+                raise InvalidInput("prompts to join", _signature(other), f"the same as the first: {_signature(first)}")
+        joints = [prompt.joints for prompt in prompts if prompt.joints is not None]
+        clips = [prompt.reference for prompt in prompts if prompt.reference is not None]
+        reference = None
+        if clips:
+            reference = ReferenceClip(torch.cat([clip.frames for clip in clips]), _join([clip.text for clip in clips]))
+        return replace(
+            first,
+            skeleton=torch.cat([prompt.skeleton for prompt in prompts]),
+            joints=torch.cat(joints) if joints else None,
+            reference=reference,
+            text=_join([prompt.text for prompt in prompts]),
+        )
+
+
+def _signature(prompt: VisualPrompt) -> str:
+    """What two prompts must share to be joined row by row."""
+    joints = "no joints" if prompt.joints is None else f"{prompt.joints.shape[-1]} joints"
+    clip = "no reference"
+    if prompt.reference is not None:
+        captioned = "without" if prompt.reference.text is None else "with"
+        clip = f"reference {tuple(prompt.reference.frames.shape[1:])} {captioned} text"
+    text = "no text" if prompt.text is None else "text"
+    return f"skeleton {tuple(prompt.skeleton.shape[1:])}, {joints}, {clip}, motion {prompt.motion}, {text}"
+
+
+def _row_numbers(rows: Tensor | Sequence[int] | slice, count: int) -> Tensor:
+    if isinstance(rows, slice):
+        return torch.arange(count)[rows]
+    return torch.arange(count)[torch.as_tensor(rows).cpu()].reshape(-1)
+
+
+def _pick(texts: tuple[str, ...] | None, rows: Tensor) -> tuple[str, ...] | None:
+    return None if texts is None else tuple(texts[row] for row in rows.tolist())
+
+
+def _join(parts: Sequence[tuple[str, ...] | None]) -> tuple[str, ...] | None:
+    texts = tuple(text for part in parts if part is not None for text in part)
+    return texts or None
+
+
+def _check_pictures(what: str, pictures: Tensor, shape: str) -> None:
+    rank = shape.count(",") + 1
+    if pictures.dtype != torch.uint8 or pictures.ndim != rank or pictures.shape[-1] != 3:
+        raise InvalidInput(what, f"{pictures.dtype} {tuple(pictures.shape)}", f"torch.uint8 {shape}")
+
+
+def _check_texts(what: str, texts: tuple[str, ...] | None, rows: int) -> None:
+    if texts is not None and (isinstance(texts, str) or len(texts) != rows):
+        given = repr(texts) if isinstance(texts, str) else f"{len(texts)} texts"
+        raise InvalidInput(what, given, f"a tuple of {rows} texts, one a row")
