@@ -200,11 +200,11 @@ def _sample_camera(rng: np.random.Generator, name: str, side: float) -> CameraPo
     """An exterior camera near the station's nominal pose on the left (+1) or right (-1) of the robot."""
     azimuth = side * rng.uniform(0.35, 0.80)
     elevation, distance = rng.uniform(0.38, 0.62), rng.uniform(0.95, 1.12)
-    target = np.array([0.42, 0.0, 0.16]) + rng.uniform(-0.03, 0.03, 3)
+    target = np.array([0.44, 0.0, 0.15]) + rng.uniform(-0.03, 0.03, 3)
     offset = distance * np.array(
         [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
     )
-    return CameraPose(name, _three(target + offset), _three(target), float(rng.uniform(0.72, 0.80)))
+    return CameraPose(name, _three(target + offset), _three(target), float(rng.uniform(0.62, 0.70)))
 
 
 def with_pose(scene: Scene, index: int, x: float, y: float, yaw: float) -> Scene:

@@ -1,0 +1,133 @@
+"""Tasks of the tabletop station: which scene they need, and when they are done. Reward and success live here, not in the world model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from vap_sim.envs.scenes import Scene, sample_scene
+from vap_sim.errors import UnknownName
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a task may look at. Metres in the base frame.
+
+    tool (3,); gripper in [0, 1] (0 open); objects (K, 3) centres; touched, held (K,) bool; speed of the fastest object [m/s].
+    """
+
+    scene: Scene
+    tool: np.ndarray
+    gripper: float
+    objects: np.ndarray
+    touched: np.ndarray
+    held: np.ndarray
+    speed: float
+
+
+class Task(Protocol):
+    """A task draws its scene and judges a situation; object 0 is always the one it is about."""
+
+    name: str
+
+    def scene(self, rng: np.random.Generator) -> Scene:
+        """Draw a scene in which the task can be done."""
+        ...
+
+    def instruction(self, scene: Scene) -> str:
+        """The task in words."""
+        ...
+
+    def success(self, situation: Situation) -> bool:
+        """Whether the task is done now."""
+        ...
+
+    def distance(self, situation: Situation) -> float:
+        """What is left to do [m]; its negative is the dense reward."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Bring the tool within 5 cm above the first object's top, without knocking it over."""
+
+    name: str = "reach"
+
+    def scene(self, rng: np.random.Generator) -> Scene:
+        return sample_scene(rng)
+
+    def instruction(self, scene: Scene) -> str:
+        return f"move the gripper above the {_words(scene)}"
+
+    def distance(self, situation: Situation) -> float:
+        top = situation.objects[0] + [0, 0, situation.scene.objects[0].size[2] / 2 + 0.03]
+        return float(np.linalg.norm(situation.tool - top))
+
+    def success(self, situation: Situation) -> bool:
+        return self.distance(situation) < 0.03
+
+
+@dataclass(frozen=True)
+class Push:
+    """Slide the first object onto the goal disc; it must stay on the table and come to rest."""
+
+    name: str = "push"
+
+    def scene(self, rng: np.random.Generator) -> Scene:
+        return sample_scene(rng, goal=True)
+
+    def instruction(self, scene: Scene) -> str:
+        return f"push the {_words(scene)} onto the disc"
+
+    def distance(self, situation: Situation) -> float:
+        return _to_goal(situation)
+
+    def success(self, situation: Situation) -> bool:
+        return _on_goal(situation)
+
+
+@dataclass(frozen=True)
+class PickPlace:
+    """Carry the first object to the goal disc and let go of it there."""
+
+    name: str = "pick_place"
+
+    def scene(self, rng: np.random.Generator) -> Scene:
+        return sample_scene(rng, goal=True)
+
+    def instruction(self, scene: Scene) -> str:
+        return f"put the {_words(scene)} on the disc"
+
+    def distance(self, situation: Situation) -> float:
+        return _to_goal(situation)
+
+    def success(self, situation: Situation) -> bool:
+        return _on_goal(situation) and not situation.held[0] and situation.gripper < 0.5
+
+
+TASKS: dict[str, Task] = {task.name: task for task in (Reach(), Push(), PickPlace())}
+
+
+def get_task(name: str) -> Task:
+    """The task of that name. Raises UnknownName with the nearest one."""
+    if name not in TASKS:
+        raise UnknownName("task", name, TASKS)
+    return TASKS[name]
+
+
+def _words(scene: Scene) -> str:
+    return f"{scene.objects[0].color} {scene.objects[0].shape}"
+
+
+def _to_goal(situation: Situation) -> float:
+    goal = situation.scene.goal
+    assert goal is not None, "tasks with a goal draw scenes with a goal"
+    return float(np.linalg.norm(situation.objects[0][:2] - goal[:2]))
+
+
+def _on_goal(situation: Situation) -> bool:
+    goal = situation.scene.goal
+    on_table = -0.02 < situation.objects[0][2] < 0.08
+    return goal is not None and on_table and _to_goal(situation) < goal[2] and situation.speed < 0.05

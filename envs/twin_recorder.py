@@ -1,0 +1,291 @@
+"""Records twin episodes for training: scripted, clumsy, random and idle motion, with all layers, masks and object motion.
+
+Behaviours are chained until the episode is full, each planned from where the objects really are, so that failures, misses and
+second tries are in the data. Everything follows from (seed, settings); the same seed writes the same file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vap_sim.data.twin import FLOW_SCALE, SUFFIX, TwinEpisode, save_episode
+from vap_sim.envs.scenes import WORKSPACE_HIGH, WORKSPACE_LOW, Scene, sample_scene
+from vap_sim.envs.twin_physics import TwinPhysics
+from vap_sim.envs.twin_renderer import SUPERSAMPLING, Picture, Snapshot, TwinRenderer, scene_camera
+from vap_sim.errors import InvalidInput
+from vap_sim.policies import motion_plans
+from vap_sim.policies.motion_plans import Target, Waypoint
+from vap_sim.policies.scripted import joint_targets
+from vap_sim.robots.camera import Camera
+from vap_sim.robots.control import Controller
+from vap_sim.robots.library import RobotModel, load_robot
+
+HELD_OUT_SEEDS = range(1_000_000, 2_000_000)
+"""Seeds for evaluation. The recorder refuses them, so no model can be trained on them."""
+
+BEHAVIOURS: dict[str, float] = {
+    "pick_place": 0.24, "clumsy_pick_place": 0.19, "push": 0.15, "clumsy_push": 0.10, "sweep": 0.14,
+    "wander": 0.06, "joints": 0.09, "idle": 0.03,
+}  # fmt: skip
+"""Shares of the motions from which episodes are chained."""
+
+POSES_PER_STEP = 24
+
+
+@dataclass(frozen=True)
+class RecorderSettings:
+    """What an episode looks like. `views` names the scene's exterior cameras to record."""
+
+    robot: str = "panda_robotiq"
+    steps: int = 50
+    control_dt: float = 0.2
+    size: tuple[int, int] = (128, 128)
+    views: tuple[str, ...] = ("exterior_1",)
+
+
+def record_episode(seed: int, settings: RecorderSettings, *, held_out: bool = False) -> TwinEpisode:
+    """Play and record one episode.
+
+    Args:
+        seed: decides scene, start pose and behaviour. settings: see RecorderSettings.
+        held_out: must be True exactly for seeds kept for evaluation.
+
+    Raises:
+        InvalidInput: a held-out seed without `held_out`, or the reverse.
+    """
+    if (seed in HELD_OUT_SEEDS) != held_out:
+        raise InvalidInput("seed", seed, f"one {'inside' if held_out else 'outside'} {HELD_OUT_SEEDS}")
+    rng = np.random.default_rng([seed, 11])
+    model = load_robot(settings.robot)
+    scene = sample_scene(rng, goal=bool(rng.uniform() < 0.5))
+    joints = _start_joints(rng, model)
+    controller = Controller(model, "joint_velocity", settings.control_dt)
+    physics = TwinPhysics(scene, model.folder / "robot.urdf", joints)
+    tape = _Tape(scene, model, settings)
+    try:
+        state = controller.initial(joints[None])
+        tape.add(physics, joints, None)
+        behaviours: list[str] = []
+        queue: Iterator[np.ndarray] = iter(())
+        for _ in range(settings.steps):
+            target = next(queue, None)
+            if target is None:
+                behaviours.append(str(rng.choice(list(BEHAVIOURS), p=list(BEHAVIOURS.values()))))
+                here = np.asarray(state.joints[0], np.float64)
+                queue = iter(_targets(behaviours[-1], rng, model, scene, physics, here, settings.control_dt))
+                target = next(queue, here)
+            action = controller.actions_for(state, target[None])
+            state, path = controller.step(state, action, POSES_PER_STEP)
+            physics.follow(np.asarray(path[0]), settings.control_dt)
+            tape.add(physics, np.asarray(path[0, -1]), np.asarray(action[0]))
+        return tape.episode(seed, behaviours)
+    finally:
+        physics.close()
+        tape.close()
+
+
+def record_file(seed: int, folder: Path, settings: RecorderSettings, *, held_out: bool = False) -> Path:
+    """Record one episode to `folder`; an episode that is already there is kept."""
+    path = Path(folder) / f"twin_{seed:08d}{SUFFIX}"
+    if not path.exists():
+        save_episode(path, record_episode(seed, settings, held_out=held_out))
+    return path
+
+
+def _start_joints(rng: np.random.Generator, model: RobotModel) -> np.ndarray:
+    """Near the home pose, or anywhere above the table."""
+    home = model.home.double().numpy()
+    spread = np.array([0.12, 0.10, 0.12, 0.10, 0.12, 0.10, 0.15, 0.0])
+    joints = home + rng.normal(0, 1, 8) * spread
+    if rng.uniform() < 0.4:
+        far = motion_plans.wander(rng, 1)
+        joints = joint_targets(model, home, far, 0.2)[-1]
+    joints[7] = rng.uniform(0, 0.8) if rng.uniform() < 0.3 else 0.0
+    return np.asarray(model.robot.clamp(torch.as_tensor(joints)))
+
+
+def _targets(
+    behaviour: str,
+    rng: np.random.Generator,
+    model: RobotModel,
+    scene: Scene,
+    physics: TwinPhysics,
+    joints: np.ndarray,
+    control_dt: float,
+) -> np.ndarray:
+    """Joint targets (T, 8) of one behaviour, from where everything is now."""
+    if behaviour == "joints":
+        return _joint_wander(rng, model, joints)
+    if behaviour == "idle":
+        return np.repeat(joints[None], int(rng.integers(3, 10)), axis=0)
+    plans: dict[str, Callable[[], list[Waypoint]]] = {
+        "sweep": lambda: motion_plans.sweep(rng, int(rng.integers(3, 8))),
+        "wander": lambda: motion_plans.wander(rng, int(rng.integers(3, 8))),
+    }
+    if behaviour in plans:
+        plan = plans[behaviour]()
+    else:
+        plan = _object_plan(behaviour, rng, scene, physics)
+    return joint_targets(model, joints, plan, control_dt)
+
+
+def _object_plan(
+    behaviour: str, rng: np.random.Generator, scene: Scene, physics: TwinPhysics
+) -> list[Waypoint]:
+    index = int(rng.integers(len(scene.objects)))
+    target = object_target(scene, physics.snapshot(), index)
+    goal = tuple(float(v) for v in rng.uniform(WORKSPACE_LOW, WORKSPACE_HIGH))
+    if scene.goal is not None and rng.uniform() < 0.4:
+        goal = scene.goal[:2]
+    if np.hypot(goal[0] - target.x, goal[1] - target.y) < 0.05:
+        goal = (target.x + 0.08, target.y)
+    make = motion_plans.pick_place if behaviour.endswith("pick_place") else motion_plans.push
+    plan = make(target, (goal[0], goal[1]))
+    return motion_plans.noisy(plan, rng, float(rng.uniform(0.005, 0.03))) if behaviour.startswith("clumsy") else plan
+
+
+def object_target(scene: Scene, snapshot: Snapshot, index: int) -> Target:
+    """What a plan needs of object `index` as it lies now."""
+    item = scene.objects[index]
+    (x, y, _), (qx, qy, qz, qw) = snapshot.objects[index]
+    yaw = float(np.arctan2(2 * (qw * qz + qx * qy), 1 - 2 * (qy * qy + qz * qz)))
+    return Target(float(x), float(y), yaw, item.size, item.shape in ("cube", "cylinder", "sphere"))
+
+
+def _joint_wander(rng: np.random.Generator, model: RobotModel, joints: np.ndarray) -> np.ndarray:
+    """Smooth motion between random arm poses that keep clear of the table."""
+    spread = np.array([0.6, 0.5, 0.6, 0.5, 0.9, 0.6, 1.0, 0.0])
+    targets: list[np.ndarray] = []
+    for _ in range(int(rng.integers(2, 5))):
+        for _ in range(50):
+            goal = np.asarray(model.robot.clamp(model.home.double() + torch.as_tensor(rng.normal(0, 1, 8) * spread)))
+            heights = model.robot.forward(torch.as_tensor(goal))[3:, 2, 3]
+            if heights.min() > 0.09:
+                break
+        else:
+            goal = model.home.double().numpy()
+        goal[7] = rng.uniform(0, 0.8)
+        steps = max(2, int(np.ceil(np.abs(goal[:7] - joints[:7]).max() / rng.uniform(0.08, 0.3))))
+        share = np.arange(1, steps + 1)[:, None] / steps
+        targets += list((1 - share) * joints + share * goal)
+        joints = goal
+    return np.stack(targets)
+
+
+class _Tape:
+    """Collects what one episode records, frame by frame."""
+
+    def __init__(self, scene: Scene, model: RobotModel, settings: RecorderSettings) -> None:
+        self.scene, self.settings = scene, settings
+        self.renderer = TwinRenderer(scene, model.folder / "robot.urdf")
+        poses = {pose.name: pose for pose in scene.cameras}
+        self.cameras = [scene_camera(poses[name], settings.size) for name in settings.views]
+        self.frames: list[list[Picture]] = []
+        self.layers: list[list[Picture]] = []
+        self.flow: list[list[np.ndarray]] = []
+        self.snapshots: list[Snapshot] = []
+        self.joints: list[np.ndarray] = []
+        self.measured: list[np.ndarray] = []
+        self.actions: list[np.ndarray] = []
+
+    def close(self) -> None:
+        self.renderer.close()
+
+    def add(self, physics: TwinPhysics, joints: np.ndarray, action: np.ndarray | None) -> None:
+        snapshot = physics.snapshot()
+        previous = self.snapshots[-1] if self.snapshots else snapshot
+        poses = [np.asarray(camera.T_parent_camera, np.float64) for camera in self.cameras]
+        pairs = list(zip(self.cameras, poses, strict=True))
+        self.frames.append([self.renderer.render(snapshot, camera, pose) for camera, pose in pairs])
+        if self.layers and not _moved(previous, snapshot):
+            self.layers.append(self.layers[-1])
+            self.flow.append([np.zeros_like(flow) for flow in self.flow[-1]])
+        else:
+            self.layers.append([self.renderer.render(snapshot, camera, pose, robot=False) for camera, pose in pairs])
+            self.flow.append(
+                [
+                    object_flow(picture, camera, pose, previous, snapshot)
+                    for picture, (camera, pose) in zip(self.layers[-1], pairs, strict=True)
+                ]
+            )
+        self.snapshots.append(snapshot)
+        self.joints.append(joints)
+        self.measured.append(physics.joints())
+        if action is not None:
+            self.actions.append(action)
+
+    def episode(self, seed: int, behaviours: list[str]) -> TwinEpisode:
+        poses = [np.asarray(camera.T_parent_camera, np.float64) for camera in self.cameras]
+        plates = [
+            self.renderer.render(self.snapshots[0], camera, pose, robot=False, objects=False).rgb
+            for camera, pose in zip(self.cameras, poses, strict=True)
+        ]
+        views = range(len(self.cameras))
+        return TwinEpisode(
+            frames=np.stack([[row[view].rgb for row in self.frames] for view in views]),
+            objects=np.stack([[row[view].objects for row in self.layers] for view in views]),
+            plate=np.stack(plates),
+            robot=np.stack([[row[view].coverage[1] for row in self.frames] for view in views]),
+            labels=np.stack([[row[view].coarse_labels for row in self.frames] for view in views]),
+            flow=np.stack([[row[view] for row in self.flow] for view in views]),
+            joints=np.stack(self.joints).astype(np.float32),
+            measured=np.stack(self.measured).astype(np.float32),
+            actions=np.stack(self.actions).astype(np.float32),
+            object_poses=np.stack(
+                [[[*position, *turn] for position, turn in item.objects] for item in self.snapshots]
+            ).astype(np.float32),
+            meta={
+                "seed": seed,
+                "behaviours": behaviours,
+                "robot": self.settings.robot,
+                "control_mode": "joint_velocity",
+                "control_dt": self.settings.control_dt,
+                "scene": self.scene.to_dict(),
+                "cameras": [camera.to_dict() for camera in self.cameras],
+            },
+        )
+
+
+def _moved(before: Snapshot, after: Snapshot) -> bool:
+    return any(
+        np.abs(np.subtract(a[0], b[0])).max() > 2e-5 or np.abs(np.subtract(a[1], b[1])).max() > 2e-4
+        for a, b in zip(before.objects, after.objects, strict=True)
+    )
+
+
+def object_flow(
+    picture: Picture, camera: Camera, T_base_camera: np.ndarray, before: Snapshot, after: Snapshot
+) -> np.ndarray:
+    """Where each object pixel was one frame before, minus where it is: (2, H/2, W/2) int16 [px / 32], exact from poses."""
+    cell = 2 * SUPERSAMPLING
+    first = cell // 2
+    depth, labels = picture.depth[first::cell, first::cell], picture.labels[first::cell, first::cell]
+    down, across = np.meshgrid(*(np.arange(n) for n in labels.shape), indexing="ij")
+    xy = (np.stack([across, down], axis=-1) * cell + first - (SUPERSAMPLING - 1) / 2) / SUPERSAMPLING
+    intrinsics = np.asarray(camera.intrinsics, np.float64)
+    rays = np.concatenate([xy, np.ones_like(xy[..., :1])], axis=-1) @ np.linalg.inv(intrinsics).T
+    points = (rays * depth[..., None]) @ T_base_camera[:3, :3].T + T_base_camera[:3, 3]
+    flow = np.zeros((*labels.shape, 2))
+    for index, (old, new) in enumerate(zip(before.objects, after.objects, strict=True)):
+        mask = labels == 2 + index
+        move = _pose(old) @ np.linalg.inv(_pose(new))
+        then = points[mask] @ move[:3, :3].T + move[:3, 3]
+        seen = (then - T_base_camera[:3, 3]) @ T_base_camera[:3, :3]
+        pixels = seen @ intrinsics.T
+        flow[mask] = pixels[:, :2] / pixels[:, 2:] - xy[mask]
+    flow[np.abs(flow).max(-1) < 0.03] = 0
+    return np.round(np.moveaxis(flow, -1, 0) * FLOW_SCALE).clip(-32767, 32767).astype(np.int16)
+
+
+def _pose(record: tuple[tuple[float, ...], tuple[float, ...]]) -> np.ndarray:
+    from scipy.spatial.transform import Rotation
+
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_quat(record[1]).as_matrix()
+    pose[:3, 3] = record[0]
+    return pose

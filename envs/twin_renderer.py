@@ -1,0 +1,244 @@
+"""Pictures and exact masks of a twin scene, drawn by pybullet's software renderer in a client of its own.
+
+A second client leaves the physics untouched and lets layers be drawn that no physical camera could see: the scene without
+the robot, or the empty table. Every picture is drawn at twice its size and averaged, so edges are anti-aliased.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import trimesh
+
+from vap_sim.envs.scenes import COLORS, CameraPose, Scene, SceneObject
+from vap_sim.errors import MissingDependency
+from vap_sim.robots.camera import Camera
+
+try:
+    import pybullet
+except ImportError as error:  # pragma: no cover - depends on the interpreter
+    raise MissingDependency(
+        "pybullet", "twin", "Its newest wheel is for Python 3.11; on 3.12 and later build it from its source package."
+    ) from error
+
+SUPERSAMPLING = 2
+_NEAR, _FAR = 0.02, 6.0
+_AWAY = (0.0, 0.0, -50.0)
+_OTHER, _ROBOT = 0, 1  # segmentation labels; object k is 2 + k
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where everything is: angles of all movable robot joints by name, and (position, quaternion xyzw) per object."""
+
+    joints: dict[str, float]
+    objects: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One drawn layer: rgb (H, W, 3) uint8; objects (H, W, 4) uint8, the loose objects alone as premultiplied rgba;
+    coverage (2 + objects, H, W) uint8 in 0..255, rows: other, robot, object k; depth (2H, 2W) float32 [m] along the
+    optical axis and labels (2H, 2W) uint8, both before averaging."""
+
+    rgb: np.ndarray
+    objects: np.ndarray
+    coverage: np.ndarray
+    depth: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def coarse_labels(self) -> np.ndarray:
+        """(H, W) uint8: what fills most of each pixel."""
+        return self.coverage.argmax(0).astype(np.uint8)
+
+    @property
+    def robot_mask(self) -> np.ndarray:
+        """(H, W) bool: at least half of the pixel shows the robot."""
+        return np.asarray(self.coverage[_ROBOT] >= 128)
+
+    @property
+    def object_masks(self) -> np.ndarray:
+        """(objects, H, W) bool."""
+        return np.asarray(self.coverage[2:] >= 128)
+
+
+def object_mesh(item: SceneObject) -> trimesh.Trimesh:
+    """The object's convex mesh, centred on its bounding box [m]; used for pictures and collisions alike."""
+    if item.shape == "sphere":
+        mesh = trimesh.creation.icosphere(subdivisions=2, radius=0.5)
+    elif item.shape in ("cylinder", "hexagon"):
+        mesh = trimesh.creation.cylinder(radius=0.5, height=1.0, sections=24 if item.shape == "cylinder" else 6)
+    elif item.shape == "wedge":
+        corners = [[x, y, z] for y in (-0.5, 0.5) for x, z in ((-0.5, -0.5), (0.5, -0.5), (0.0, 0.5))]
+        mesh = trimesh.convex.convex_hull(np.asarray(corners))
+    else:
+        mesh = trimesh.creation.box((1.0, 1.0, 1.0))
+    mesh = mesh.copy()
+    mesh.apply_scale(np.asarray(item.size) / mesh.extents)
+    return mesh
+
+
+def mesh_arrays(item: SceneObject) -> dict[str, list[list[float]] | list[int]]:
+    """Vertices, indices and normals of an object as pybullet's shape functions take them."""
+    mesh = object_mesh(item)
+    if item.shape == "sphere":
+        normals = mesh.vertex_normals
+    else:  # flat faces: one normal a face
+        mesh.unmerge_vertices()
+        normals = np.repeat(mesh.face_normals, 3, axis=0)
+        if item.shape == "cylinder":  # round sides shade smoothly
+            side = np.abs(normals[:, 2]) < 0.5
+            radial = mesh.vertices * (1 / np.square(mesh.extents / 2)) * [1, 1, 0]
+            normals[side] = radial[side] / np.linalg.norm(radial[side], axis=1, keepdims=True)
+    return {
+        "vertices": mesh.vertices.tolist(),
+        "indices": mesh.faces.ravel().tolist(),
+        "normals": np.asarray(normals).tolist(),
+    }
+
+
+def scene_camera(pose: CameraPose, size: tuple[int, int] = (128, 128)) -> Camera:
+    """The Camera record of a scene's camera pose at `size` (width, height) pixels."""
+    focal = size[1] / 2 / np.tan(pose.vertical_fov / 2)
+    return Camera.look_at(pose.name, pose.eye, pose.target, focal_px=float(focal), size=size)
+
+
+def view_matrix(T_base_camera: np.ndarray) -> list[float]:
+    """OpenGL view matrix (column-major list of 16) of a camera whose axes are x right, y down, z forward."""
+    flip = np.diag([1.0, -1.0, -1.0, 1.0])
+    return (flip @ np.linalg.inv(T_base_camera)).T.ravel().tolist()
+
+
+def projection_matrix(intrinsics: np.ndarray, size: tuple[int, int]) -> list[float]:
+    """OpenGL projection (column-major list of 16); pixel centres lie at whole numbers."""
+    width, height = size
+    fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]
+    matrix = np.zeros((4, 4))
+    matrix[0, 0], matrix[0, 2] = 2 * fx / width, 1 - 2 * (cx + 0.5) / width
+    matrix[1, 1], matrix[1, 2] = 2 * fy / height, 2 * (cy + 0.5) / height - 1
+    matrix[2, 2], matrix[2, 3] = -(_FAR + _NEAR) / (_FAR - _NEAR), -2 * _FAR * _NEAR / (_FAR - _NEAR)
+    matrix[3, 2] = -1
+    return matrix.T.ravel().tolist()
+
+
+class TwinRenderer:
+    """Draws one scene; `close` frees its pybullet client."""
+
+    def __init__(self, scene: Scene, urdf: Path) -> None:
+        self.scene = scene
+        self._client = pybullet.connect(pybullet.DIRECT)
+        self._robot = pybullet.loadURDF(str(urdf), useFixedBase=True, physicsClientId=self._client)
+        self._joints = {
+            pybullet.getJointInfo(self._robot, index, physicsClientId=self._client)[1].decode(): index
+            for index in range(pybullet.getNumJoints(self._robot, physicsClientId=self._client))
+        }
+        self._box((0.45, 0.0, -0.03), (0.62, 0.85, 0.03), scene.table_color)
+        self._box((-0.75, 0.0, 0.6), (0.02, 4.0, 3.0), scene.wall_color)
+        self._box((0.0, 0.0, -0.8), (4.0, 4.0, 0.02), tuple(0.6 * c for c in scene.wall_color))
+        if scene.goal is not None:
+            x, y, radius = scene.goal
+            self._disc((x, y, 0.0006), radius, (0.97, 0.97, 0.97))
+            self._disc((x, y, 0.0012), radius * 0.72, scene.table_color)
+        self._objects = [self._visual(item) for item in scene.objects]
+        self._labels = np.full(1024, _OTHER, np.uint8)
+        self._labels[self._robot] = _ROBOT
+        for index, body in enumerate(self._objects):
+            self._labels[body] = 2 + index
+
+    def close(self) -> None:
+        """Free the client; harmless when called twice."""
+        if self._client >= 0:
+            pybullet.disconnect(physicsClientId=self._client)
+            self._client = -1
+
+    def render(
+        self, snapshot: Snapshot, camera: Camera, T_base_camera: np.ndarray, *, robot: bool = True, objects: bool = True
+    ) -> Picture:
+        """Draw one layer.
+
+        Args:
+            snapshot: where everything is.
+            camera: intrinsics and size; `T_base_camera` (4, 4) is its pose now.
+            robot: False leaves the robot out. objects: False leaves the loose objects out.
+        """
+        self._place(snapshot, robot, objects)
+        size = (camera.size[0] * SUPERSAMPLING, camera.size[1] * SUPERSAMPLING)
+        intrinsics = np.asarray(camera.intrinsics, np.float64) * SUPERSAMPLING
+        intrinsics[:2, 2] += (SUPERSAMPLING - 1) / 2  # centre of a block of fine pixels
+        light = self.scene.light
+        width, height, rgba, depth, segments = pybullet.getCameraImage(
+            size[0],
+            size[1],
+            viewMatrix=view_matrix(np.asarray(T_base_camera, np.float64)),
+            projectionMatrix=projection_matrix(intrinsics, size),
+            lightDirection=light.direction,
+            lightColor=light.color,
+            lightAmbientCoeff=light.ambient,
+            lightDiffuseCoeff=light.diffuse,
+            lightSpecularCoeff=0.05,
+            shadow=0,
+            renderer=pybullet.ER_TINY_RENDERER,
+            physicsClientId=self._client,
+        )
+        fine = np.asarray(rgba, np.uint8).reshape(height, width, 4)[..., :3]
+        ids = np.asarray(segments, np.int32).reshape(height, width)
+        labels = self._labels[np.where(ids < 0, 1023, ids & 1023)]
+        z = np.asarray(depth, np.float32).reshape(height, width)
+        loose = (labels >= 2)[..., None]
+        layer = np.concatenate([fine * loose, loose * np.uint8(255)], axis=-1)
+        return Picture(
+            rgb=_average(fine.astype(np.uint16)),
+            objects=_average(layer.astype(np.uint16)),
+            coverage=np.stack(
+                [_average((labels == label) * np.uint16(255)) for label in range(2 + len(self._objects))]
+            ),
+            depth=_FAR * _NEAR / (_FAR - (_FAR - _NEAR) * z),
+            labels=labels,
+        )
+
+    def _place(self, snapshot: Snapshot, robot: bool, objects: bool) -> None:
+        client = self._client
+        if robot:
+            for name, angle in snapshot.joints.items():
+                pybullet.resetJointState(self._robot, self._joints[name], angle, physicsClientId=client)
+        base = (0.0, 0.0, 0.0) if robot else _AWAY
+        pybullet.resetBasePositionAndOrientation(self._robot, base, (0, 0, 0, 1), physicsClientId=client)
+        for body, (position, quaternion) in zip(self._objects, snapshot.objects, strict=True):
+            where = position if objects else _AWAY
+            pybullet.resetBasePositionAndOrientation(body, where, quaternion, physicsClientId=client)
+
+    def _box(self, centre: tuple[float, ...], half: tuple[float, ...], color: tuple[float, ...]) -> int:
+        shape = pybullet.createVisualShape(
+            pybullet.GEOM_BOX, halfExtents=half, rgbaColor=(*color, 1), physicsClientId=self._client
+        )
+        return self._body(shape, centre)
+
+    def _disc(self, centre: tuple[float, ...], radius: float, color: tuple[float, ...]) -> int:
+        mesh = trimesh.creation.cylinder(radius=radius, height=0.0004, sections=32)
+        shape = pybullet.createVisualShape(
+            pybullet.GEOM_MESH,
+            vertices=mesh.vertices.tolist(),
+            indices=mesh.faces.ravel().tolist(),
+            normals=[[0.0, 0.0, 1.0]] * len(mesh.vertices),
+            rgbaColor=(*color, 1),
+            physicsClientId=self._client,
+        )
+        return self._body(shape, centre)
+
+    def _visual(self, item: SceneObject) -> int:
+        shape = pybullet.createVisualShape(
+            pybullet.GEOM_MESH, **mesh_arrays(item), rgbaColor=(*COLORS[item.color], 1), physicsClientId=self._client
+        )
+        return self._body(shape, _AWAY)
+
+    def _body(self, shape: int, centre: tuple[float, ...]) -> int:
+        return int(pybullet.createMultiBody(0, -1, shape, centre, physicsClientId=self._client))
+
+
+def _average(fine: np.ndarray) -> np.ndarray:
+    """Mean of every 2 x 2 block, rounded; uint16 (2H, 2W, ...) -> uint8 (H, W, ...)."""
+    total = fine[0::2, 0::2] + fine[0::2, 1::2] + fine[1::2, 0::2] + fine[1::2, 1::2]
+    return ((total + 2) // 4).astype(np.uint8)

@@ -1,0 +1,153 @@
+"""The three small convolutional networks of the compact world: what is there, what moves, and what the robot looks like.
+
+All are norm-free residual U-Nets that see a 128 x 128 picture as 64 x 64 blocks of 2 x 2 pixels. Norm-free, because a
+normalisation layer costs more than a convolution at these widths on a CPU and ties a pixel to the rest of its picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Channels and residual blocks of each level, from 64 x 64 downwards."""
+
+    widths: tuple[int, ...]
+    blocks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CompactConfig:
+    """Everything that fixes the shape of the compact model's weights."""
+
+    size: int = 128
+    style: int = 24
+    scene: UNetConfig = UNetConfig((48, 80, 112, 128), (1, 2, 2, 2))
+    motion: UNetConfig = UNetConfig((48, 80, 112, 128), (1, 2, 2, 2))
+    robot: UNetConfig = UNetConfig((48, 80, 112, 128), (1, 2, 2, 2))
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(conv(silu(x)))); the second convolution starts at zero, so a fresh block is the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.silu(self.first(F.silu(x))))
+
+
+class UNet(nn.Module):
+    """A residual U-Net whose skips are added, with an optional style vector added to every level.
+
+    Input (b, inputs, h, w) -> output (b, outputs, h, w) and the lowest features (b, widths[-1], h/8, w/8).
+    """
+
+    def __init__(self, inputs: int, outputs: int, config: UNetConfig, style: int = 0) -> None:
+        super().__init__()
+        widths = config.widths
+        self.stem = nn.Conv2d(inputs, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.before = nn.ModuleList(_blocks(w, n) for w, n in zip(widths, config.blocks, strict=True))
+        self.after = nn.ModuleList(_blocks(w, n) for w, n in zip(widths[:-1], config.blocks[:-1], strict=True))
+        self.head = nn.Conv2d(widths[0], outputs, 3, padding=1)
+        self.style = nn.ModuleList(nn.Linear(style, w) for w in widths) if style else None
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x = self.stem(x)
+        skips: list[Tensor] = []
+        for level, blocks in enumerate(self.before):
+            if level:
+                x = self.down[level - 1](x)
+            if self.style is not None and style is not None:
+                x = x + self.style[level](style)[:, :, None, None]
+            x = blocks(x)
+            skips.append(x)
+        lowest = x
+        for level in reversed(range(len(self.after))):
+            x = F.interpolate(self.up[level](x), scale_factor=2.0, mode="nearest") + skips[level]
+            x = self.after[level](x)
+        return self.head(F.silu(x)), lowest
+
+
+def _blocks(width: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
+
+
+def position_planes(x: Tensor) -> Tensor:
+    """(b, 2, h, w) horizontal and vertical position in [-1, 1], like `x` (b, *, h, w) in dtype and device."""
+    batch, _, height, width = x.shape
+    across = torch.linspace(-1, 1, width, dtype=x.dtype, device=x.device)[None, None, None, :]
+    down = torch.linspace(-1, 1, height, dtype=x.dtype, device=x.device)[None, None, :, None]
+    return torch.cat([across.expand(batch, 1, height, width), down.expand(batch, 1, height, width)], dim=1)
+
+
+class SceneNet(nn.Module):
+    """Reads one picture: which pixels are loose objects, what lies behind them and the robot, and in what light it is seen."""
+
+    OUTPUTS = 10  # object alpha, object unseen, object rgb, plate unseen, plate rgb, robot alpha
+
+    def __init__(self, config: CompactConfig) -> None:
+        super().__init__()
+        self.unet = UNet(2 * 12 + 2, 4 * self.OUTPUTS, config.scene)
+        self.style = nn.Linear(config.scene.widths[-1], config.style)
+
+    def forward(self, frame: Tensor, skeleton: Tensor) -> tuple[Tensor, Tensor]:
+        """frame, skeleton (b, 3, H, W) in [-1, 1] -> planes (b, 10, H, W) logits, style (b, S)."""
+        x = torch.cat([F.pixel_unshuffle(frame, 2), F.pixel_unshuffle(skeleton, 2)], dim=1)
+        planes, lowest = self.unet(torch.cat([x, position_planes(x)], dim=1))
+        return F.pixel_shuffle(planes, 2), torch.tanh(self.style(lowest.mean(dim=(2, 3))))
+
+
+class MotionNet(nn.Module):
+    """Reads three skeletons, the object layer and its last motion; says where objects come from, and what to repaint."""
+
+    FINE = 6  # gate, repaint share, rgba
+
+    def __init__(self, config: CompactConfig) -> None:
+        super().__init__()
+        self.unet = UNet(3 * 12 + 16 + 2 + 2, 2 + 4 * self.FINE, config.motion)
+        nn.init.zeros_(self.unet.head.weight)
+        nn.init.zeros_(self.unet.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, skeletons: Tensor, objects: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+        """skeletons (b, 9, H, W) newest first in [-1, 1], objects (b, 4, H, W) in [0, 1], flow (b, 2, H/2, W/2) px / 8
+        -> flow (b, 2, H/2, W/2) px / 8, planes (b, 6, H, W) logits."""
+        x = torch.cat([F.pixel_unshuffle(skeletons, 2), F.pixel_unshuffle(objects, 2), flow], dim=1)
+        out, _ = self.unet(torch.cat([x, position_planes(x)], dim=1))
+        return out[:, :2], F.pixel_shuffle(out[:, 2:], 2)
+
+
+class RobotNet(nn.Module):
+    """Paints the robot over a skeleton, leaving out what objects hide."""
+
+    def __init__(self, config: CompactConfig) -> None:
+        super().__init__()
+        self.unet = UNet(12 + 16 + 2, 16, config.robot, style=config.style)
+
+    def forward(self, skeleton: Tensor, objects: Tensor, style: Tensor) -> Tensor:
+        """skeleton (b, 3, H, W) in [-1, 1], objects (b, 4, H, W) in [0, 1], style (b, S) -> (b, 4, H, W) alpha and rgb logits."""
+        x = torch.cat([F.pixel_unshuffle(skeleton, 2), F.pixel_unshuffle(objects, 2)], dim=1)
+        planes, _ = self.unet(torch.cat([x, position_planes(x)], dim=1), style)
+        return F.pixel_shuffle(planes, 2)
+
+
+class CompactNetwork(nn.Module):
+    """The three networks under one roof, so that one file holds their weights."""
+
+    def __init__(self, config: CompactConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.scene = SceneNet(config)
+        self.motion = MotionNet(config)
+        self.robot = RobotNet(config)

@@ -1,0 +1,115 @@
+"""Twin episodes in memory and the clips drawn from them: which clip a step sees follows from (seed, step) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from vap_sim.data.twin import TwinEpisode, load_episode
+from vap_sim.errors import BadFile, InvalidInput
+from vap_sim.models.compact.losses import Clip
+from vap_sim.prompts.profiles import profile
+from vap_sim.prompts.prompter import Prompter
+from vap_sim.robots.camera import Camera
+from vap_sim.robots.library import load_robot
+
+_MEMBERS = ("frames", "objects", "plate", "robot", "labels", "flow", "joints", "measured", "actions", "object_poses")
+
+
+@dataclass(frozen=True, eq=False)
+class Film:
+    """One view of one episode, channels last, as it is kept in memory; `moving` (T,) bool: an object moved into frame t."""
+
+    frames: np.ndarray
+    skeletons: np.ndarray
+    objects: np.ndarray
+    plate: np.ndarray
+    robot: np.ndarray
+    seen: np.ndarray
+    flow: np.ndarray
+    moving: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class ClipSource:
+    """All films of a data set. `eventful` is the share of clips chosen because something moves in them."""
+
+    films: tuple[Film, ...]
+    eventful: float = 0.75
+
+    def draw(self, rng: np.random.Generator, count: int, length: int) -> Clip:
+        """A batch of `count` clips of `length` frames, colors of a clip permuted half of the time."""
+        rows = [self._row(rng, length) for _ in range(count)]
+        return Clip(*(torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True)))
+
+    def _row(self, rng: np.random.Generator, length: int) -> tuple[np.ndarray, ...]:
+        for _ in range(20):
+            film = self.films[int(rng.integers(len(self.films)))]
+            total = len(film.frames)
+            if total < length:
+                raise InvalidInput("clip length", length, f"at most {total} frames, the shortest episode")
+            start = int(rng.integers(total - length + 1))
+            if rng.uniform() > self.eventful or film.moving[start + 1 : start + length].any():
+                break
+        part = slice(start, start + length)
+        history = np.clip(np.arange(start - 2, start + length), 0, None)
+        colors = rng.permutation(3) if rng.uniform() < 0.5 else np.arange(3)
+        with_alpha = np.append(colors, 3)
+        return (
+            _first(film.frames[part][..., colors]),
+            _first(film.skeletons[history]),
+            _first(film.objects[part][..., with_alpha]),
+            _first(film.plate[..., colors]),
+            film.robot[part][:, None],
+            film.seen[part][:, None],
+            film.flow[part],
+        )
+
+
+def _first(image: np.ndarray) -> np.ndarray:
+    """(..., H, W, C) -> (..., C, H, W), contiguous."""
+    return np.ascontiguousarray(np.moveaxis(image, -1, -3))
+
+
+def load_films(files: Sequence[Path], profile_name: str, *, threads: int = 2, progress: bool = True) -> tuple[Film, ...]:
+    """Read episodes and draw the prompts of all their frames. Raises BadFile for the first file that is not whole."""
+    if not files:
+        raise BadFile("the data set", "no episode files")
+    with ThreadPoolExecutor(threads) as pool:
+        jobs = pool.map(lambda path: films_of(load_episode(path, _MEMBERS), profile_name), files)
+        bar = tqdm(jobs, total=len(files), desc="reading episodes", unit="episode", disable=not progress, mininterval=5)
+        return tuple(film for films in bar for film in films)
+
+
+def films_of(episode: TwinEpisode, profile_name: str) -> list[Film]:
+    """One film a view."""
+    views = len(episode.frames)
+    skeletons = draw_prompts(episode.meta, episode.joints, profile_name)
+    return [
+        Film(
+            frames=episode.frames[view],
+            skeletons=skeletons[view].numpy(),
+            objects=episode.objects[view],
+            plate=episode.plate[view],
+            robot=episode.robot[view],
+            seen=np.where(episode.labels[view] >= 2, np.uint8(255), np.uint8(0)),
+            flow=episode.flow[view],
+            moving=(episode.flow[view] != 0).any(axis=(1, 2, 3)),
+        )
+        for view in range(views)
+    ]
+
+
+def draw_prompts(meta: dict[str, Any], joints: np.ndarray, profile_name: str) -> Tensor:
+    """Prompts of an episode's joints (T, 8) by its own cameras: (V, T, H, W, 3) uint8."""
+    cameras = [Camera.from_dict(item) for item in meta["cameras"]]
+    prompter = Prompter(load_robot(meta["robot"]), profile(profile_name), cameras[0].size)
+    return prompter.draw(torch.as_tensor(joints)[None], cameras).skeleton[0]

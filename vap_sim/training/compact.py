@@ -1,0 +1,114 @@
+"""The recipe of the compact model: clips of growing length from twin episodes, and dreams to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vap_sim.models.compact import layers
+from vap_sim.models.compact.losses import Clip, LossWeights, compact_loss, unit
+from vap_sim.models.compact.network import CompactNetwork
+from vap_sim.training.clips import ClipSource
+
+
+@dataclass(frozen=True)
+class Stage:
+    """From step `start` on: clips of `length` frames, `batch` of them, `painted` of their frames painted."""
+
+    start: int
+    length: int
+    batch: int
+    painted: int
+    own_start: float
+
+
+@dataclass(frozen=True)
+class CompactTraining:
+    """Settings of the recipe. Rollouts grow, because a short rollout teaches motion and a long one teaches to forgive."""
+
+    seed: int = 0
+    profile: str = "compact"
+    stages: tuple[Stage, ...] = (
+        Stage(0, 2, 12, 1, 0.0),
+        Stage(1000, 4, 8, 1, 0.25),
+        Stage(3000, 8, 5, 2, 0.5),
+        Stage(7000, 14, 4, 2, 0.6),
+    )
+    weights: LossWeights = LossWeights()
+    precision: str = "bf16"
+
+    def stage(self, step: int) -> Stage:
+        """The stage a step belongs to."""
+        return [stage for stage in self.stages if stage.start <= step][-1]
+
+
+class CompactRecipe:
+    """Feeds `train` with the compact model's batches; see `vap_sim.training.loop.Recipe`."""
+
+    def __init__(
+        self,
+        network: CompactNetwork,
+        source: ClipSource,
+        shown: ClipSource,
+        training: CompactTraining,
+        device: str = "cpu",
+    ) -> None:
+        """`shown`: films whose dreams are drawn as previews (not used for training)."""
+        self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.source, self.shown, self.training, self.device = source, shown, training, device
+
+    def describe(self) -> Mapping[str, Any]:
+        return _plain({**asdict(self.training), "network": asdict(self.network.config)})  # type: ignore[no-any-return]
+
+    def loss(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        stage = self.training.stage(step)
+        rng = np.random.default_rng([self.training.seed, step])
+        clip = self.source.draw(rng, stage.batch, stage.length)
+        own = torch.from_numpy(rng.uniform(size=stage.batch) < stage.own_start)
+        painted = tuple(int(v) for v in rng.choice(np.arange(1, stage.length), stage.painted, replace=False))
+        clip, own = _to(clip, self.device), own.to(self.device)
+        with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.training.precision == "bf16"):
+            return compact_loss(self.network, clip, self.training.weights, own_start=own, painted=painted)
+
+    def preview(self, step: int) -> Mapping[str, Tensor]:
+        """Dreams of 25 frames beside the truth: columns are frames 1, 5, 10, 15, 20, 25; rows truth, dream, next clip."""
+        rng = np.random.default_rng([self.training.seed, 99])
+        clip = _to(self.shown.draw(rng, 4, 26), self.device)
+        with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.training.precision == "bf16"):
+            dreamed = dream(self.network, clip)
+        columns = [1, 5, 10, 15, 20, 25]
+        truth = unit(clip.frames[:, columns])
+        pairs = torch.stack([truth, dreamed[:, [c - 1 for c in columns]]], dim=1)
+        sheet = pairs.permute(0, 1, 4, 2, 5, 3)  # rows, kind, H, columns, W, C
+        sheet = sheet.reshape(-1, sheet.shape[3] * sheet.shape[4], 3)
+        return {"dreams": (sheet.permute(2, 0, 1) * 255).round().to(torch.uint8).cpu()}
+
+
+def dream(network: CompactNetwork, clip: Clip) -> Tensor:
+    """Roll a clip out from its first picture: frames (b, T - 1, 3, H, W) in [0, 1]."""
+    skeletons = unit(clip.skeletons)
+    reading = layers.read(network, unit(clip.frames[:, 0]), skeletons[:, 2])
+    objects, flow = reading.objects, torch.zeros_like(clip.flow[:, 0], dtype=torch.float32)
+    frames = []
+    for step in range(1, clip.frames.shape[1]):
+        newest = [max(step + shift, 2) for shift in (2, 1, 0)]
+        motion = layers.move(network, torch.cat([skeletons[:, k] for k in newest], dim=1), objects, flow)
+        objects, flow = (motion.objects * 255).round() / 255, motion.flow
+        frames.append(layers.paint(network, skeletons[:, step + 2], objects, reading.style, reading.plate).frame)
+    return torch.stack(frames, dim=1)
+
+
+def _to(clip: Clip, device: str) -> Clip:
+    return Clip(**{name: value.to(device) for name, value in vars(clip).items()})
+
+
+def _plain(value: Any) -> Any:
+    """Tuples to lists all the way down, as JSON gives them back."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

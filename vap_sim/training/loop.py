@@ -1,0 +1,187 @@
+"""One training loop for every model: resumes exactly, stops itself in time, keeps an average of the weights, logs to TensorBoard."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from vap_sim.errors import BadFile, InvalidInput, MissingDependency
+from vap_sim.models.checkpoint import load_split, save_split
+
+CHECKPOINT = "checkpoint"
+
+
+class Recipe(Protocol):
+    """What is trained. Everything random in it follows from the step's number, so that a resumed run sees the same batches."""
+
+    network: nn.Module
+
+    def loss(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The loss of one step's batch, and its terms for the log."""
+        ...
+
+    def preview(self, step: int) -> Mapping[str, Tensor]:
+        """Pictures (3, H, W) uint8 by name, drawn with the averaged weights."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """Settings, as JSON values; a checkpoint of other settings is refused."""
+        ...
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How long and how fast to train. `minutes` stops this run early with a checkpoint; `steps` is where training ends.
+
+    The learning rate rises over `warmup` steps, stays, and falls to zero over the last `cooldown` steps.
+    """
+
+    folder: Path
+    steps: int
+    minutes: float | None = None
+    learning_rate: float = 5e-4
+    warmup: int = 200
+    cooldown: int = 0
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    average: float = 0.999
+    checkpoint_every: int = 250
+    log_every: int = 10
+    preview_every: int = 500
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.cooldown > self.steps:
+            raise InvalidInput("training steps", f"{self.steps} with cooldown {self.cooldown}", "steps >= cooldown, >= 1")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a run stopped: `step` of `steps`, and the averaged weights."""
+
+    step: int
+    steps: int
+    weights: dict[str, Tensor]
+
+
+def train(recipe: Recipe, settings: LoopSettings) -> Outcome:
+    """Run the recipe from its last checkpoint in `settings.folder`, if there is one, to the end or until time is up.
+
+    Raises:
+        BadFile: the checkpoint is damaged or belongs to a recipe of other settings.
+        OSError: the disk refuses (full, read-only); the last whole checkpoint stays.
+    """
+    writer = _writer(settings.folder)
+    network = recipe.network
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
+    )
+    average = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    step = _resume(recipe, settings.folder, optimizer, average)
+    deadline = None if settings.minutes is None else time.monotonic() + 60 * settings.minutes
+    network.train()
+    with tqdm(total=settings.steps, initial=step, unit="step", dynamic_ncols=True, mininterval=5) as bar:
+        while step < settings.steps and (deadline is None or time.monotonic() < deadline):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(settings, step)
+            loss, terms = recipe.loss(step)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm = nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
+            if torch.isfinite(norm):  # one broken batch must not break the weights
+                optimizer.step()
+            step += 1
+            _follow(average, network, min(settings.average, (1 + step) / (10 + step)))
+            bar.update()
+            if step % settings.log_every == 0:
+                bar.set_postfix(loss=f"{float(loss):.3f}", refresh=False)
+                writer.add_scalar("loss", float(loss), step)
+                writer.add_scalar("gradient_norm", float(norm), step)
+                for name, value in terms.items():
+                    writer.add_scalar(f"terms/{name}", float(value), step)
+            if step % settings.preview_every == 0:
+                _preview(recipe, average, writer, step)
+            if step % settings.checkpoint_every == 0:
+                _save(recipe, settings.folder, optimizer, average, step)
+    _save(recipe, settings.folder, optimizer, average, step)
+    writer.close()
+    return Outcome(step, settings.steps, average)
+
+
+def learning_rate(settings: LoopSettings, step: int) -> float:
+    """The learning rate at a step."""
+    rise = min(1.0, (step + 1) / max(1, settings.warmup))
+    fall = min(1.0, (settings.steps - step) / settings.cooldown) if settings.cooldown else 1.0
+    return settings.learning_rate * rise * fall
+
+
+def _follow(average: dict[str, Tensor], network: nn.Module, keep: float) -> None:
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            average[name].lerp_(value, 1 - keep)
+
+
+def _preview(recipe: Recipe, average: dict[str, Tensor], writer: Any, step: int) -> None:
+    network = recipe.network
+    current = {name: value.clone() for name, value in network.state_dict().items()}
+    network.load_state_dict(average)
+    network.eval()
+    with torch.no_grad():
+        for name, picture in recipe.preview(step).items():
+            writer.add_image(name, picture, step)
+    network.load_state_dict(current)
+    network.train()
+
+
+def _save(
+    recipe: Recipe, folder: Path, optimizer: torch.optim.Optimizer, average: dict[str, Tensor], step: int
+) -> None:
+    tensors = {f"network/{name}": value for name, value in recipe.network.state_dict().items()}
+    tensors |= {f"average/{name}": value for name, value in average.items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": value for name, value in state.items()}
+    save_split(folder, CHECKPOINT, tensors, {"step": step, "recipe": dict(recipe.describe())})
+
+
+def _resume(recipe: Recipe, folder: Path, optimizer: torch.optim.Optimizer, average: dict[str, Tensor]) -> int:
+    found = load_split(folder, CHECKPOINT)
+    if found is None:
+        return 0
+    tensors, description = found
+    if description.get("recipe") != dict(recipe.describe()):
+        raise BadFile(
+            folder / f"{CHECKPOINT}.json",
+            f"a checkpoint of {description.get('recipe')}, this recipe is {dict(recipe.describe())}",
+        )
+    parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
+    for key, value in tensors.items():
+        kind, name = key.split("/", 1)
+        parts[kind][name] = value
+    recipe.network.load_state_dict(parts["network"])
+    for name, value in parts["average"].items():
+        average[name].copy_(value)
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in parts["optimizer"].items():
+        index, name = key.split("/", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(description["step"])
+
+
+def _writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingDependency("tensorboard", "train") from error
+    return SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+
+
+def settings_text(settings: LoopSettings) -> dict[str, Any]:
+    """Settings as JSON values, for run records."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
