@@ -255,7 +255,8 @@ SHIPPED_RULES = (quiet, declared)
 def test_library_keeps(rule: Callable[[Source], list[str]]) -> None:
     files = SHIPPED if rule in SHIPPED_RULES else LIBRARY
     assert files
-    assert not [f"{path}: {objection}" for path, source in files.items() for objection in rule(source)]
+    objections = [f"{path}: {objection}" for path, source in files.items() for objection in rule(source)]
+    assert not objections, "\n".join(objections)
 
 
 @pytest.mark.parametrize("path", OUTSIDE)
