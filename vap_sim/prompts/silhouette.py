@@ -87,7 +87,7 @@ def _cover(parts: _Parts, matrices: Floats, size: tuple[int, int], z_near: float
                 corners = _cut_part(rays[picture, first:last], z_near)
                 if len(corners) < 3:
                     continue
-            outlines.append(np.asarray(cv2.convexHull(corners)[:, 0], dtype=np.float32))
+            outlines.append(np.asarray(cv2.convexHull(np.ascontiguousarray(corners))[:, 0], dtype=np.float32))
             pictures.append(picture)
     return _fill(outlines, pictures, len(rays), size)
 

@@ -21,6 +21,7 @@ _SOFT_EDGE = np.float32(0.72)
 _QUARTER_TURN = np.array([-1, 1], dtype=np.float32)
 _SUBPIXEL_BITS = 8
 _ROWS_AT_ONCE = 128
+_DEPTH_STEPS = 256  # a metre
 # In picture sizes. OpenCV clips to the picture by itself; sub-pixel units must stay within 32 bits.
 _REACH = 16
 
@@ -170,12 +171,13 @@ def draw_rays(plan: DrawPlan, rays: Floats, focal: Floats | None) -> NDArray[np.
 
 def _draw_rows(plan: DrawPlan, rays: Floats, focal: Floats | None, pictures: NDArray[np.uint8]) -> None:
     lines, discs, depth, seen = _polygons(plan, rays, focal)
-    if seen is None:
-        counts = [depth.shape[1]] * len(rays)
-        order = (-depth).argsort(axis=-1, kind="stable").tolist()
-    else:
+    # Mirrored fingers are often equally far: in rough steps the list decides between them, not the last bit of a float.
+    nearness = np.rint(depth * np.float32(-_DEPTH_STEPS))
+    counts = [depth.shape[1]] * len(rays)
+    if seen is not None:
         counts = seen.sum(axis=-1).tolist()
-        order = np.where(seen, -depth, np.float32(np.inf)).argsort(axis=-1, kind="stable").tolist()
+        nearness = np.where(seen, nearness, np.float32(np.inf))
+    order = nearness.argsort(axis=-1, kind="stable").tolist()
     shades = _shades(plan, depth)
     draw, soft = cv2.fillConvexPoly, cv2.LINE_AA
     for row, picture in enumerate(pictures):

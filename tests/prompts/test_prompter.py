@@ -1,0 +1,165 @@
+"""From joint angles to prompts: batches, cameras, the gripper, and where drawn bones lie on the robot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.prompts.figures import boxes
+from vap_sim.errors import InvalidInput
+from vap_sim.prompts import Prompter, draw_skeletons, profile, profile_names, silhouettes
+from vap_sim.robots.camera import Camera
+from vap_sim.robots.library import RobotModel, load_robot
+
+SIZE = (128, 128)
+
+
+@pytest.fixture(scope="module")
+def panda() -> RobotModel:
+    return load_robot("panda_robotiq")
+
+
+def poses(model: RobotModel, rows: int, frames: int, seed: int = 0) -> Tensor:
+    noise = torch.randn(rows, frames, len(model.home), generator=torch.Generator().manual_seed(seed))
+    return model.robot.clamp(model.home + 0.4 * noise)
+
+
+def views(model: RobotModel) -> tuple[Camera, ...]:
+    return tuple(model.camera(name) for name in ("exterior_1", "exterior_2", "wrist"))
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_shapes_and_the_joints_that_were_given(panda: RobotModel, name: str) -> None:
+    q = poses(panda, 2, 4)
+    prompt = Prompter(panda, profile(name), SIZE).draw(q, views(panda))
+    assert prompt.skeleton.shape == (2, 3, 4, 128, 128, 3)
+    assert prompt.skeleton.dtype == torch.uint8
+    assert prompt.joints is q
+    assert prompt.skeleton.flatten(3).amax(-1).min() > 100, "something is drawn in every view and frame"
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_a_row_alone_equals_the_row_in_a_batch_bit_for_bit(panda: RobotModel, name: str) -> None:
+    prompter, cameras = Prompter(panda, profile(name), SIZE), views(panda)
+    q = poses(panda, 160, 1)
+    together = prompter.draw(q, cameras).skeleton
+    for row in range(0, 160, 9):
+        assert torch.equal(prompter.draw(q[row : row + 1], cameras).skeleton[0], together[row])
+    as_frames = prompter.draw(q.transpose(0, 1), cameras).skeleton
+    assert torch.equal(as_frames[0].transpose(0, 1), together[:, :, 0])
+    one_view = prompter.draw(q, cameras[2:]).skeleton
+    assert torch.equal(one_view[:, 0], together[:, 2])
+
+
+def test_a_camera_a_row(panda: RobotModel) -> None:
+    prompter, q = Prompter(panda, profile("compact"), SIZE), poses(panda, 2, 3)
+    pair = [panda.camera("exterior_1"), panda.camera("exterior_2")]
+    together = prompter.draw(q, [Camera.batch(pair)]).skeleton
+    for row, camera in enumerate(pair):
+        assert torch.equal(prompter.draw(q[row : row + 1], [camera]).skeleton[0], together[row])
+    wrist = Camera.batch([panda.camera("wrist")] * 2)
+    assert torch.equal(prompter.draw(q, [wrist]).skeleton, prompter.draw(q, [panda.camera("wrist")]).skeleton)
+
+
+def test_the_same_as_projecting_with_the_camera_and_drawing(panda: RobotModel) -> None:
+    q = poses(panda, 6, 2)
+    robot = panda.robot
+    T_base_link = robot.forward(q)
+    points = panda.skeleton.positions(robot, T_base_link)
+    for name in ("exterior_1", "wrist"):
+        camera = panda.camera(name)
+        xy, depth = camera.project(points, T_base_link, robot)
+        drawn = draw_skeletons(xy, depth, panda.skeleton, SIZE, profile("compact"), intrinsics=camera.intrinsics)
+        prompt = Prompter(panda, profile("compact"), SIZE).draw(q, [camera]).skeleton[:, 0]
+        difference = (drawn.int() - prompt.int()).abs()
+        # The camera rounds differently, and a corner may fall on the neighbouring 1/256 of a pixel.
+        assert difference.max() <= 40
+        assert (difference > 0).float().mean() < 1e-3
+
+
+def test_moving_the_principal_point_moves_the_picture(panda: RobotModel) -> None:
+    q, camera = poses(panda, 3, 1), panda.camera("exterior_1")
+    moved = replace(camera, intrinsics=camera.intrinsics + torch.tensor([[0, 0, 9.0], [0, 0, -6.0], [0, 0, 0]]))
+    prompter = Prompter(panda, profile("vap"), SIZE)
+    here, there = (prompter.draw(q, [c]).skeleton[:, 0, 0].int() for c in (camera, moved))
+    difference = (here[:, 6:, :-9] - there[:, :-6, 9:]).abs()
+    assert here[:, 8:, :-12].any()
+    assert difference[:, 2:-2, 2:-2].max() <= 4
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_the_gripper_opening_is_seen_and_grows(panda: RobotModel, name: str) -> None:
+    """At 128 pixels the two fingers move apart with every step of the opening."""
+    closed_to_open = torch.linspace(0.8, 0.0, 9)
+    q = panda.home.repeat(9, 1, 1)
+    q[:, 0, -1] = closed_to_open
+    pictures = Prompter(panda, profile(name), SIZE).draw(q, views(panda)[:1]).skeleton[:, 0, 0].int()
+    red, green, blue = pictures.unbind(-1)
+    fingers = ((red > 120) & (blue < 0.4 * red)).float()
+    columns = torch.arange(128.0)
+    low = 30  # below this row lie the finger tips of the home pose
+    spread = []
+    for picture, yellow in zip(fingers, green, strict=True):
+        left, right = (picture * which for which in ((yellow > 90).float(), (yellow <= 90).float()))
+        weights = [side[low - 12 :].sum(0) for side in (left, right)]
+        centres = [float((weight * columns).sum() / weight.sum()) for weight in weights]
+        spread.append(abs(centres[0] - centres[1]))
+    assert (np.diff(spread) > 0.2).all(), spread
+    assert spread[-1] - spread[0] > 5
+    changes = [(a != b).any(-1).sum() for a, b in zip(pictures[:-1], pictures[1:], strict=True)]
+    assert min(changes) > 8
+
+
+def test_drawn_arm_lies_on_the_robot(panda: RobotModel) -> None:
+    q, cameras = poses(panda, 5, 1), views(panda)[:2]
+    thin = replace(profile("vap"), groups=profile("vap").groups[:1])
+    drawn = Prompter(panda, thin, SIZE).draw(q, cameras).skeleton.amax(-1) > 128
+    on_robot = silhouettes(panda, q, cameras)
+    assert (drawn & on_robot).sum() > 0.95 * drawn.sum()
+
+
+def test_double_precision_and_other_devices_are_taken(panda: RobotModel) -> None:
+    q = poses(panda, 1, 2)
+    prompter = Prompter(panda, profile("vap"), SIZE)
+    single, double = (prompter.draw(values, views(panda)).skeleton for values in (q, q.double()))
+    assert torch.equal(single, double)
+
+
+def test_gradients_do_not_stick_to_a_prompt(panda: RobotModel) -> None:
+    q = poses(panda, 1, 1).requires_grad_()
+    assert not Prompter(panda, profile("vap"), SIZE).draw(q, views(panda)).skeleton.requires_grad
+
+
+def test_pictures_need_not_be_square(tmp_path: Path) -> None:
+    model = boxes(tmp_path)
+    camera = Camera.look_at("wide", (0.2, -1.5, 0.3), (0.2, 0.0, 0.1), size=(160, 90), focal_px=120.0)
+    picture = Prompter(model, profile("vap"), (160, 90)).draw(torch.zeros(1, 1, 1), [camera]).skeleton
+    assert picture.shape == (1, 1, 1, 90, 160, 3)
+    assert picture.any()
+
+
+def test_errors_say_what_is_wrong(panda: RobotModel) -> None:
+    prompter, q, cameras = Prompter(panda, profile("vap"), SIZE), poses(panda, 2, 3), views(panda)
+    with pytest.raises(InvalidInput, match=r"q: given torch.float32 \(2, 8\), expected floats of shape \(b, F, 8\)"):
+        prompter.draw(q[:, 0], cameras)
+    with pytest.raises(InvalidInput, match=r"q: given torch.float32 \(2, 3, 7\)"):
+        prompter.draw(q[..., :7], cameras)
+    with pytest.raises(InvalidInput, match="q: given torch.int64"):
+        prompter.draw(q.long(), cameras)
+    with pytest.raises(InvalidInput, match="q: given values that are not finite"):
+        prompter.draw(q / 0, cameras)
+    with pytest.raises(InvalidInput, match="cameras: given none, expected at least one"):
+        prompter.draw(q, ())
+    with pytest.raises(
+        InvalidInput, match=r"size of camera 'wrist': given \(64, 64\), expected \(128, 128\), as camera"
+    ):
+        prompter.draw(q, [cameras[0], cameras[2].resized((64, 64))])
+    with pytest.raises(InvalidInput, match=r"leading axis of camera '.*': given \(3,\), expected none or \(2,\)"):
+        prompter.draw(q, [Camera.batch([cameras[0]] * 3)])
+    with pytest.raises(InvalidInput, match="picture size"):
+        Prompter(panda, profile("vap"), (128, 0))

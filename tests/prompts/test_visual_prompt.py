@@ -1,0 +1,108 @@
+"""The record of a prompt: rows, frames, joining and the checks at its boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from vap_sim.errors import InvalidInput
+from vap_sim.prompts import ReferenceClip, VisualPrompt
+
+
+def prompt(rows: int = 3, seed: int = 0, **fields: object) -> VisualPrompt:
+    source = torch.Generator().manual_seed(seed)
+    pictures = torch.randint(0, 256, (rows, 2, 4, 6, 8, 3), dtype=torch.uint8, generator=source)
+    clip = torch.randint(0, 256, (rows, 5, 6, 8, 3), dtype=torch.uint8, generator=source)
+    full: dict[str, object] = {
+        "joints": torch.rand(rows, 4, 7, generator=source),
+        "reference": ReferenceClip(clip, tuple(f"clip {seed}.{i}" for i in range(rows))),
+        "motion": ("pour",),
+        "text": tuple(f"row {seed}.{i}" for i in range(rows)),
+    }
+    return VisualPrompt(pictures, **{**full, **fields})  # type: ignore[arg-type]
+
+
+def same(a: VisualPrompt, b: VisualPrompt) -> bool:
+    assert a.joints is not None and b.joints is not None
+    assert a.reference is not None and b.reference is not None
+    return (
+        torch.equal(a.skeleton, b.skeleton)
+        and torch.equal(a.joints, b.joints)
+        and torch.equal(a.reference.frames, b.reference.frames)
+        and (a.reference.text, a.motion, a.text) == (b.reference.text, b.motion, b.text)
+    )
+
+
+def test_sizes() -> None:
+    one = prompt()
+    assert (len(one), one.views, one.pixel_frames, one.size) == (3, 2, 4, (8, 6))
+
+
+def test_rows_taken_apart_and_joined_are_the_same() -> None:
+    one = prompt()
+    assert same(VisualPrompt.cat([one.index([row]) for row in range(3)]), one)
+    assert same(one.index(slice(None)), one)
+    assert same(one.index(torch.tensor([True, False, True])), one.index([0, -1]))
+    assert one.index([2, 0]).text == ("row 0.2", "row 0.0")
+
+
+def test_joining_keeps_the_order_of_rows() -> None:
+    a, b = prompt(2, seed=1), prompt(3, seed=2)
+    both = VisualPrompt.cat([a, b])
+    assert len(both) == 5
+    assert same(both.index([0, 1]), a)
+    assert same(both.index([2, 3, 4]), b)
+
+
+def test_a_bare_prompt_joins_and_indexes() -> None:
+    bare = VisualPrompt(prompt().skeleton)
+    both = VisualPrompt.cat([bare, bare.index([1])])
+    assert (len(both), both.joints, both.reference, both.text) == (4, None, None, None)
+    assert bare.to("cpu").between(0, 1).joints is None
+
+
+def test_frames_between() -> None:
+    one = prompt()
+    part = one.between(1, 3)
+    assert torch.equal(part.skeleton, one.skeleton[:, :, 1:3])
+    assert one.joints is not None and part.joints is not None
+    assert torch.equal(part.joints, one.joints[:, 1:3])
+    assert part.reference is one.reference
+
+
+def test_moving_to_a_device_keeps_everything() -> None:
+    assert same(prompt().to("cpu"), prompt())
+    moved = prompt().to("meta")
+    assert moved.joints is not None and moved.reference is not None
+    assert {moved.skeleton.device.type, moved.joints.device.type, moved.reference.frames.device.type} == {"meta"}
+
+
+PICTURES = torch.zeros(2, 1, 3, 4, 5, 3, dtype=torch.uint8)
+CLIP = torch.zeros(2, 3, 4, 5, 3, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: VisualPrompt(PICTURES.float()), r"VisualPrompt.skeleton: given torch.float32 .* expected torch.uint8"),
+        (lambda: VisualPrompt(PICTURES[0]), r"given torch.uint8 \(1, 3, 4, 5, 3\), expected .*\(b, V, F, H, W, 3\)"),
+        (lambda: VisualPrompt(PICTURES[..., :1]), "VisualPrompt.skeleton"),
+        (lambda: VisualPrompt(PICTURES, joints=torch.zeros(2, 4, 7)), r"joints: .* floats of shape \(2, 3, J\)"),
+        (lambda: VisualPrompt(PICTURES, joints=torch.zeros(2, 3, 7).long()), "joints: given torch.int64"),
+        (lambda: VisualPrompt(PICTURES, reference=ReferenceClip(CLIP[:1])), "reference: given 1 rows, expected 2 rows"),
+        (lambda: VisualPrompt(PICTURES, text=("a",)), "text: given 1 texts, expected a tuple of 2 texts"),
+        (lambda: VisualPrompt(PICTURES, text="ab"), "text: given 'ab', expected a tuple of 2 texts"),  # type: ignore[arg-type]
+        (lambda: ReferenceClip(CLIP.bool()), "ReferenceClip.frames: given torch.bool"),
+        (lambda: ReferenceClip(CLIP, ("a", "b", "c")), "ReferenceClip.text: given 3 texts"),
+        (lambda: VisualPrompt.cat([]), "prompts to join: given none"),
+        (lambda: VisualPrompt.cat([prompt(), prompt(motion=("push",))]), "motion .'push',."),
+        (lambda: VisualPrompt.cat([prompt(), prompt(text=None)]), "no text, expected the same as the first"),
+        (lambda: prompt().between(2, 2), "pixel frames: given 2..2, expected 0 <= first < last <= 4"),
+        (lambda: prompt().between(0, 5), "pixel frames: given 0..5"),
+    ],
+)
+def test_errors(make: Callable[[], object], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        make()
