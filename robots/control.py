@@ -9,13 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from vap_sim.errors import InvalidInput
+from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.robots.actions import GRIPPER_SPEED, JOINT_SPEED, LINEAR_SPEED, TURN_SPEED, ActionSpec, action_spec
 from vap_sim.robots.inverse import solve_inverse
 from vap_sim.robots.library import RobotModel
 from vap_sim.robots.rotations import matrix_to_rpy, rpy_to_matrix
 
 Array = NDArray[np.float64]
+ANCHORS = ("target", "joints")
+DROID_TAU = 0.22
+"""Lag [s] of a real DROID station with anchor "joints": fitted to the commands and joints of nine logged episodes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +32,13 @@ class ControlState:
 class Controller:
     """Turns actions into the nominal motion of a robot, that is, without the scene.
 
-    Each control interval the target moves in a straight line (in joint space) towards what the action asks for, no
-    faster than the joints' speed limits; the joints follow it with time constant `tau`, integrated in closed form. So
-    joints stay within limits and speeds, and several intervals give the same motion however many poses are read off.
+    The joints follow a target with time constant `tau`, integrated in closed form, so that the motion does not depend
+    on how many poses are read off. `anchor` says what actions add to and how the target moves in a control interval:
+
+    - "target": to the previous target, evenly over the interval and no faster than the joints' speed limits. Joints
+      settle on what was asked for; the right choice for exact scripted motion.
+    - "joints": to where the joints are, at once, as DROID's own controller does; no joint exceeds its speed limit on
+      average over an interval. With `tau` 0.22 s this is the motion of the real station (docs of `DROID_TAU`).
 
     `control_dt` and `tau` are in seconds; `clip` moves out-of-range actions to the nearest valid ones (otherwise they
     raise); `link` is the link that the end-effector modes move, by default the flange, which DROID logs.
@@ -44,6 +51,7 @@ class Controller:
         control_dt: float = 1 / 15,
         *,
         tau: float = 0.04,
+        anchor: str = "target",
         clip: bool = True,
         link: str | None = None,
     ) -> None:
@@ -52,6 +60,9 @@ class Controller:
         if not (0 <= tau < np.inf):
             raise InvalidInput("tau", tau, "zero or a positive number of seconds")
         self.model, self.mode, self.control_dt, self.tau, self.clip = model, mode, float(control_dt), float(tau), clip
+        if anchor not in ANCHORS:
+            raise UnknownName("anchor", anchor, ANCHORS)
+        self.anchor = anchor
         self.link = model.flange_link if link is None else link
         self.spec: ActionSpec = action_spec(model, mode, link=self.link)
         robot = model.robot
@@ -65,9 +76,10 @@ class Controller:
         if gripper is not None and self._gripper is not None:
             self._open, self._travel = gripper.open_value, gripper.closed_value - gripper.open_value
             speed[self._gripper] = min(speed[self._gripper], GRIPPER_SPEED * abs(self._travel))
-        self._longest = speed * self.control_dt
+        # A lagging joint's speed is its distance from a resting target over tau.
+        self._longest = speed * (self.control_dt if anchor == "target" else max(self.tau, self.control_dt))
         self._low, self._high = self.spec.low.astype(np.float64), self.spec.high.astype(np.float64)
-        self._asks: Callable[[ControlState, Array], Array] = getattr(self, f"_ask_{mode}")
+        self._asks: Callable[[Array, Array], Array] = getattr(self, f"_ask_{mode}")
         self._coefficients: dict[int, tuple[Array, Array, Array]] = {}
 
     def initial(self, q: ArrayLike) -> ControlState:
@@ -82,10 +94,11 @@ class Controller:
         where several intervals make one picture. Raises InvalidInput naming the entry of the action at fault.
         """
         values = self._checked(action, state.target.shape[0])
-        wish = np.clip(self._asks(state, values), self._lower, self._upper)
-        move = np.clip(wish - state.target, -self._longest, self._longest)
-        path = self._follow(state, move, poses)
-        target = np.clip(state.target + move, self._lower, self._upper)
+        base = self._base(state)
+        wish = np.clip(self._asks(base, values), self._lower, self._upper)
+        move = np.clip(wish - base, -self._longest, self._longest)
+        path = self._follow(state.joints, base, move, poses)
+        target = np.clip(base + move, self._lower, self._upper)
         return ControlState(target, path[:, -1].copy()), path[:, :-1].astype(np.float32) if poses else _no_path(path)
 
     def actions_for(self, state: ControlState, q_target: ArrayLike) -> NDArray[np.float32]:
@@ -94,18 +107,19 @@ class Controller:
         End-effector modes reach the link's pose at q_target, which need not be the same joint values.
         """
         goal = np.clip(self._joints("q_target", q_target), self._lower, self._upper)
+        base = self._base(state)
         if self.mode == "joint_velocity":
-            body = (goal - state.target)[:, self._arm] / (JOINT_SPEED * self.control_dt)
+            body = (goal - base)[:, self._arm] / (JOINT_SPEED * self.control_dt)
         elif self.mode == "joint_position":
             body = goal[:, self._arm]
         else:
-            body = self._pose_action(state.target, goal)
+            body = self._pose_action(base, goal)
         if self._gripper is not None:
             body = np.concatenate([body, (goal[:, [self._gripper]] - self._open) / self._travel], axis=1)
         return np.clip(body, self._low, self._high).astype(np.float32)
 
     def _joints(self, what: str, q: ArrayLike) -> Array:
-        values = np.array(q, dtype=np.float64)
+        values = np.asarray(q, dtype=np.float64)
         if values.ndim != 2 or values.shape[1] != self._lower.size:
             raise InvalidInput(what, f"shape {values.shape}", f"(b, {self._lower.size})")
         if not np.isfinite(values).all():
@@ -131,57 +145,59 @@ class Controller:
             raise InvalidInput(what, values[row, entry], f"a number in [{low:g}, {high:g}] ({unit})")
         return inside
 
-    def _follow(self, state: ControlState, move: Array, poses: int) -> Array:
+    def _base(self, state: ControlState) -> Array:
+        return state.target if self.anchor == "target" else state.joints
+
+    def _follow(self, joints: Array, base: Array, move: Array, poses: int) -> Array:
         """Lagged joints (b, poses + 1, J): at each pose's time, then at the end of the interval, exactly."""
         if poses not in self._coefficients:
             self._coefficients[poses] = self._response(poses)
         decay, start, ramp = self._coefficients[poses]
-        joints, target = state.joints[:, None], state.target[:, None]
-        path: Array = decay * joints + start * target + ramp * move[:, None]
+        path: Array = decay * joints[:, None] + start * base[:, None] + ramp * move[:, None]
         return np.clip(path, self._lower, self._upper)
 
     def _response(self, poses: int) -> tuple[Array, Array, Array]:
-        """Weights (poses + 1, 1) of the old joints, the old target and its move, for a target that moves evenly."""
+        """Weights (poses + 1, 1) of the old joints, the target before, and its move over the interval."""
         if poses < 0:
             raise InvalidInput("poses", poses, "zero or more")
         share = np.append(np.arange(1, poses + 1) / max(poses, 1), 1.0)[:, None]
         lag = self.tau / self.control_dt
         decay = np.exp(-share / lag) if lag > 0 else np.zeros_like(share)
-        return decay, 1 - decay, share - lag * (1 - decay)
+        return decay, 1 - decay, share - lag * (1 - decay) if self.anchor == "target" else 1 - decay
 
-    def _with_gripper(self, state: ControlState, arm: Array, action: Array) -> Array:
+    def _with_gripper(self, base: Array, arm: Array, action: Array) -> Array:
         """Full joint wish (b, J) from the arm's and the action's last entry."""
-        wish = state.target.copy()
+        wish = base.copy()
         wish[:, self._arm] = arm
         if self._gripper is not None:
             wish[:, self._gripper] = self._open + action[:, -1] * self._travel
         return wish
 
-    def _ask_joint_velocity(self, state: ControlState, action: Array) -> Array:
+    def _ask_joint_velocity(self, base: Array, action: Array) -> Array:
         speed = action[:, : self._arm.size] * JOINT_SPEED
-        return self._with_gripper(state, state.target[:, self._arm] + speed * self.control_dt, action)
+        return self._with_gripper(base, base[:, self._arm] + speed * self.control_dt, action)
 
-    def _ask_joint_position(self, state: ControlState, action: Array) -> Array:
-        return self._with_gripper(state, action[:, : self._arm.size], action)
+    def _ask_joint_position(self, base: Array, action: Array) -> Array:
+        return self._with_gripper(base, action[:, : self._arm.size], action)
 
-    def _ask_ee_delta(self, state: ControlState, action: Array) -> Array:
-        pose = self._pose(state.target)
+    def _ask_ee_delta(self, base: Array, action: Array) -> Array:
+        pose = self._pose(base)
         twist = torch.from_numpy(action[:, :6] * self.control_dt)
         goal = pose.clone()
         goal[:, :3, 3] += twist[:, :3] * LINEAR_SPEED
         goal[:, :3, :3] = rpy_to_matrix(twist[:, 3:] * TURN_SPEED) @ pose[:, :3, :3]
-        return self._reach(state, goal, action)
+        return self._reach(base, goal, action)
 
-    def _ask_ee_pose(self, state: ControlState, action: Array) -> Array:
+    def _ask_ee_pose(self, base: Array, action: Array) -> Array:
         goal = torch.eye(4, dtype=torch.float64).repeat(action.shape[0], 1, 1)
         values = torch.from_numpy(action)
         goal[:, :3, 3] = values[:, :3]
         goal[:, :3, :3] = rpy_to_matrix(values[:, 3:6])
-        return self._reach(state, goal, action)
+        return self._reach(base, goal, action)
 
-    def _reach(self, state: ControlState, goal: torch.Tensor, action: Array) -> Array:
+    def _reach(self, base: Array, goal: torch.Tensor, action: Array) -> Array:
         """Joint wish (b, J) for a pose of the link; the arm joints slow down together, which keeps their direction."""
-        start = torch.from_numpy(state.target)
+        start = torch.from_numpy(base)
         found = solve_inverse(
             self.model.robot,
             self.link,
@@ -191,9 +207,9 @@ class Controller:
             position_tolerance=1e-4,
             rotation_tolerance=1e-3,
         )
-        move = found.q.numpy()[:, self._arm] - state.target[:, self._arm]
+        move = found.q.numpy()[:, self._arm] - base[:, self._arm]
         excess = (np.abs(move) / self._longest[self._arm]).max(axis=1, keepdims=True)
-        return self._with_gripper(state, state.target[:, self._arm] + move / np.maximum(excess, 1.0), action)
+        return self._with_gripper(base, base[:, self._arm] + move / np.maximum(excess, 1.0), action)
 
     def _pose(self, joints: Array) -> torch.Tensor:
         robot = self.model.robot

@@ -116,9 +116,9 @@ class Robot:
             expected = f"float32 or float64 of shape (*b, {self.num_joints})"
             raise InvalidInput("joints q", f"{q.dtype} of shape {tuple(q.shape)}", expected)
         tables = self._tables(q.dtype, q.device)
-        flat = q.reshape(-1, self.num_joints)
         if not self.num_joints:
             return tables.mount.expand(*q.shape[:-1], -1, -1, -1)
+        flat = q.reshape(-1, self.num_joints)
         # Matrix products may run in TF32 on a GPU; the element-wise path never does.
         small = flat.shape[0] < _SMALL_BATCH and q.device.type == "cpu"
         poses = _forward_small(tables, flat) if small else _forward_large(tables, flat)

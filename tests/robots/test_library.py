@@ -1,0 +1,111 @@
+"""The robot library: what comes with the package, and which folders are refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vap_sim.errors import BadFile, UnknownName
+from vap_sim.robots.library import RobotModel, load_robot, robot_names
+
+TOY = """<robot name="toy"><link name="a"/><link name="b"/><joint name="j" type="revolute"><parent link="a"/>
+<child link="b"/><limit lower="0.5" upper="1" velocity="1"/></joint></robot>"""
+VALUES = {"flange_link": "b", "tool_link": "b"}
+
+
+def folder(path: Path, values: Any, skeleton: str | None = None) -> Path:
+    (path / "robot.urdf").write_text(TOY)
+    (path / "robot.json").write_text(values if isinstance(values, str) else json.dumps(values))
+    points = '{"points": [{"name": "p", "link": "b"}], "bones": []}'
+    (path / "skeleton.json").write_text(skeleton or points)
+    return path
+
+
+@pytest.mark.parametrize("name", robot_names())
+def test_every_robot_is_whole(name: str) -> None:
+    model = load_robot(name)
+    robot = model.robot
+    assert model.name == name
+    assert torch.equal(robot.clamp(model.home), model.home)
+    poses = robot.forward(model.home)
+    at = model.skeleton.positions(robot, poses)
+    for camera in model.cameras.values():
+        xy, depth = camera.project(at, poses, robot)
+        inside = (depth > 0) & (xy >= 0).all(-1) & (xy < torch.tensor(camera.size)).all(-1)
+        assert int(inside.sum()) >= 5, camera.name
+    assert load_robot(name) is model
+    assert (model.folder / "README.md").is_file()
+
+
+def test_panda_gripper_runs_from_open_to_closed(model: RobotModel) -> None:
+    gripper = model.gripper
+    assert gripper is not None
+    share = torch.tensor([0.0, 0.25, 1.0])
+    torch.testing.assert_close(gripper.to_joint(share), torch.tensor([0.0, 0.2, 0.8]))
+    torch.testing.assert_close(gripper.to_position(gripper.to_joint(share)), share)
+
+
+def test_user_folder(model: RobotModel, tmp_path: Path) -> None:
+    shutil.copytree(model.folder, tmp_path / "mine")
+    mine = load_robot(tmp_path / "mine")
+    assert mine is not model
+    assert torch.equal(mine.robot.forward(mine.home), model.robot.forward(model.home))
+
+
+def test_folder_without_extras(tmp_path: Path) -> None:
+    toy = load_robot(folder(tmp_path, VALUES))
+    assert (toy.gripper, dict(toy.cameras), toy.name) == (None, {}, tmp_path.name)
+    assert toy.home.tolist() == [0.5]
+
+
+def test_unknown_names(model: RobotModel) -> None:
+    with pytest.raises(UnknownName, match=r"unknown robot 'panda_robotic'. Did you mean 'panda_robotiq'"):
+        load_robot("panda_robotic")
+    with pytest.raises(UnknownName, match=r"unknown camera 'wirst'. Did you mean 'wrist'"):
+        model.camera("wirst")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ("{", "is not JSON"),
+        ([1], "holds a list, expected an object"),
+        ({}, "field 'flange_link': given nothing"),
+        ({**VALUES, "tool_link": "c"}, "unknown link 'c'"),
+        ({**VALUES, "cameras": []}, "field 'cameras': given list, expected an object"),
+        ({**VALUES, "cameras": {"k": {"eye": [0, 0, 0]}}}, "camera 'k': given no field 'size'"),
+        (
+            {
+                **VALUES,
+                "cameras": {
+                    "k": {"size": [4, 4], "eye": [0, 0, 0], "target": [1, 0, 0], "focal_px": 1, "parent_link": "z"}
+                },
+            },
+            "unknown link 'z'",
+        ),
+        ({**VALUES, "gripper": {"joint": "j"}}, "field 'gripper': .* expected joint, open, closed"),
+        ({**VALUES, "gripper": {"joint": "x", "open": 0, "closed": 1}}, "unknown joint 'x'"),
+        ({**VALUES, "gripper": {"joint": "j", "open": 1, "closed": 1}}, "open and closed values that differ"),
+        ({**VALUES, "home": {"x": 0}}, "unknown joint 'x'"),
+        ({**VALUES, "home": {"j": "far"}}, "home of joint 'j': given far, expected a number"),
+    ],
+)
+def test_bad_folders_are_named(tmp_path: Path, values: Any, words: str) -> None:
+    with pytest.raises(BadFile, match=rf"robot\.json: .*{words}"):
+        load_robot(folder(tmp_path, values))
+
+
+def test_missing_file_and_stray_skeleton(tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match=r"robot\.json: cannot be read"):
+        load_robot(tmp_path / "nowhere")
+    with pytest.raises(BadFile, match=r"skeleton\.json: is not JSON"):
+        load_robot(folder(tmp_path, VALUES, "["))
+    (tmp_path / "b").mkdir()
+    stray = '{"points": [{"name": "p", "link": "z"}], "bones": []}'
+    with pytest.raises(BadFile, match="unknown link 'z'"):
+        load_robot(folder(tmp_path / "b", VALUES, stray))
