@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -36,6 +37,8 @@ class Camera:
         if k.shape[-2:] != (3, 3) or t.shape[-2:] != (4, 4) or k.shape[:-2] != t.shape[:-2]:
             given = f"intrinsics {tuple(k.shape)} and pose {tuple(t.shape)}"
             raise InvalidInput(f"camera {self.name!r}", given, "(*c, 3, 3) and (*c, 4, 4)")
+        if not bool((k[..., 2, :] == k.new_tensor([0.0, 0.0, 1.0])).all()):
+            raise InvalidInput(f"intrinsics of camera {self.name!r}", k[..., 2, :].tolist(), "a last row of 0, 0, 1")
         if len(self.size) != 2 or min(self.size) < 1:
             raise InvalidInput(f"size of camera {self.name!r}", self.size, "(width, height) of at least one pixel")
 
@@ -135,13 +138,27 @@ class Camera:
         if points.shape[-1] != 3 or lead < self.intrinsics.ndim - 2:
             given = f"points {tuple(points.shape)} for camera axes {tuple(self.intrinsics.shape[:-2])}"
             raise InvalidInput(f"projection by camera {self.name!r}", given, "(*b, P, 3) with the camera's axes first")
-        pose = _aligned(self.T_base_camera(T_base_link, robot), lead)
-        rays = _into(pose, points)
-        depth = rays[..., 2]
-        image = rays[..., :2] / depth.clamp_min(NEAREST_DEPTH)[..., None]
-        k = _aligned(self.intrinsics, lead)
-        xy = torch.addcmul(k[..., None, :2, 2], image[..., 0:1], k[..., None, :2, 0])
-        return torch.addcmul(xy, image[..., 1:2], k[..., None, :2, 1]), depth
+        matrix = _aligned(self._matrix(T_base_link, robot), lead)[..., None, :, :]
+        image = torch.addcmul(matrix[..., 3], points[..., 0:1], matrix[..., 0])
+        image = torch.addcmul(image, points[..., 1:2], matrix[..., 1])
+        image = torch.addcmul(image, points[..., 2:3], matrix[..., 2])
+        depth = image[..., 2]
+        return image[..., :2] / depth.clamp_min(NEAREST_DEPTH)[..., None], depth
+
+    def _matrix(self, T_base_link: Tensor | None, robot: Robot | None) -> Tensor:
+        """Base frame to pixels times depth, (*c or *b, 3, 4)."""
+        if self.parent_link is not None:
+            pose = self.T_base_camera(T_base_link, robot)
+            return _pixels_from_base(_aligned(self.intrinsics, pose.ndim - 2), pose)
+        if self.T_parent_camera.requires_grad or self.intrinsics.requires_grad:
+            return _pixels_from_base(self.intrinsics, self.T_parent_camera)
+        return self._fixed_matrix
+
+    @cached_property
+    def _fixed_matrix(self) -> Tensor:
+        # A tensor born in inference mode could never take part in a gradient later.
+        with torch.inference_mode(False):
+            return _pixels_from_base(self.intrinsics, self.T_parent_camera)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` gives the same camera back."""
@@ -199,10 +216,10 @@ def _aligned(matrix: Tensor, lead: int) -> Tensor:
     return matrix.reshape(*matrix.shape[:-2], *([1] * missing), *matrix.shape[-2:])
 
 
-def _into(pose: Tensor, points: Tensor) -> Tensor:
-    """Points (*b, P, 3) expressed in the frame whose pose (*b, 4, 4) is given."""
-    away = points - pose[..., None, :3, 3]
-    turn = pose[..., None, :3, :3]
-    out = away[..., 0:1] * turn[..., 0, :]
-    out = torch.addcmul(out, away[..., 1:2], turn[..., 1, :])
-    return torch.addcmul(out, away[..., 2:3], turn[..., 2, :])
+def _pixels_from_base(intrinsics: Tensor, pose: Tensor) -> Tensor:
+    """Intrinsics (*b, 3, 3) after the inverse of a camera's pose (*b, 4, 4) -> (*b, 3, 4)."""
+    turn, position = pose[..., :3, :3], pose[..., None, :3, 3]
+    out = intrinsics[..., 0:1] * turn[..., None, :, 0]
+    out = torch.addcmul(out, intrinsics[..., 1:2], turn[..., None, :, 1])
+    out = torch.addcmul(out, intrinsics[..., 2:3], turn[..., None, :, 2])
+    return torch.cat([out, -(out * position).sum(-1, keepdim=True)], dim=-1)

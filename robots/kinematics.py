@@ -158,13 +158,16 @@ class Robot:
     def _tables(self, dtype: torch.dtype, device: torch.device) -> _Tables:
         key = (dtype, device)
         if key not in self._cache:
-            self._cache[key] = _build_tables(self, dtype, device)
+            # Tensors born in inference mode could never take part in a gradient later.
+            with torch.inference_mode(False):
+                self._cache[key] = _build_tables(self, dtype, device)
         return self._cache[key]  # type: ignore[return-value]
 
     def _chain(self, link: int, dtype: torch.dtype, device: torch.device) -> _Chain:
         key = (link, dtype, device)
         if key not in self._cache:
-            self._cache[key] = _build_chain(self, link, dtype, device)
+            with torch.inference_mode(False):
+                self._cache[key] = _build_chain(self, link, dtype, device)
         return self._cache[key]  # type: ignore[return-value]
 
 

@@ -84,13 +84,15 @@ def load_robot(robot: str | Path) -> RobotModel:
 def _load(folder: Path) -> RobotModel:
     path = folder / "robot.json"
     values = _read(path)
-    robot = Robot.from_urdf(folder / "robot.urdf", name=str(values.get("name", folder.name)))
-    try:
-        return _model(folder, robot, values)
-    except BadFile:
-        raise
-    except VAPSimError as error:
-        raise BadFile(path, str(error)) from error
+    # The model is shared: tensors born in inference mode could never take part in a gradient later.
+    with torch.inference_mode(False):
+        robot = Robot.from_urdf(folder / "robot.urdf", name=str(values.get("name", folder.name)))
+        try:
+            return _model(folder, robot, values)
+        except BadFile:
+            raise
+        except VAPSimError as error:
+            raise BadFile(path, str(error)) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -78,7 +78,9 @@ class SkeletonSpec:
         """
         key = (robot.link_names, T_base_link.dtype, T_base_link.device)
         if key not in self._cache:
-            self._cache[key] = self._tables(robot, T_base_link)
+            # Tensors born in inference mode could never take part in a gradient later.
+            with torch.inference_mode(False):
+                self._cache[key] = self._tables(robot, T_base_link)
         links, offsets, keep = self._cache[key]
         poses = T_base_link.index_select(-3, links)
         return ((poses[..., :3, :3] * offsets).sum(-1) + poses[..., :3, 3]) * keep

@@ -56,6 +56,14 @@ def test_project_is_the_pinhole_equation() -> None:
     torch.testing.assert_close(depth, rays[2], atol=1e-6, rtol=0)
 
 
+def test_gradients_reach_the_pose_more_than_once(model: RobotModel) -> None:
+    pose = Camera.look_at("c", **FRONT).T_parent_camera.requires_grad_()
+    camera = Camera("c", torch.eye(3), pose, None, SIZE)
+    gradients = [torch.autograd.grad(camera.project(points(5).float())[0].sum(), pose)[0] for _ in range(2)]
+    assert torch.equal(*gradients)
+    assert gradients[0].abs().sum() > 0
+
+
 def test_vertical_fov_spans_the_height() -> None:
     camera = Camera.look_at("c", eye=(0, 0, 0), target=(1, 0, 0), size=SIZE, vertical_fov=math.pi / 2)
     xy, _ = camera.project(torch.tensor([[1.0, 0.0, 1.0], [1.0, 0.0, -1.0]]))
@@ -100,7 +108,8 @@ def test_camera_axes_align_with_the_first_axes(model: RobotModel, name: str) -> 
     rows = [model.camera(name), model.camera(name).resized((256, 256)).resized((128, 128))]
     shifted = rows[1].T_parent_camera.clone()
     shifted[:3, 3] += 0.1
-    rows[1] = Camera(name, rows[1].intrinsics * 1.1, shifted, rows[1].parent_link, rows[1].size)
+    zoomed = torch.diag(torch.tensor([1.1, 1.2, 1.0])) @ rows[1].intrinsics
+    rows[1] = Camera(name, zoomed, shifted, rows[1].parent_link, rows[1].size)
     both = Camera.batch(rows)
     poses = model.robot.forward(model.home + 0.1 * torch.arange(6.0).reshape(2, 3, 1))
     world = points(2, 3, 5).float() + torch.tensor([0.4, 0.0, 0.1])
@@ -143,6 +152,8 @@ def test_wrong_inputs_are_named(model: RobotModel) -> None:
     camera = Camera.look_at("c", **FRONT)
     with pytest.raises(InvalidInput, match=r"camera 'c': given intrinsics \(3, 3\) and pose \(2, 4, 4\)"):
         Camera("c", torch.eye(3), torch.eye(4).repeat(2, 1, 1), None, SIZE)
+    with pytest.raises(InvalidInput, match=r"intrinsics of camera 'c': given \[0.0, 0.0, 2.0\], expected a last row"):
+        Camera("c", torch.eye(3) * 2, torch.eye(4), None, SIZE)
     with pytest.raises(InvalidInput, match="cameras to batch: given none"):
         Camera.batch([])
     with pytest.raises(InvalidInput, match=r"wrist .* on robotiq_base, expected equal sizes and parents"):

@@ -15,13 +15,15 @@ from vap_sim.robots.kinematics import Robot
 from vap_sim.robots.rotations import rotation_vector, rpy_to_matrix
 
 ENGINE_ROBOTS = ["panda_robotiq", "franka_panda/panda.urdf", "kuka_iiwa/model.urdf", "xarm/xarm6_robot.urdf"]
-SLIDER = """<robot name="slider"><link name="a"/><link name="b"/><link name="c"/><link name="d"/>
+SLIDER = """<robot name="slider"><link name="a"/><link name="b"/><link name="c"/><link name="d"/><link name="e"/>
 <joint name="slide" type="prismatic"><parent link="a"/><child link="b"/>
 <origin xyz="1 0 0" rpy="0 0 1.5707963267948966"/>
 <axis xyz="2 0 0"/><limit lower="0" upper="1" velocity="1"/></joint>
 <joint name="back" type="prismatic"><parent link="b"/><child link="c"/><axis xyz="1 0 0"/>
 <mimic joint="slide" multiplier="-2" offset="0.5"/></joint>
 <joint name="spin" type="continuous"><parent link="c"/><child link="d"/><origin xyz="0 0 1"/><axis xyz="0 0 1"/></joint>
+<joint name="again" type="prismatic"><parent link="a"/><child link="e"/><axis xyz="0 0 1"/>
+<mimic joint="back" multiplier="3" offset="0.1"/></joint>
 </robot>"""
 
 
@@ -109,10 +111,10 @@ def test_equals_logged_flange_poses(robot: Robot, droid_episodes: list[Path]) ->
 
 def test_prismatic_continuous_and_mimic_by_hand(slider: Robot) -> None:
     assert slider.joint_names == ("slide", "spin")
-    assert slider.link_names == ("a", "b", "c", "d")
+    assert slider.link_names == ("a", "b", "c", "d", "e")
     q = torch.tensor([[0.3, torch.pi / 2]], dtype=torch.float64)
     for poses in (slider.forward(q), slider.forward(q.repeat(100, 1))[:1]):
-        positions = [[0, 0, 0], [1, 0.3, 0], [1, 0.3 + 0.5 - 0.6, 0], [1, 0.2, 1]]
+        positions = [[0, 0, 0], [1, 0.3, 0], [1, 0.3 + 0.5 - 0.6, 0], [1, 0.2, 1], [0, 0, 3 * (0.5 - 0.6) + 0.1]]
         torch.testing.assert_close(poses[0, :, :3, 3], torch.tensor(positions, dtype=torch.float64))
         half_turn = torch.diag(torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64))
         torch.testing.assert_close(poses[0, 3, :3, :3], half_turn)
@@ -149,7 +151,14 @@ def test_poses_are_rigid(robot: Robot) -> None:
 
 @pytest.mark.parametrize("rows", [3, 60])
 def test_jacobian_is_the_derivative(robot: Robot, slider: Robot, rows: int) -> None:
-    for body, link in ((robot, "tool"), (robot, "left_pad"), (robot, "panda_link3"), (slider, "d"), (slider, "a")):
+    for body, link in (
+        (robot, "tool"),
+        (robot, "left_pad"),
+        (robot, "panda_link3"),
+        (slider, "d"),
+        (slider, "e"),
+        (slider, "a"),
+    ):
         q, step = random_joints(body, rows), 1e-6
         index = body.link_index(link)
         columns = []

@@ -57,6 +57,20 @@ def test_user_folder(model: RobotModel, tmp_path: Path) -> None:
     assert torch.equal(mine.robot.forward(mine.home), model.robot.forward(model.home))
 
 
+def test_first_use_in_inference_mode_leaves_gradients_possible(model: RobotModel, tmp_path: Path) -> None:
+    def pixels(mine: RobotModel, q: torch.Tensor) -> torch.Tensor:
+        poses = mine.robot.forward(mine.robot.clamp(q))
+        at = mine.skeleton.positions(mine.robot, poses) + mine.robot.jacobian(q, "tool").sum()
+        return sum(camera.project(at, poses, mine.robot)[0].sum() for camera in mine.cameras.values())
+
+    shutil.copytree(model.folder, tmp_path / "mine")
+    with torch.inference_mode():
+        mine = load_robot(tmp_path / "mine")
+        pixels(mine, mine.home)
+    (gradient,) = torch.autograd.grad(pixels(mine, q := mine.home.clone().requires_grad_()), q)
+    assert bool(gradient.isfinite().all())
+
+
 def test_folder_without_extras(tmp_path: Path) -> None:
     toy = load_robot(folder(tmp_path, VALUES))
     assert (toy.gripper, dict(toy.cameras), toy.name) == (None, {}, tmp_path.name)
