@@ -35,9 +35,9 @@ class CompactTraining:
     profile: str = "compact"
     stages: tuple[Stage, ...] = (
         Stage(0, 2, 12, 1, 0.0),
-        Stage(1000, 4, 8, 1, 0.25),
-        Stage(3000, 8, 5, 2, 0.5),
-        Stage(7000, 14, 4, 2, 0.6),
+        Stage(800, 4, 8, 1, 0.25),
+        Stage(2000, 8, 5, 2, 0.5),
+        Stage(5000, 14, 4, 2, 0.6),
     )
     weights: LossWeights = LossWeights()
     precision: str = "bf16"
@@ -91,15 +91,15 @@ class CompactRecipe:
 
 def dream(network: CompactNetwork, clip: Clip) -> Tensor:
     """Roll a clip out from its first picture: frames (b, T - 1, 3, H, W) in [0, 1]."""
-    skeletons = unit(clip.skeletons)
-    reading = layers.read(network, unit(clip.frames[:, 0]), skeletons[:, 2])
+    skeletons = [layers.skeleton_blocks(unit(item)) for item in clip.skeletons.unbind(1)]
+    reading = layers.read(network, unit(clip.frames[:, 0]), skeletons[2])
     objects, flow = reading.objects, torch.zeros_like(clip.flow[:, 0], dtype=torch.float32)
     frames = []
     for step in range(1, clip.frames.shape[1]):
         newest = [max(step + shift, 2) for shift in (2, 1, 0)]
-        motion = layers.move(network, torch.cat([skeletons[:, k] for k in newest], dim=1), objects, flow)
+        motion = layers.move(network, torch.cat([skeletons[k] for k in newest], dim=1), objects, flow)
         objects, flow = (motion.objects * 255).round() / 255, motion.flow
-        frames.append(layers.paint(network, skeletons[:, step + 2], objects, reading.style, reading.plate).frame)
+        frames.append(layers.paint(network, skeletons[step + 2], objects, reading.style, reading.plate).frame)
     return torch.stack(frames, dim=1)
 
 

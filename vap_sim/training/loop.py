@@ -100,8 +100,8 @@ def train(recipe: Recipe, settings: LoopSettings) -> Outcome:
             _follow(average, network, min(settings.average, (1 + step) / (10 + step)))
             bar.update()
             if step % settings.log_every == 0:
-                bar.set_postfix(loss=f"{float(loss):.3f}", refresh=False)
-                writer.add_scalar("loss", float(loss), step)
+                bar.set_postfix(loss=f"{float(loss.detach()):.3f}", refresh=False)
+                writer.add_scalar("loss", float(loss.detach()), step)
                 writer.add_scalar("gradient_norm", float(norm), step)
                 for name, value in terms.items():
                     writer.add_scalar(f"terms/{name}", float(value), step)

@@ -38,12 +38,14 @@ class LossWeights:
     """Shares of the terms, and how the rollout is fed."""
 
     object_alpha: float = 1.0
-    object_color: float = 2.0
+    object_color: float = 3.0
+    object_unseen: float = 0.2
     plate: float = 2.0
     unseen: float = 0.5
     gate: float = 1.0
     flow: float = 1.0
     rollout: float = 2.0
+    repaint: float = 0.3
     robot_alpha: float = 1.0
     robot_color: float = 1.0
     frame: float = 6.0
@@ -69,24 +71,25 @@ def compact_loss(
         the weighted sum, and every term by name (detached).
     """
     terms: dict[str, Tensor] = {}
-    skeletons, objects = unit(clip.skeletons), unit(clip.objects)
+    objects = unit(clip.objects)
+    skeletons = [layers.skeleton_blocks(unit(item)) for item in clip.skeletons.unbind(1)]
     plate, robot, seen = unit(clip.plate), unit(clip.robot), unit(clip.seen)
     frame = unit(clip.frames[:, 0])
-    reading = layers.read(network, frame, skeletons[:, 2])
+    reading = layers.read(network, frame, skeletons[2])
     _reading_terms(terms, reading, objects[:, 0], plate, robot[:, 0], seen[:, 0])
     state = torch.where(own_start[:, None, None, None], reading.objects.detach(), objects[:, 0])
     flow = _flow_unit(clip.flow[:, 0]) * ~own_start[:, None, None, None]
     moves: list[dict[str, Tensor]] = []
     paints: list[dict[str, Tensor]] = []
     for step in range(1, clip.frames.shape[1]):
-        history = torch.cat([skeletons[:, step + 2], skeletons[:, step + 1], skeletons[:, step]], dim=1)
+        history = torch.cat([skeletons[step + 2], skeletons[step + 1], skeletons[step]], dim=1)
         before = state
         motion = layers.move(network, history, before, flow)
         state, flow = motion.objects, motion.flow
         moves.append(_motion_terms(motion, objects[:, step - 1], objects[:, step], _flow_unit(clip.flow[:, step])))
         if step in painted:
             source = torch.where(own_start[:, None, None, None], state.detach(), objects[:, step])
-            painting = layers.paint(network, skeletons[:, step + 2], source, reading.style, plate)
+            painting = layers.paint(network, skeletons[step + 2], source, reading.style, plate)
             paints.append(_painting_terms(painting, unit(clip.frames[:, step]), robot[:, step], seen[:, step]))
     for group in (moves, paints):
         for name in group[0] if group else ():
@@ -102,7 +105,10 @@ def _reading_terms(
     area = alpha.sum() + 100
     heavy = 1 + 8 * _grown(alpha, 2)
     terms["object_alpha"] = (_bce(planes[:, 0:1], alpha) * heavy).sum() / area / 4
-    terms["object_color"] = ((reading.objects - objects).abs().mean(1, keepdim=True) * heavy).sum() / area
+    # Not the premultiplied color: an unsure alpha would pull it to black, where its gradient dies.
+    terms["object_color"] = _color_error(reading.color, objects)
+    hidden = ((alpha > 0.5) & (seen < 0.5)).float()
+    terms["object_unseen"] = (_bce(planes[:, 1:2], hidden) * alpha).sum() / area
     foreground = _grown(((robot + seen) > 0.02).float(), 1)
     terms["unseen"] = _bce(planes[:, 5:6], foreground).mean() + _bce(planes[:, 9:10], robot).mean()
     error = (reading.plate - plate).abs().mean(1, keepdim=True)
@@ -111,7 +117,8 @@ def _reading_terms(
 
 def _motion_terms(motion: layers.Motion, before: Tensor, after: Tensor, flow: Tensor) -> dict[str, Tensor]:
     changed = _grown(((after - before).abs().amax(1, keepdim=True) > 0.02).float(), 1)
-    gate = _bce(motion.gate, changed) * (1 + 4 * changed)
+    planes = motion.planes
+    gate = _bce(planes[:, 0:1], changed) * (1 + 4 * changed)
     moving = (flow.abs().amax(1, keepdim=True) > 1e-4).float()
     wanted, share = _spread(flow, moving)
     slip = (motion.raw_flow - wanted).abs().sum(1, keepdim=True)
@@ -122,6 +129,8 @@ def _motion_terms(motion: layers.Motion, before: Tensor, after: Tensor, flow: Te
         "gate": gate.mean() + (gate * changed).sum() / (changed.sum() + 100),
         "flow": (slip * share).sum() / (share.sum() + 30) * layers.FLOW_UNIT / 4,
         "rollout": (error * weight).sum() / (area.sum() + 100),
+        "repaint": (_bce(planes[:, 5:6], after[:, 3:4]) * changed).sum() / (changed.sum() + 100)
+        + _color_error(torch.sigmoid(planes[:, 2:5]), after * changed),
     }
 
 
@@ -134,6 +143,12 @@ def _painting_terms(painting: layers.Painting, frame: Tensor, robot: Tensor, see
         "robot_color": ((painting.robot_rgb - frame).abs().mean(1, keepdim=True) * (robot > 0.9)).sum() / area,
         "frame": (error * (0.5 + edge + 2 * _grown(seen, 2))).sum() / (edge.sum() + 0.5 * edge.numel()),
     }
+
+
+def _color_error(color: Tensor, objects: Tensor) -> Tensor:
+    """Mean error of unmultiplied colors where there are objects (premultiplied rgba)."""
+    alpha = objects[:, 3:4]
+    return ((color * alpha - objects[:, :3]).abs().mean(1, keepdim=True)).sum() / (alpha.sum() + 100)
 
 
 def _bce(logits: Tensor, target: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The three small convolutional networks of the compact world: what is there, what moves, and what the robot looks like.
 
-All are norm-free residual U-Nets that see a 128 x 128 picture as 64 x 64 blocks of 2 x 2 pixels. Norm-free, because a
+All are norm-free residual U-Nets that see a 128 x 128 picture as 64 x 64 blocks of 2 x 2 pixels (h = H / 2). Norm-free, because a
 normalisation layer costs more than a convolution at these widths on a CPU and ties a pixel to the rest of its picture.
 """
 
@@ -27,9 +27,14 @@ class CompactConfig:
 
     size: int = 128
     style: int = 24
-    scene: UNetConfig = UNetConfig((48, 80, 112, 128), (1, 2, 2, 2))
-    motion: UNetConfig = UNetConfig((48, 80, 112, 128), (1, 2, 2, 2))
-    robot: UNetConfig = UNetConfig((48, 80, 112, 128), (1, 2, 2, 2))
+    scene: UNetConfig = UNetConfig((32, 64, 96, 128), (1, 1, 2, 2))
+    motion: UNetConfig = UNetConfig((32, 64, 96, 128), (1, 1, 2, 2))
+    robot: UNetConfig = UNetConfig((32, 64, 96, 128), (1, 1, 2, 2))
+
+
+def to_blocks(image: Tensor) -> Tensor:
+    """(b, C, H, W) -> (b, 4 C, H/2, W/2): every 2 x 2 pixels become one position."""
+    return F.pixel_unshuffle(image, 2)
 
 
 class ResidualBlock(nn.Module):
@@ -84,6 +89,14 @@ def _blocks(width: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
 
 
+def _start_rare(head: nn.Conv2d, planes: dict[int, float], first: int = 0) -> None:
+    """Bias the logits of planes (four channels each, from channel `first`) so that what they say starts out rare."""
+    assert head.bias is not None
+    with torch.no_grad():
+        for plane, logit in planes.items():
+            head.bias[first + 4 * plane : first + 4 * plane + 4] = logit
+
+
 def position_planes(x: Tensor) -> Tensor:
     """(b, 2, h, w) horizontal and vertical position in [-1, 1], like `x` (b, *, h, w) in dtype and device."""
     batch, _, height, width = x.shape
@@ -101,10 +114,11 @@ class SceneNet(nn.Module):
         super().__init__()
         self.unet = UNet(2 * 12 + 2, 4 * self.OUTPUTS, config.scene)
         self.style = nn.Linear(config.scene.widths[-1], config.style)
+        _start_rare(self.unet.head, {0: -4.0, 1: -2.0, 5: -2.0, 9: -2.0})
 
     def forward(self, frame: Tensor, skeleton: Tensor) -> tuple[Tensor, Tensor]:
-        """frame, skeleton (b, 3, H, W) in [-1, 1] -> planes (b, 10, H, W) logits, style (b, S)."""
-        x = torch.cat([F.pixel_unshuffle(frame, 2), F.pixel_unshuffle(skeleton, 2)], dim=1)
+        """Blocks of frame and skeleton, (b, 12, h, w) in [-1, 1] -> planes (b, 10, H, W) logits, style (b, S)."""
+        x = torch.cat([frame, skeleton], dim=1)
         planes, lowest = self.unet(torch.cat([x, position_planes(x)], dim=1))
         return F.pixel_shuffle(planes, 2), torch.tanh(self.style(lowest.mean(dim=(2, 3))))
 
@@ -119,11 +133,12 @@ class MotionNet(nn.Module):
         self.unet = UNet(3 * 12 + 16 + 2 + 2, 2 + 4 * self.FINE, config.motion)
         nn.init.zeros_(self.unet.head.weight)
         nn.init.zeros_(self.unet.head.bias)  # type: ignore[arg-type]
+        _start_rare(self.unet.head, {0: -3.0, 1: -2.0}, first=2)
 
     def forward(self, skeletons: Tensor, objects: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-        """skeletons (b, 9, H, W) newest first in [-1, 1], objects (b, 4, H, W) in [0, 1], flow (b, 2, H/2, W/2) px / 8
-        -> flow (b, 2, H/2, W/2) px / 8, planes (b, 6, H, W) logits."""
-        x = torch.cat([F.pixel_unshuffle(skeletons, 2), F.pixel_unshuffle(objects, 2), flow], dim=1)
+        """Blocks of skeletons (b, 36, h, w) newest first in [-1, 1], of objects (b, 16, h, w) in [0, 1], flow (b, 2, h, w)
+        -> flow (b, 2, h, w) [8 px], planes (b, 6, H, W) logits."""
+        x = torch.cat([skeletons, objects, flow], dim=1)
         out, _ = self.unet(torch.cat([x, position_planes(x)], dim=1))
         return out[:, :2], F.pixel_shuffle(out[:, 2:], 2)
 
@@ -134,10 +149,12 @@ class RobotNet(nn.Module):
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
         self.unet = UNet(12 + 16 + 2, 16, config.robot, style=config.style)
+        _start_rare(self.unet.head, {0: -2.0})
 
     def forward(self, skeleton: Tensor, objects: Tensor, style: Tensor) -> Tensor:
-        """skeleton (b, 3, H, W) in [-1, 1], objects (b, 4, H, W) in [0, 1], style (b, S) -> (b, 4, H, W) alpha and rgb logits."""
-        x = torch.cat([F.pixel_unshuffle(skeleton, 2), F.pixel_unshuffle(objects, 2)], dim=1)
+        """Blocks of the skeleton (b, 12, h, w) in [-1, 1] and of objects (b, 16, h, w) in [0, 1], style (b, S)
+        -> alpha and rgb logits (b, 4, H, W)."""
+        x = torch.cat([skeleton, objects], dim=1)
         planes, _ = self.unet(torch.cat([x, position_planes(x)], dim=1), style)
         return F.pixel_shuffle(planes, 2)
 

@@ -1,0 +1,1 @@
+"""What `vap-sim COMMAND` does: applications on top of every room; nothing else imports them."""

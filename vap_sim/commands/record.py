@@ -1,0 +1,49 @@
+"""`vap-sim record`: record twin episodes for training or evaluation, on all cores, resumable."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from tqdm import tqdm
+
+from vap_sim.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class Record:
+    """Record twin episodes; those already there are kept. Example: vap-sim record --out data/train --episodes 800
+
+    `seed` is the first of consecutive seeds. Seeds from 1,000,000 on are kept for evaluation (`held_out`)."""
+
+    out: Path
+    episodes: int = 800
+    seed: int = 0
+    steps: int = 50
+    held_out: bool = False
+    workers: int = 2
+
+
+def run(command: Record) -> Path:
+    """Record, and return the folder."""
+    if command.episodes < 1 or command.workers < 1:
+        given = f"{command.episodes} episodes, {command.workers} workers"
+        raise InvalidInput("vap-sim record", given, "at least one of each")
+    command.out.mkdir(parents=True, exist_ok=True)
+    seeds = range(command.seed, command.seed + command.episodes)
+    jobs = [(seed, command.out, command.steps, command.held_out) for seed in seeds]
+    with ProcessPoolExecutor(command.workers, mp_context=get_context("spawn")) as pool:
+        list(tqdm(pool.map(_one, jobs), total=len(jobs), unit="episode", desc="recording", dynamic_ncols=True))
+    return command.out
+
+
+def _one(job: tuple[int, Path, int, bool]) -> None:
+    import torch
+
+    from vap_sim.envs.twin_recorder import RecorderSettings, record_file
+
+    torch.set_num_threads(1)  # the processes are the parallelism
+    seed, folder, steps, held_out = job
+    record_file(seed, folder, RecorderSettings(steps=steps), held_out=held_out)

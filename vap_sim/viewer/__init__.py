@@ -1,0 +1,1 @@
+"""Looking at dreams: videos, sheets, and later replay and teleoperation."""
