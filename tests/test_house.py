@@ -266,6 +266,20 @@ def test_outside_the_library_only_tests_and_benchmarks_use_pybullet(path: str) -
     assert not wall(OUTSIDE[path])
 
 
+def test_tests_and_examples_import_at_the_top_only_what_the_locks_bring() -> None:
+    """Anything else is imported where it is used, behind `pytest.importorskip` or the named error."""
+    brought = {"vap_sim", "tests", *sys.stdlib_module_names} | _import_names(CORE)
+    brought |= _import_names(_requirements("twin", "train", "test"))
+    brought |= {source.module.rsplit(".")[-1] for source in OUTSIDE.values()}
+    objections = [
+        f"{path}: line {item.line}: {item.name}"
+        for path, source in OUTSIDE.items()
+        for item in imports_of(source)
+        if not item.lazy and item.name.split(".")[0] not in brought
+    ]
+    assert not objections, "\n".join(objections)
+
+
 OFFENDERS = [
     (wall, "vap_sim.robots.camera", "from vap_sim.state import WorldState", "must not import vap_sim.state.WorldState"),
     (wall, "vap_sim.robots.camera", "from vap_sim import envs", "must not import vap_sim.envs"),
