@@ -34,7 +34,10 @@ Vector3 = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One loose object. `size` is its bounding box (x, y, z) [m] at yaw 0; it stands on the table at (x, y) with `yaw` [rad]."""
+    """One loose object, standing on the table at (x, y) [m] with `yaw` [rad].
+
+    `size` is its bounding box (x, y, z) [m] at yaw 0.
+    """
 
     shape: str
     color: str
@@ -121,7 +124,7 @@ class Scene:
                 name=str(data.get("name", "")),
             )
         except (KeyError, TypeError) as error:
-            raise InvalidInput("scene record", f"one with a bad or missing field ({error})", "Scene.to_dict()") from error
+            raise InvalidInput("scene record", f"a bad or missing field ({error})", "Scene.to_dict()") from error
 
 
 def _three(values: Sequence[float]) -> Vector3:
@@ -182,7 +185,7 @@ def _spots(rng: np.random.Generator, count: int, gap: float) -> list[tuple[float
 def _muted(rng: np.random.Generator, low: float, high: float) -> Vector3:
     """A color of low saturation, so that objects stand out from table and wall."""
     level = rng.uniform(low, high)
-    return _three(np.clip(level + rng.uniform(-0.07, 0.07, 3), 0.0, 1.0))
+    return _three(np.clip(level + rng.uniform(-0.07, 0.07, 3), 0.0, 1.0).tolist())
 
 
 def _sample_light(rng: np.random.Generator) -> Light:
@@ -204,7 +207,8 @@ def _sample_camera(rng: np.random.Generator, name: str, side: float) -> CameraPo
     offset = distance * np.array(
         [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
     )
-    return CameraPose(name, _three(target + offset), _three(target), float(rng.uniform(0.62, 0.70)))
+    eye = target + offset
+    return CameraPose(name, _three(eye.tolist()), _three(target.tolist()), float(rng.uniform(0.62, 0.70)))
 
 
 def with_pose(scene: Scene, index: int, x: float, y: float, yaw: float) -> Scene:

@@ -1,4 +1,7 @@
-"""Tasks of the tabletop station: which scene they need, and when they are done. Reward and success live here, not in the world model."""
+"""Tasks of the tabletop station: which scene they need, and when they are done.
+
+Reward and success live here, not in the world model.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from vap_sim.errors import UnknownName
 class Situation:
     """What a task may look at. Metres in the base frame.
 
-    tool (3,); gripper in [0, 1] (0 open); objects (K, 3) centres; touched, held (K,) bool; speed of the fastest object [m/s].
+    tool (3,); gripper in [0, 1] (0 open); objects (K, 3) centres; touched, held (K,) bool; speed of the fastest object
+    [m/s].
     """
 
     scene: Scene
@@ -30,7 +34,10 @@ class Situation:
 class Task(Protocol):
     """A task draws its scene and judges a situation; object 0 is always the one it is about."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the task is called in `get_task`."""
+        ...
 
     def scene(self, rng: np.random.Generator) -> Scene:
         """Draw a scene in which the task can be done."""
@@ -107,7 +114,8 @@ class PickPlace:
         return _on_goal(situation) and not situation.held[0] and situation.gripper < 0.5
 
 
-TASKS: dict[str, Task] = {task.name: task for task in (Reach(), Push(), PickPlace())}
+_ALL: tuple[Task, ...] = (Reach(), Push(), PickPlace())
+TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 
 
 def get_task(name: str) -> Task:

@@ -1,7 +1,7 @@
 """The twin's physics: robot, table and loose objects in pybullet, driven along nominal joint paths.
 
-The arm follows its path by position control; the gripper's fingers close symmetrically with bounded force, so that they stop on
-what they hold. One client per world; the same scene and paths give the same bits.
+The arm follows its path by position control; the gripper's fingers close symmetrically with bounded force, so that they
+stop on what they hold. One client per world; the same scene and paths give the same bits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KNUCKLE = ("left_inner_knuckle_joint", "right_inner_knuckle_joint")
 class TwinPhysics:
     """A scene in motion. `follow` moves time on; everything else only looks or restores."""
 
-    def __init__(self, scene: Scene, urdf: Path, joints: Sequence[float]) -> None:
+    def __init__(self, scene: Scene, urdf: Path, joints: Sequence[float] | np.ndarray) -> None:
         """Build the scene with the robot at `joints` (8,): seven arm angles and the finger angle [rad]."""
         self.scene = scene
         self._client = client = pybullet.connect(pybullet.DIRECT)
@@ -59,8 +59,10 @@ class TwinPhysics:
             pybullet.setCollisionFilterPair(self._robot, self._table, index, -1, 0, physicsClientId=client)
         self._objects = [self._add(index) for index in range(len(scene.objects))]
         self._order = [self._joints[name] for name in (*_ARM, *_OUTER, *_INNER, *_KNUCKLE)]
-        self._reset_joints(np.asarray(joints, np.float64))
-        self._settle()
+        start = np.asarray(joints, np.float64)
+        self._arm_target = start[:7].copy()
+        self._reset_joints(start)
+        self._settle(float(start[7]))
 
     def close(self) -> None:
         """Free the client; harmless when called twice."""
@@ -69,7 +71,11 @@ class TwinPhysics:
             self._client = -1
 
     def follow(self, path: np.ndarray, duration: float) -> None:
-        """Move time on by `duration` [s] along `path` (poses, 8) [rad], poses equally spaced and ending with the interval."""
+        """Move time on by `duration` [s] along `path` (poses, 8) [rad].
+
+        Poses are equally spaced; the last is where the interval ends. Raises InvalidInput where physics steps do not
+        divide evenly among them.
+        """
         path = np.asarray(path, np.float64)
         substeps = round(duration / SUBSTEP)
         if path.ndim != 2 or path.shape[1] != 8 or substeps % len(path):
@@ -162,20 +168,16 @@ class TwinPhysics:
         angles = [*joints[:7], finger, finger, -finger, -finger, finger, finger]
         for index, angle in zip(self._order, angles, strict=True):
             pybullet.resetJointState(self._robot, index, angle, physicsClientId=self._client)
-        self._arm_target = joints[:7].copy()
-        self._start_finger = float(finger)
 
-    def _settle(self) -> None:
+    def _settle(self, finger: float) -> None:
         for _ in range(60):
-            self._command(self._arm_target, np.zeros(7), self._start_finger)
+            self._command(self._arm_target, np.zeros(7), finger)
             pybullet.stepSimulation(physicsClientId=self._client)
 
     def _add(self, index: int) -> int:
         item, client = self.scene.objects[index], self._client
         if item.shape == "sphere":
-            shape = pybullet.createCollisionShape(
-                pybullet.GEOM_SPHERE, radius=item.size[0] / 2, physicsClientId=client
-            )
+            shape = pybullet.createCollisionShape(pybullet.GEOM_SPHERE, radius=item.size[0] / 2, physicsClientId=client)
         else:
             vertices = object_mesh(item).vertices.tolist()
             shape = pybullet.createCollisionShape(pybullet.GEOM_MESH, vertices=vertices, physicsClientId=client)

@@ -1,7 +1,7 @@
-"""Records twin episodes for training: scripted, clumsy, random and idle motion, with all layers, masks and object motion.
+"""Records twin episodes for training: scripted, clumsy, random and idle motion, with layers, masks and object motion.
 
-Behaviours are chained until the episode is full, each planned from where the objects really are, so that failures, misses and
-second tries are in the data. Everything follows from (seed, settings); the same seed writes the same file.
+Behaviours are chained until the episode is full, each planned from where the objects really are, so that failures,
+misses and second tries are in the data. Everything follows from (seed, settings); the same seed writes the same file.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unused-ignore]
 
 from vap_sim.data.twin import FLOW_SCALE, SUFFIX, TwinEpisode, save_episode
 from vap_sim.envs.scenes import WORKSPACE_HIGH, WORKSPACE_LOW, Scene, sample_scene
@@ -134,9 +135,7 @@ def _targets(
     return joint_targets(model, joints, plan, control_dt)
 
 
-def _object_plan(
-    behaviour: str, rng: np.random.Generator, scene: Scene, physics: TwinPhysics
-) -> list[Waypoint]:
+def _object_plan(behaviour: str, rng: np.random.Generator, scene: Scene, physics: TwinPhysics) -> list[Waypoint]:
     index = int(rng.integers(len(scene.objects)))
     target = object_target(scene, physics.snapshot(), index)
     goal = tuple(float(v) for v in rng.uniform(WORKSPACE_LOW, WORKSPACE_HIGH))
@@ -261,7 +260,10 @@ def _moved(before: Snapshot, after: Snapshot) -> bool:
 def object_flow(
     picture: Picture, camera: Camera, T_base_camera: np.ndarray, before: Snapshot, after: Snapshot
 ) -> np.ndarray:
-    """Where each object pixel was one frame before, minus where it is: (2, H/2, W/2) int16 [px / 32], exact from poses."""
+    """Where each object pixel was one frame before, minus where it is, exact from poses.
+
+    Returns (2, H/2, W/2) int16 [px / 32], horizontal first; zero where no object is seen.
+    """
     cell = 2 * SUPERSAMPLING
     first = cell // 2
     depth, labels = picture.depth[first::cell, first::cell], picture.labels[first::cell, first::cell]
@@ -283,8 +285,6 @@ def object_flow(
 
 
 def _pose(record: tuple[tuple[float, ...], tuple[float, ...]]) -> np.ndarray:
-    from scipy.spatial.transform import Rotation
-
     pose = np.eye(4)
     pose[:3, :3] = Rotation.from_quat(record[1]).as_matrix()
     pose[:3, 3] = record[0]

@@ -1,7 +1,7 @@
 """Pictures and exact masks of a twin scene, drawn by pybullet's software renderer in a client of its own.
 
-A second client leaves the physics untouched and lets layers be drawn that no physical camera could see: the scene without
-the robot, or the empty table. Every picture is drawn at twice its size and averaged, so edges are anti-aliased.
+A second client leaves the physics untouched and lets layers be drawn that no physical camera could see: the scene
+without the robot, or the empty table. Every picture is drawn at twice its size and averaged, so edges are anti-aliased.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Picture:
     @property
     def coarse_labels(self) -> np.ndarray:
         """(H, W) uint8: what fills most of each pixel."""
-        return self.coverage.argmax(0).astype(np.uint8)
+        return np.asarray(self.coverage.argmax(0), np.uint8)
 
     @property
     def robot_mask(self) -> np.ndarray:
@@ -241,4 +241,4 @@ class TwinRenderer:
 def _average(fine: np.ndarray) -> np.ndarray:
     """Mean of every 2 x 2 block, rounded; uint16 (2H, 2W, ...) -> uint8 (H, W, ...)."""
     total = fine[0::2, 0::2] + fine[0::2, 1::2] + fine[1::2, 0::2] + fine[1::2, 1::2]
-    return ((total + 2) // 4).astype(np.uint8)
+    return np.asarray((total + 2) // 4, np.uint8)

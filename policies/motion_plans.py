@@ -84,16 +84,17 @@ def push(target: Target, goal: tuple[float, float]) -> list[Waypoint]:
     yaw = (yaw + np.pi / 2) % np.pi - np.pi / 2
     height = max(_LOWEST, 0.45 * target.size[2])
     behind, stop = start - along * reach_out, end - along * (max(target.size[:2]) / 2 + 0.012)
+    back = stop - along * 0.02
     return [
-        Waypoint(*behind, CLEAR_HEIGHT, yaw, gripper=1.0),
-        Waypoint(*behind, height, yaw, gripper=1.0),
-        Waypoint(*stop, height, yaw, gripper=1.0, speed=0.16),
-        Waypoint(*(stop - along * 0.02), CLEAR_HEIGHT, yaw, gripper=1.0),
+        Waypoint(float(behind[0]), float(behind[1]), CLEAR_HEIGHT, yaw, gripper=1.0),
+        Waypoint(float(behind[0]), float(behind[1]), height, yaw, gripper=1.0),
+        Waypoint(float(stop[0]), float(stop[1]), height, yaw, gripper=1.0, speed=0.16),
+        Waypoint(float(back[0]), float(back[1]), CLEAR_HEIGHT, yaw, gripper=1.0),
     ]
 
 
 def noisy(plan: list[Waypoint], rng: np.random.Generator, spread: float = 0.015) -> list[Waypoint]:
-    """The same plan with every place off by a normal error [m], one error for the whole plan and a small one a waypoint."""
+    """The same plan with every place off by normal errors [m]: one for the whole plan and a small one a waypoint."""
     common = rng.normal(0, spread, 2)
     return [
         replace(
@@ -113,8 +114,8 @@ def sweep(rng: np.random.Generator, count: int = 8) -> list[Waypoint]:
     for _ in range(count):
         z = _LOWEST + abs(float(rng.normal(0, 0.03)))
         x, y = rng.uniform((0.30, -0.30), (0.66, 0.30))
-        plan.append(Waypoint(float(x), float(y), z, float(rng.uniform(-1.2, 1.2)), gripper=float(rng.integers(2)),
-                             speed=float(rng.uniform(0.1, 0.35))))  # fmt: skip
+        yaw, gripper, speed = float(rng.uniform(-1.2, 1.2)), float(rng.integers(2)), float(rng.uniform(0.1, 0.35))
+        plan.append(Waypoint(float(x), float(y), z, yaw, gripper=gripper, speed=speed))
     return [replace(plan[0], z=CLEAR_HEIGHT), *plan]
 
 
@@ -124,10 +125,9 @@ def wander(rng: np.random.Generator, count: int = 10) -> list[Waypoint]:
     plan = []
     for _ in range(count):
         x, y, z = rng.uniform(low, high)
-        plan.append(
-            Waypoint(float(x), float(y), float(z), float(rng.uniform(-1.5, 1.5)), float(rng.normal(0, 0.3)),
-                     float(rng.uniform()), int(rng.integers(3)), float(rng.uniform(0.15, 0.5)))  # fmt: skip
-        )
+        yaw, tilt = float(rng.uniform(-1.5, 1.5)), float(rng.normal(0, 0.3))
+        gripper, hold, speed = float(rng.uniform()), int(rng.integers(3)), float(rng.uniform(0.15, 0.5))
+        plan.append(Waypoint(float(x), float(y), float(z), yaw, tilt, gripper, hold, speed))
     return plan
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation, Slerp
+from scipy.spatial.transform import Rotation, Slerp  # type: ignore[import-untyped, unused-ignore]
 
 from vap_sim.policies.motion_plans import Waypoint
 from vap_sim.robots.inverse import solve_inverse
@@ -22,8 +22,13 @@ def tool_pose(point: Waypoint) -> np.ndarray:
     return pose
 
 
-def tool_path(start: np.ndarray, gripper: float, plan: list[Waypoint], control_dt: float) -> tuple[np.ndarray, np.ndarray]:
-    """Straight tool motion through a plan from T_base_tool `start` (4, 4): poses (T, 4, 4) and gripper (T,) in [0, 1]."""
+def tool_path(
+    start: np.ndarray, gripper: float, plan: list[Waypoint], control_dt: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Straight tool motion through a plan from T_base_tool `start` (4, 4), one pose a control step of `control_dt` [s].
+
+    Returns poses (T, 4, 4) and gripper positions (T,) in [0, 1].
+    """
     poses: list[np.ndarray] = []
     grippers: list[float] = []
     here = start
@@ -64,7 +69,13 @@ def joint_targets(
     q = torch.as_tensor(joints, dtype=torch.float64)
     for index, (pose, position) in enumerate(zip(poses, grippers, strict=True)):
         q = solve_inverse(
-            model.robot, model.tool_link, torch.as_tensor(pose), q, max_iterations=25, position_tolerance=3e-4, rotation_tolerance=2e-3
+            model.robot,
+            model.tool_link,
+            torch.as_tensor(pose),
+            q,
+            max_iterations=25,
+            position_tolerance=3e-4,
+            rotation_tolerance=2e-3,
         ).q
         targets[index] = q.numpy()
         targets[index, joint] = float(gripper.to_joint(torch.tensor(position)))

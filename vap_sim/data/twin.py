@@ -1,8 +1,8 @@
 """Recorded twin episodes: the record, and its file format (one compressed archive an episode, no pickle).
 
-A file `NAME.vap.npz` is a ZIP archive of `.npy` members that `numpy.load(..., allow_pickle=False)` opens. Image-like members
-hold differences to the previous frame, modulo 256, because a static camera makes them nearly empty; `delta` in `meta.json`
-lists them. `meta.json` also holds format version, seed, behaviour, scene, task, cameras and control settings.
+A file `NAME.vap.npz` is a ZIP archive of `.npy` members that `numpy.load(..., allow_pickle=False)` opens. Image-like
+members hold differences to the previous frame, modulo 256, because a static camera makes them nearly empty; `delta` in
+`meta.json` lists them. `meta.json` also holds the format version, seed, behaviours, robot, scene, cameras and control.
 
 | member | shape | type | meaning |
 | --- | --- | --- | --- |
@@ -11,7 +11,7 @@ lists them. `meta.json` also holds format version, seed, behaviour, scene, task,
 | plate | (V, H, W, 3) | uint8 | the scene without robot and objects |
 | robot | (V, T, H, W) | uint8 | visible share of the robot in each pixel, 0..255 |
 | labels | (V, T, H, W) | uint8 | what fills most of a pixel: 0 other, 1 robot, 2 + k object k |
-| flow | (V, T, 2, H/2, W/2) | int16 | pixels / 32: where an object pixel was one frame before, minus where it is; 0 elsewhere |
+| flow | (V, T, 2, H/2, W/2) | int16 | where an object pixel was one frame before, minus where it is [px / 32]; or 0 |
 | joints | (T, 8) | float32 | nominal joints [rad]: what a prompt is drawn from |
 | measured | (T, 8) | float32 | the joints that physics arrived at [rad] |
 | actions | (T - 1, A) | float32 | action between frame t and t + 1 |
