@@ -1,0 +1,1 @@
+"""World models: the protocol, the worlds that fulfil it, and their weights on disk."""

@@ -1,0 +1,74 @@
+"""World models by name: what exists, and where it is loaded from once somebody asks for it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from vap_sim.errors import InvalidInput, UnknownName, Unsupported
+from vap_sim.models.checkpoint import read_description
+from vap_sim.models.protocol import WorldModel
+
+# Each class has `load(path | None, *, device, **options)`.
+_WORLDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "kinematic": ("vap_sim.models.kinematic", "KinematicWorld"),
+        "compact": ("vap_sim.models.compact.model", "CompactWorld"),
+    }
+)
+
+
+def world_names() -> tuple[str, ...]:
+    """The names that `load_world` knows."""
+    return tuple(_WORLDS)
+
+
+def load_world(
+    name_or_path: str | Path, *, weights: str | Path | None = None, device: str = "cpu", **options: Any
+) -> WorldModel:
+    """A world model ready to dream.
+
+    name_or_path: a name of `world_names`, or a weights file (a Path, or a text that ends in .safetensors), whose header
+    may name its world in the field "world"; else it is "compact". weights: a file to use instead of what ships with the
+    named world. options: go to the world's own `load`.
+
+    Raises:
+        UnknownName: no such world, or the world has no such option.
+        InvalidInput: weights given twice, or the device's name is malformed.
+        Unsupported: this machine has no such device.
+        BadFile: the weights are missing, damaged or of another model.
+    """
+    name, path = str(name_or_path), weights
+    if isinstance(name_or_path, Path) or name.endswith(".safetensors"):
+        if weights is not None:
+            raise InvalidInput("weights", weights, f"None, because the world is given as the file {name}")
+        path = Path(name_or_path)
+        name = str(read_description(path).get("world", "compact"))
+    if name not in _WORLDS:
+        raise UnknownName("world", name, _WORLDS)
+    _check_device(device)
+    module, kind = _WORLDS[name]
+    load = getattr(import_module(module), kind).load
+    known = [option for option in inspect.signature(load).parameters if option not in ("path", "device")]
+    for option in options:
+        if option not in known:
+            raise UnknownName(f"option of world {name!r}", option, known)
+    world: WorldModel = load(None if path is None else Path(path), device=device, **options)
+    return world
+
+
+def _check_device(device: str) -> None:
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise InvalidInput("device", device, "the name of a torch device, like 'cpu' or 'cuda:0'") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise Unsupported(f"device {device!r}: torch finds no CUDA device on this machine")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise Unsupported(f"device {device!r}: torch finds no Metal device on this machine")
