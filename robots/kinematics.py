@@ -16,7 +16,7 @@ from vap_sim.robots.urdf import MOVING, JointRecord, UrdfTree, read_urdf
 from vap_sim.robots.visuals import Visual, load_visuals
 
 # Below this many poses the cost is the number of torch calls, above it the memory layout.
-_SMALL_BATCH = 48
+_SMALL_BATCH = 80
 
 
 class _Tables(NamedTuple):

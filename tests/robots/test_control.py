@@ -167,6 +167,25 @@ def test_ee_delta_moves_and_turns_in_the_base_frame(model: RobotModel) -> None:
     torch.testing.assert_close(got[:, :3, :3], turn, atol=1e-3, rtol=0)
 
 
+def test_far_poses_are_approached_by_all_joints_together(model: RobotModel) -> None:
+    state = Controller(model).initial(start(model))
+    goal = state.target + np.array([0.6, 0.3, 0.0, 0.4, 0.0, 0.3, 0.0, 0.0])
+    slow, unhurried = Controller(model, "ee_pose", 1 / 15), Controller(model, "ee_pose", 100.0)
+    action = slow.actions_for(state, goal)
+    part, whole = (c.step(state, action)[0].target[:, :7] - state.target[:, :7] for c in (slow, unhurried))
+    share = np.abs(part).max(axis=1, keepdims=True) / np.abs(whole).max(axis=1, keepdims=True)
+    assert (share < 0.5).all()
+    np.testing.assert_allclose(part, share * whole, atol=1e-9)
+
+
+def test_gripper_keeps_to_its_own_speed(model: RobotModel) -> None:
+    speed = torch.full_like(model.robot.max_speed, 99.0)
+    controller = Controller(replace(model, robot=replace(model.robot, max_speed=speed)))
+    state = controller.initial(start(model) * [1, 1, 1, 1, 1, 1, 1, 0])
+    after, _ = controller.step(state, np.array([[0, 0, 0, 0, 0, 0, 0, 1.0]] * 3))
+    np.testing.assert_allclose(after.target[:, 7], 0.2)
+
+
 def test_link_of_the_end_effector_can_be_chosen(model: RobotModel) -> None:
     controller = Controller(model, "ee_pose", link="tool")
     state = controller.initial(start(model))

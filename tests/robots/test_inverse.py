@@ -52,6 +52,15 @@ def test_out_of_reach_is_reported(robot: Robot) -> None:
     assert torch.equal(found.q, robot.clamp(found.q))
 
 
+def test_more_iterations_never_give_a_worse_answer(robot: Robot) -> None:
+    goal, start = problem(robot, 40, 1.5)
+    misses = []
+    for most in range(0, 24, 2):
+        found = solve_inverse(robot, "tool", goal, start, max_iterations=most)
+        misses.append(found.position_error + found.rotation_error)
+    assert bool((torch.stack(misses).diff(dim=0) <= 0).all())
+
+
 def test_limits_hold_while_others_take_over(robot: Robot) -> None:
     """Joint 1 stands at its limit and the goal lies beyond it; the other joints must reach it."""
     start = torch.tensor([[2.8973, 0.3, 0.0, -1.9, 0.0, 2.2, 0.0, 0.0]], dtype=torch.float64)

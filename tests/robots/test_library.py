@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vap_sim.errors import BadFile, UnknownName
-from vap_sim.robots.library import RobotModel, load_robot, robot_names
+from vap_sim.robots.library import GripperSpec, RobotModel, load_robot, robot_names
 
 TOY = """<robot name="toy"><link name="a"/><link name="b"/><joint name="j" type="revolute"><parent link="a"/>
 <child link="b"/><limit lower="0.5" upper="1" velocity="1"/></joint></robot>"""
@@ -47,6 +47,13 @@ def test_panda_gripper_runs_from_open_to_closed(model: RobotModel) -> None:
     assert gripper is not None
     share = torch.tensor([0.0, 0.25, 1.0])
     torch.testing.assert_close(gripper.to_joint(share), torch.tensor([0.0, 0.2, 0.8]))
+    torch.testing.assert_close(gripper.to_position(gripper.to_joint(share)), share)
+
+
+def test_gripper_may_close_downwards() -> None:
+    gripper = GripperSpec("slide", 0.037, 0.015)
+    share = torch.tensor([0.0, 0.5, 1.0])
+    torch.testing.assert_close(gripper.to_joint(share), torch.tensor([0.037, 0.026, 0.015]))
     torch.testing.assert_close(gripper.to_position(gripper.to_joint(share)), share)
 
 

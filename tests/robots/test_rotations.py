@@ -35,6 +35,7 @@ def test_rpy_round_trip_also_when_upright() -> None:
     rpy[:200, 1] = math.pi / 2
     rpy[200:400, 1] = -math.pi / 2
     matrix = rpy_to_matrix(rpy)
+    matrix[matrix.abs() < 1e-12] = 0
     torch.testing.assert_close(rpy_to_matrix(matrix_to_rpy(matrix)), matrix, atol=3e-6, rtol=0)
     torch.testing.assert_close(matrix_to_rpy(matrix[400:500]).sin()[:, 1], rpy[400:500].sin()[:, 1])
 

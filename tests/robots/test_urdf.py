@@ -12,6 +12,10 @@ from vap_sim.robots.kinematics import Robot
 from vap_sim.robots.urdf import read_urdf
 
 LIMIT = '<limit lower="-1" upper="1" velocity="2" effort="1"/>'
+TURNED = (
+    '<link name="a"><visual><origin rpy="0 0 1.5707963267948966"/>'
+    '<geometry><mesh filename="{}" scale="2 1 1"/></geometry></visual></link>'
+)
 TWO = '<link name="a"/><link name="b"/>'
 
 
@@ -84,9 +88,9 @@ def test_missing_file_and_entities(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["mesh.obj", "package://mesh.obj", "package://toy/mesh.obj"])
 def test_meshes_are_found_below_the_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / "mesh.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 2 3\nf 1 2 4\nf 1 3 4\nf 2 3 4\n")
-    path = write(tmp_path, visual(f'<mesh filename="{name}" scale="2 1 1"/>'))
+    path = write(tmp_path, TURNED.format(name))
     (shape,) = Robot.from_urdf(path).visuals
-    assert sorted(map(tuple, shape.vertices)) == [(0, 0, 0), (0, 0, 1), (0, 1, 0), (2, 0, 0)]
+    assert sorted(map(tuple, shape.vertices.round(6) + 0.0)) == [(-1, 0, 0), (0, 0, 0), (0, 0, 1), (0, 2, 0)]
 
 
 def test_wider_mesh_root(tmp_path: Path) -> None:
