@@ -36,8 +36,8 @@ def project(points: Tensor, intrinsics: Tensor = INTRINSICS) -> tuple[Tensor, Te
 ROBOT = """<robot name="boxes">
   <link name="base"><visual><origin xyz="0 0 0"/><geometry><box size="0.3 0.2 0.1"/></geometry></visual></link>
   <link name="arm"><visual><origin xyz="0.2 0 0.05"/><geometry><box size="0.4 0.1 0.06"/></geometry></visual></link>
-  <joint name="turn" type="revolute"><parent link="base"/><child link="arm"/><origin xyz="0.1 0 0.1"/><axis xyz="0 1 0"/>
-    <limit lower="-3" upper="3" velocity="1" effort="1"/></joint>
+  <joint name="turn" type="revolute"><parent link="base"/><child link="arm"/>
+    <origin xyz="0.1 0 0.1"/><axis xyz="0 1 0"/><limit lower="-3" upper="3" velocity="1" effort="1"/></joint>
 </robot>"""
 # Half sizes and centres of the two boxes in their links' frames.
 BOXES = (((0.15, 0.1, 0.05), (0.0, 0.0, 0.0)), ((0.2, 0.05, 0.03), (0.2, 0.0, 0.05)))

@@ -46,9 +46,8 @@ def sheet(name: str) -> NDArray[np.uint8]:
         for eye, target, focal in eyes:
             camera = Camera.look_at("eye", eye, target, size=(width, height), focal_px=focal * height / 128)
             xy, depth = camera.project(POINTS)
-            picture = draw_skeletons(
-                xy, depth, SKELETON, camera.size, profile(name), intrinsics=camera.intrinsics
-            ).numpy()
+            focal_px = float(camera.intrinsics[1, 1])
+            picture = draw_skeletons(xy, depth, SKELETON, camera.size, profile(name), focal=focal_px).numpy()
             row.append(np.pad(picture, ((0, 0), (0, 160 - width), (0, 0))))
         rows.append(np.concatenate(row, axis=1))
     return np.concatenate(rows)

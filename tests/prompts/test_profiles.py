@@ -46,7 +46,7 @@ ARM = {"group": "arm", "width": 0.01, "disc": 0.0}
         ({"groups": "arm"}, InvalidInput, "groups of a draw profile: given str, expected a list"),
         ({"groups": ["arm"]}, InvalidInput, "fields of GroupStyle: given str, expected a mapping"),
         ({"groups": [{"group": "arm", "width": 1.0}]}, InvalidInput, "expected also \\['disc'\\]"),
-        ({"groups": [{**ARM, "group": "griper"}]}, UnknownName, "skeleton group 'griper'. Did you mean 'gripper'"),
+        ({"groups": [{**ARM, "group": "griper"}]}, UnknownName, r"skeleton group 'griper'\. Did you mean 'gripper'"),
         (
             {"groups": [{**ARM, "width": 0.0}]},
             InvalidInput,
@@ -76,15 +76,15 @@ def test_errors_name_the_field(change: dict[str, object], error: type[Exception]
 def test_a_profile_must_be_a_mapping_with_a_name() -> None:
     with pytest.raises(InvalidInput, match="fields of DrawProfile: given list, expected a mapping"):
         DrawProfile.from_dict([])  # type: ignore[arg-type]
-    with pytest.raises(InvalidInput, match="expected also \\['name'\\]"):
+    with pytest.raises(InvalidInput, match=r"expected also \['name'\]"):
         DrawProfile.from_dict({"groups": [ARM]})
 
 
 def test_unknown_profile_names_the_nearest() -> None:
-    with pytest.raises(UnknownName, match="draw profile 'compct'. Did you mean 'compact'"):
+    with pytest.raises(UnknownName, match=r"draw profile 'compct'\. Did you mean 'compact'"):
         profile("compct")
 
 
 def test_replace_checks_again() -> None:
-    with pytest.raises(InvalidInput, match="depth cue dimmest: given 2.0"):
+    with pytest.raises(InvalidInput, match=r"depth cue dimmest: given 2\.0"):
         replace(profile("vap"), depth_cue=DepthCue(0.1, 1.0, 2.0))

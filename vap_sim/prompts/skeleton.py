@@ -121,14 +121,13 @@ def draw_skeletons(
     size: tuple[int, int],
     profile: DrawProfile,
     *,
-    intrinsics: Tensor | None = None,
+    focal: Tensor | float | None = None,
 ) -> Tensor:
     """Pictures (..., H, W, 3) uint8 RGB of projected skeletons, on black.
 
-    xy: (..., P, 2) pixels and depth: (..., P) metres, as `Camera.project` gives them for the skeleton's P points; size:
-    (width, height); intrinsics: (..., 3, 3) of that camera, or (3, 3) for all. They are needed by profiles whose unit
-    is metres, and where a point lies behind the near plane, to cut its bones there. Raises InvalidInput for wrong
-    shapes and where they are missing.
+    xy: (..., P, 2) pixels and depth: (..., P) metres, as `Camera.project` gives them for the skeleton's P points, also
+    behind the camera: bones are cut where they pass the near plane. size: (width, height). focal: (...) pixels, or one
+    number for all; needed by profiles in metres. Raises InvalidInput for wrong shapes and where focal is missing.
     """
     points = len(skeleton.points)
     if xy.ndim < 2 or xy.shape[-2:] != (points, 2):
@@ -136,23 +135,18 @@ def draw_skeletons(
     if depth.shape != xy.shape[:-1]:
         raise InvalidInput("depth", tuple(depth.shape), f"{tuple(xy.shape[:-1])}, as xy without its last axis")
     lead = tuple(depth.shape[:-1])
-    pixels, z = as_floats(xy).reshape(-1, points, 2), as_floats(depth).reshape(-1, points, 1)
-    if not (np.isfinite(pixels).all() and np.isfinite(z).all()):
+    z = as_floats(depth).reshape(-1, points, 1)
+    # `Camera.project` divides by no less than this; multiplying by the same gives back what is linear in space.
+    rays = np.concatenate([as_floats(xy).reshape(-1, points, 2) * np.maximum(z, np.float32(NEAREST_DEPTH)), z], axis=-1)
+    if not np.isfinite(rays).all():
         raise InvalidInput("xy and depth", "values that are not finite", "finite numbers")
-    rays, focal = np.concatenate([pixels * z, z], axis=-1), None
-    if intrinsics is not None:
-        if intrinsics.shape not in ((3, 3), (*lead, 3, 3)):
-            raise InvalidInput("intrinsics", tuple(intrinsics.shape), f"(3, 3) or {(*lead, 3, 3)}")
-        k = as_floats(intrinsics.expand(*lead, 3, 3)).reshape(-1, 1, 3, 3)
-        divisor = np.maximum(z, np.float32(NEAREST_DEPTH))
-        rays[..., :2] = (pixels - k[..., :2, 2]) * divisor + k[..., :2, 2] * z
-        focal = k[:, 0, 1, 1]
-    elif profile.unit == "metres" or bool((z < profile.z_near).any()):
-        reason = (
-            "points lie behind the near plane" if profile.unit != "metres" else f"profile {profile.name!r} is in metres"
-        )
-        raise InvalidInput("intrinsics", None, f"the camera's matrix, because {reason}")
-    pictures = draw_rays(plan_drawing(skeleton, profile, size), rays, focal)
+    focals = None if focal is None else torch.as_tensor(focal, dtype=torch.float32)
+    if focals is None and profile.unit == "metres":
+        raise InvalidInput("focal", None, f"a focal length in pixels, because profile {profile.name!r} is in metres")
+    if focals is not None and focals.shape not in ((), lead):
+        raise InvalidInput("focal", tuple(focals.shape), f"one number or {lead}")
+    lengths = None if focals is None else as_floats(focals.expand(lead)).reshape(-1)
+    pictures = draw_rays(plan_drawing(skeleton, profile, size), rays, lengths)
     return torch.from_numpy(pictures).reshape(*lead, size[1], size[0], 3)
 
 
