@@ -1,0 +1,1 @@
+"""Who chooses actions: scripted, learned, planning, remote; and how they are scored."""

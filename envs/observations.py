@@ -1,0 +1,69 @@
+"""What an environment shows: the observation space of a robot and its cameras, and observations in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from vap_sim.errors import InvalidInput
+from vap_sim.robots.library import RobotModel
+
+Observation = dict[str, NDArray[Any]]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """How pictures and joints become an observation.
+
+    space: of one environment; image_keys: one a view, the first is `image`, the others end in their camera's name;
+    arm: (A,) places of the arm's joints among all; gripper: the place of the gripper's joint, or None; open, travel:
+    its value when open and what closing adds; lower, upper: (J,) limits of all joints.
+    """
+
+    space: spaces.Space[Observation]
+    image_keys: tuple[str, ...]
+    arm: NDArray[np.intp]
+    gripper: int | None
+    open: float
+    travel: float
+    lower: Floats
+    upper: Floats
+
+    def observe(self, frames: NDArray[np.uint8], joints: NDArray[np.floating[Any]]) -> Observation:
+        """Observations of b environments, in new arrays: frames (b, V, H, W, 3), joints (b, J) moved into the limits."""
+        out: Observation = {key: frames[:, view].copy() for view, key in enumerate(self.image_keys)}
+        inside = np.minimum(np.maximum(joints, self.lower), self.upper)
+        out["joint_position"] = inside[:, self.arm].astype(np.float32)
+        if self.gripper is not None:
+            closed = (inside[:, self.gripper : self.gripper + 1] - self.open) / self.travel
+            out["gripper_position"] = np.minimum(np.maximum(closed, 0.0), 1.0).astype(np.float32)
+        return out
+
+
+def make_layout(model: RobotModel, views: Sequence[str], size: tuple[int, int]) -> Layout:
+    """The layout for a robot seen by cameras of these names in pictures of `size` (width, height)."""
+    if isinstance(views, str) or not views or len(set(views)) != len(views):
+        raise InvalidInput("views", views, "a list of different camera names, at least one")
+    robot, gripper = model.robot, model.gripper
+    index = None if gripper is None else robot.joint_index(gripper.joint)
+    arm = np.array([joint for joint in range(robot.num_joints) if joint != index], dtype=np.intp)
+    lower, upper = robot.lower.numpy(), robot.upper.numpy()
+    keys = ("image", *(f"image_{name}" for name in views[1:]))
+    parts: dict[str, spaces.Space[Any]] = {key: spaces.Box(0, 255, (size[1], size[0], 3), np.uint8) for key in keys}
+    parts["joint_position"] = spaces.Box(lower[arm], upper[arm], dtype=np.float32)
+    if gripper is not None:
+        parts["gripper_position"] = spaces.Box(0.0, 1.0, (1,), np.float32)
+    start, travel = (0.0, 1.0) if gripper is None else (gripper.open_value, gripper.closed_value - gripper.open_value)
+    limits = (lower.astype(np.float64), upper.astype(np.float64))
+    return Layout(cast("spaces.Space[Observation]", spaces.Dict(parts)), keys, arm, index, start, travel, *limits)
+
+
+def first_row(batched: Observation) -> Observation:
+    """The observation of the first environment of a batch, without its leading axis."""
+    return {key: value[0] for key, value in batched.items()}

@@ -1,0 +1,304 @@
+"""Dreams as values: a batched, functional core that both world environments stand on.
+
+Actions move nominal joints, joints are drawn as prompts, and the world model continues the pictures. A session only
+holds what never changes; everything that does is a `SessionState`, and every verb returns a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from vap_sim.envs.observations import Observation, make_layout
+from vap_sim.envs.rates import Rates, match_rates
+from vap_sim.envs.start import Start, check_start
+from vap_sim.errors import InvalidInput
+from vap_sim.models.protocol import WorldModel
+from vap_sim.models.registry import load_world
+from vap_sim.prompts.profiles import profile
+from vap_sim.prompts.prompter import Prompter
+from vap_sim.robots.camera import Camera
+from vap_sim.robots.control import Controller, ControlState
+from vap_sim.robots.library import RobotModel, load_robot
+from vap_sim.state import WorldState
+
+Frames = NDArray[np.uint8]
+Rows = NDArray[np.intp]
+
+
+class TrustMeter(Protocol):
+    """How well the robot in a picture (H, W, 3) sits on its drawn prompt for joints (J,) seen by a camera."""
+
+    def __call__(self, frame: Frames, joints: NDArray[np.float32], camera: Camera) -> float: ...
+
+
+@dataclass(frozen=True, eq=False)
+class SessionState:
+    """b dreams at one moment. Never written to; shared freely.
+
+    world: the model's memory; control: nominal joints and their targets; frames: (b, V, H, W, 3) uint8, the pictures
+    shown; drawn: (b, J) float32, the joints they were drawn for; poses: (b, F, J) float32, those of pictures to come;
+    phase: (b,) control intervals since the last picture; steps: (b,) actions since the start; agreement: (b,) from the
+    trust meter, or None; starts: where each dream began; cameras: V cameras with leading axis b; maker: what can go on
+    from this state.
+    """
+
+    world: WorldState
+    control: ControlState
+    frames: Frames
+    drawn: NDArray[np.float32]
+    poses: NDArray[np.float32]
+    phase: NDArray[np.int64]
+    steps: NDArray[np.int64]
+    agreement: NDArray[np.float64] | None
+    starts: tuple[Start, ...]
+    cameras: tuple[Camera, ...]
+    maker: str
+
+    def __len__(self) -> int:
+        """The number of dreams b."""
+        return len(self.starts)
+
+    @property
+    def joints(self) -> NDArray[np.float64]:
+        """Nominal joints now (b, J) [rad or m]."""
+        return self.control.joints
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of everything but the starts [bytes]."""
+        arrays = (self.frames, self.drawn, self.poses, self.phase, self.steps, self.control.target, self.control.joints)
+        return int(self.world.nbytes) + sum(array.nbytes for array in arrays)
+
+    def index(self, rows: Sequence[int] | Rows) -> SessionState:
+        """The chosen dreams, in the order given."""
+        chosen = np.asarray(rows, dtype=np.intp)
+        places = torch.from_numpy(chosen)
+        return replace(
+            self,
+            world=self.world.index(places),
+            control=ControlState(self.control.target[chosen], self.control.joints[chosen]),
+            agreement=None if self.agreement is None else self.agreement[chosen],
+            starts=tuple(self.starts[row] for row in chosen),
+            cameras=tuple(_camera_rows(camera, places) for camera in self.cameras),
+            **{name: getattr(self, name)[chosen] for name in ("frames", "drawn", "poses", "phase", "steps")},
+        )
+
+    def with_rows(self, rows: Sequence[int] | Rows, other: SessionState) -> SessionState:
+        """These dreams with those at `rows` replaced by the ones of `other`, in order."""
+        chosen = np.asarray(rows, dtype=np.intp)
+        starts = list(self.starts)
+        for row, start in zip(chosen, other.starts, strict=True):
+            starts[row] = start
+        control = [_put(getattr(self.control, n), chosen, getattr(other.control, n)) for n in ("target", "joints")]
+        return replace(
+            self,
+            world=_put_world(self.world, chosen, other.world),
+            control=ControlState(*control),
+            agreement=None
+            if self.agreement is None or other.agreement is None
+            else _put(self.agreement, chosen, other.agreement),
+            starts=tuple(starts),
+            cameras=tuple(
+                replace(
+                    a,
+                    intrinsics=_put(a.intrinsics, torch.from_numpy(chosen), b.intrinsics),
+                    T_parent_camera=_put(a.T_parent_camera, torch.from_numpy(chosen), b.T_parent_camera),
+                )
+                for a, b in zip(self.cameras, other.cameras, strict=True)
+            ),
+            **{
+                n: _put(getattr(self, n), chosen, getattr(other, n))
+                for n in ("frames", "drawn", "poses", "phase", "steps")
+            },
+        )
+
+
+class Session:
+    """A robot, a world model and their rates; `begin` makes dreams, `step` continues them.
+
+    `network_seconds` counts the time spent in steps of the world model.
+    """
+
+    def __init__(
+        self,
+        model: RobotModel,
+        world: WorldModel,
+        rates: Rates,
+        *,
+        control: str,
+        clip_actions: bool,
+        views: Sequence[str],
+        meter: TrustMeter | None = None,
+    ) -> None:
+        spec = world.spec
+        if len(views) != spec.views:
+            raise InvalidInput("views", tuple(views), f"{spec.views} names, as world {spec.name!r} makes pictures of")
+        self.model, self.world, self.rates, self.meter = model, world, rates, meter
+        self.controller = Controller(model, control, rates.control_dt, clip=clip_actions)
+        self.prompter = Prompter(model, profile(spec.profile), spec.size)
+        self.layout = make_layout(model, views, spec.size)
+        self.network_seconds = 0.0
+        self.maker = (
+            f"world {spec.name!r} {spec.fingerprint}, robot {model.name!r}, "
+            f"control {control!r} at {rates.control_hz:g} Hz, trust {'on' if meter else 'off'}"
+        )
+
+    def begin(self, starts: Sequence[Start], keys: Sequence[int]) -> SessionState:
+        """Dreams that begin at `starts`, each with its own noise key. Raises InvalidInput for one that does not fit."""
+        spec, b = self.world.spec, len(starts)
+        for start in starts:
+            check_start(start, self.model, spec.size, spec.views)
+        frames = torch.stack([start.frames for start in starts])
+        control = self.controller.initial(np.stack([start.joints.numpy() for start in starts]))
+        joints = control.joints.astype(np.float32)
+        cameras = tuple(Camera.batch([start.cameras[view] for start in starts]) for view in range(spec.views))
+        prompt = self.prompter.draw(torch.from_numpy(joints[:, None]), cameras)
+        world = self.world.encode(frames, prompt, list(keys))
+        pictures = frames.numpy()
+        return SessionState(
+            world=world,
+            control=control,
+            frames=pictures,
+            drawn=joints,
+            poses=np.repeat(joints[:, None], self.rates.frames, axis=1),
+            phase=np.zeros(b, np.int64),
+            steps=np.zeros(b, np.int64),
+            agreement=self._agreement(pictures, joints, cameras),
+            starts=tuple(starts),
+            cameras=cameras,
+            maker=self.maker,
+        )
+
+    def step(self, state: SessionState, actions: ArrayLike) -> SessionState:
+        """One control interval under actions (b, A); pictures change where a model step is due. Raises InvalidInput."""
+        rates = self.rates
+        control, path = self.controller.step(state.control, actions, rates.poses)
+        poses = path if rates.poses == rates.frames else self._placed(state, path)
+        phase = state.phase + 1
+        due = phase == rates.intervals
+        moved = replace(state, control=control, poses=poses, phase=np.where(due, 0, phase), steps=state.steps + 1)
+        if due.all():
+            return self._pictured(moved)
+        rows = np.flatnonzero(due)
+        return moved.with_rows(rows, self._pictured(moved.index(rows))) if len(rows) else moved
+
+    def resume(self, state: object, rows: int) -> SessionState:
+        """The state itself if it can go on here. Raises InvalidInput for a state of something else."""
+        if not isinstance(state, SessionState):
+            raise InvalidInput("state", type(state).__name__, "what get_state returned")
+        if state.maker != self.maker:
+            raise InvalidInput("state", f"one of {state.maker}", self.maker)
+        if len(state) != rows:
+            raise InvalidInput("state", f"{len(state)} rows", f"{rows}; state.index(rows) chooses some")
+        return state
+
+    def observe(self, state: SessionState) -> Observation:
+        """Observations of all dreams, in new arrays with leading axis b."""
+        return self.layout.observe(state.frames, state.control.joints)
+
+    def info(self, state: SessionState, row: int, *, beginning: bool = False) -> dict[str, Any]:
+        """What is told of dream `row` besides its observation, in new objects; `beginning` adds where it began."""
+        start = state.starts[row]
+        info: dict[str, Any] = {
+            "joints": state.control.joints[row].astype(np.float32),
+            "steps": int(state.steps[row]),
+            "new_frame": bool(state.phase[row] == 0),
+            "state_source": "nominal",
+            "world": self.world.spec.name,
+            "instruction": start.instruction,
+        }
+        if state.agreement is not None:
+            info["prompt_agreement"] = float(state.agreement[row])
+        if beginning:
+            info["start"] = start.name
+            if start.scene is not None:
+                info["scene"] = deepcopy(start.scene)
+        return info
+
+    def prompt_pictures(self, state: SessionState) -> Frames:
+        """The prompts (b, V, H, W, 3) of the pictures shown."""
+        prompt = self.prompter.draw(torch.from_numpy(state.drawn[:, None]), state.cameras)
+        return prompt.skeleton[:, :, 0].numpy()
+
+    def _placed(self, state: SessionState, path: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Poses to come with this interval's path (b, n, J) in place; an unfinished picture's pose is overwritten."""
+        poses = state.poses.copy()
+        first = state.phase // self.rates.stride * self.rates.poses
+        slots = first[:, None] + np.arange(self.rates.poses)
+        poses[np.arange(len(poses))[:, None], slots] = path
+        return poses
+
+    def _pictured(self, state: SessionState) -> SessionState:
+        """The model's next pictures for all dreams of `state`."""
+        prompt = self.prompter.draw(torch.from_numpy(state.poses), state.cameras)
+        began = perf_counter()
+        world, made = self.world.step(state.world, prompt)
+        frames = made[:, :, -1].cpu().numpy()
+        self.network_seconds += perf_counter() - began
+        drawn = state.poses[:, -1]
+        return replace(
+            state, world=world, frames=frames, drawn=drawn, agreement=self._agreement(frames, drawn, state.cameras)
+        )
+
+    def _agreement(
+        self, frames: Frames, joints: NDArray[np.float32], cameras: tuple[Camera, ...]
+    ) -> NDArray[np.float64] | None:
+        """Mean of the trust meter over the views of each row."""
+        if self.meter is None:
+            return None
+        meter, rows = self.meter, range(len(frames))
+        values = [[meter(frames[r, v], joints[r], c.row(r)) for v, c in enumerate(cameras)] for r in rows]
+        return np.asarray(np.mean(values, axis=1, dtype=np.float64))
+
+
+def open_session(
+    *,
+    robot: str | Path,
+    world: str | Path | WorldModel,
+    weights: str | Path | None,
+    control: str,
+    control_hz: float,
+    video_hz: float,
+    clip_actions: bool,
+    trust: bool,
+    views: Sequence[str],
+    device: str,
+) -> Session:
+    """A session from an environment's arguments. Raises UnknownName or InvalidInput naming the argument at fault."""
+    model = load_robot(robot)
+    loaded = load_world(world, weights=weights, device=device) if isinstance(world, str | Path) else world
+    rates = match_rates(
+        control_hz, video_hz, model_rate=loaded.spec.frame_rate, frames_per_step=loaded.spec.frames_per_step
+    )
+    meter: TrustMeter | None = None
+    if trust:
+        from vap_sim.metrics.trust import PromptAgreement
+
+        meter = PromptAgreement(model, loaded.spec.size)
+    return Session(model, loaded, rates, control=control, clip_actions=clip_actions, views=views, meter=meter)
+
+
+def _camera_rows(camera: Camera, rows: torch.Tensor) -> Camera:
+    return replace(camera, intrinsics=camera.intrinsics[rows], T_parent_camera=camera.T_parent_camera[rows])
+
+
+def _put(whole: Any, rows: Any, part: Any) -> Any:
+    """A new array or tensor: `whole` with `rows` replaced by those of `part`."""
+    out = whole.clone() if isinstance(whole, torch.Tensor) else whole.copy()
+    out[rows] = part
+    return out
+
+
+def _put_world(whole: WorldState, rows: Rows, part: WorldState) -> WorldState:
+    order = torch.arange(len(whole.step))
+    order[torch.from_numpy(rows)] = torch.arange(len(rows)) + len(order)
+    return WorldState.cat([whole, part]).index(order)

@@ -1,0 +1,58 @@
+"""Choosing where an episode begins: an argument, a reset option, or a draw from the shipped starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vap_sim.envs.start import Start, load_start, photo_start, shipped_starts
+from vap_sim.errors import InvalidInput, UnknownName
+
+StartLike = Start | str | Path | Mapping[str, Any]
+_PHOTO = ("image", "joints", "camera", "gripper", "size", "instruction", "name")
+
+
+def resolve_start(value: StartLike, robot: str) -> Start:
+    """The start that an argument means: a Start, a shipped one's name, a folder (Path), or a photo.
+
+    A photo is a mapping with image, joints and camera, and whatever else `photo_start` takes. Raises UnknownName for a
+    name or field that does not exist, InvalidInput for values that do not fit.
+    """
+    if isinstance(value, Start):
+        return value
+    if isinstance(value, str | Path):
+        return load_start(value)
+    if not isinstance(value, Mapping):
+        raise InvalidInput(
+            "start", type(value).__name__, "a name, a folder, a Start, or a photo {image, joints, camera}"
+        )
+    for name in value:
+        if name not in _PHOTO:
+            raise UnknownName("field of a photo start", name, _PHOTO)
+    missing = [name for name in _PHOTO[:3] if name not in value]
+    if missing:
+        raise InvalidInput("photo start", sorted(value), f"also {missing}")
+    return photo_start(**value, robot=robot)
+
+
+def start_names(task: str | None, robot: str) -> tuple[str, ...]:
+    """Names of the shipped starts to draw from. Raises UnknownName for a task without any, InvalidInput for a robot."""
+    names = shipped_starts(task)
+    if not names:
+        raise UnknownName(
+            "task with shipped starts", task, sorted({name.rpartition("_")[0] for name in shipped_starts()})
+        )
+    if load_start(names[0]).robot != robot:
+        raise InvalidInput(
+            "start", None, f"a start of robot {robot!r}; the shipped ones show {load_start(names[0]).robot!r}"
+        )
+    return names
+
+
+def draw(rng: np.random.Generator, names: tuple[str, ...]) -> tuple[int, str]:
+    """The key of an episode's noise and one of `names` ("" if there are none). Always the same number of draws."""
+    key, place = rng.integers(2**31, size=2)
+    return int(key), names[int(place) % len(names)] if names else ""

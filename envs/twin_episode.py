@@ -1,0 +1,131 @@
+"""One scene of the twin from its beginning to its end: physics and renderer together, and what is seen of them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+# First of all, because this module names what is missing where pybullet is.
+from vap_sim.envs import twin_renderer
+from vap_sim.envs.rendering import Picture
+from vap_sim.envs.scenes import Scene, with_pose
+from vap_sim.envs.tasks import Situation
+from vap_sim.envs.twin_physics import TwinPhysics
+from vap_sim.errors import UnknownName
+from vap_sim.robots.camera import Camera
+from vap_sim.robots.control import ControlState
+from vap_sim.robots.library import RobotModel
+
+Masks = NDArray[np.bool_]
+Saved = tuple[int, NDArray[np.float64]]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One camera's picture (H, W, 3) uint8 and exact masks: robot (H, W) bool, objects (K, H, W) bool."""
+
+    rgb: Picture
+    robot: Masks
+    objects: Masks
+
+
+@dataclass(frozen=True, eq=False)
+class TwinState:
+    """The twin at one moment of one episode; good until the episode's environment is reset or closed.
+
+    saved: a state kept inside the engine; control, drawn: nominal joints now and (J,) those of the pictures; views: the
+    pictures shown; steps, phase: actions since the start and since the last picture; ended: whether the task is done.
+    """
+
+    saved: Saved
+    control: ControlState
+    drawn: NDArray[np.float32]
+    views: tuple[View, ...]
+    steps: int
+    phase: int
+    ended: bool
+    maker: str
+    episode: weakref.ref[Episode]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory outside of the engine [bytes]."""
+        return sum(view.rgb.nbytes + view.robot.nbytes + view.objects.nbytes for view in self.views) + self.drawn.nbytes
+
+
+class Episode:
+    """One scene's physics and renderer, which open and close together."""
+
+    def __init__(self, scene: Scene, model: RobotModel, joints: NDArray[np.float64]) -> None:
+        self.scene, self.model = scene, model
+        urdf = model.folder / "robot.urdf"
+        self.physics = TwinPhysics(scene, urdf, joints.tolist())
+        self.renderer = twin_renderer.TwinRenderer(scene, urdf)
+        # The engine holds its worlds until told otherwise, also those of an environment that nobody closed.
+        self._end = weakref.finalize(self, _free, self.physics, self.renderer)
+
+    def close(self) -> None:
+        """Free both; harmless when called twice."""
+        self._end()
+
+    def forget(self, saved: Saved) -> None:
+        """Free a state kept inside the engine."""
+        if self._end.alive:
+            self.physics.forget(saved)
+
+    def look(self, cameras: Sequence[Camera]) -> tuple[View, ...]:
+        """What the cameras see now."""
+        snapshot, views = self.physics.snapshot(), []
+        for camera in cameras:
+            pose = camera.T_parent_camera
+            if camera.parent_link is not None:
+                links = self.model.robot.forward(torch.from_numpy(self.physics.joints()))
+                pose = camera.to("cpu", torch.float64).T_base_camera(links, self.model.robot)
+            picture = self.renderer.render(snapshot, camera, np.asarray(pose, np.float64))
+            views.append(View(picture.rgb, picture.robot_mask, picture.object_masks))
+        return tuple(views)
+
+    def situation(self) -> Situation:
+        """What a task may look at, now."""
+        physics, count = self.physics, range(len(self.scene.objects))
+        gripper, joints = self.model.gripper, physics.joints()
+        assert gripper is not None, "the twin's physics moves a gripper"
+        return Situation(
+            scene=self.scene,
+            tool=physics.tool_position(),
+            gripper=float(gripper.to_position(torch.tensor(joints[self.model.robot.joint_index(gripper.joint)]))),
+            objects=np.array([position for position, _ in physics.snapshot().objects]),
+            touched=np.array([physics.touched(index) for index in count]),
+            held=np.array([physics.held(index) for index in count]),
+            speed=physics.object_speed(),
+        )
+
+    def present_scene(self) -> Scene:
+        """The scene with its objects where they are now; heights and tilts are not part of a scene."""
+        scene = self.scene
+        for index, ((x, y, _), (qx, qy, qz, qw)) in enumerate(self.physics.snapshot().objects):
+            yaw = np.arctan2(2 * (qw * qz + qx * qy), 1 - 2 * (qy * qy + qz * qz))
+            scene = with_pose(scene, index, float(x), float(y), float(yaw))
+        return scene
+
+
+def cameras_of(scene: Scene, model: RobotModel, views: Sequence[str], size: tuple[int, int]) -> tuple[Camera, ...]:
+    """The named cameras, of the scene or else of the robot, with pictures of `size`. Raises UnknownName."""
+    poses = {pose.name: pose for pose in scene.cameras}
+    for name in views:
+        if name not in poses and name not in model.cameras:
+            raise UnknownName("view of the twin", name, sorted({*poses, *model.cameras}))
+    return tuple(
+        twin_renderer.scene_camera(poses[name], size) if name in poses else model.cameras[name].resized(size)
+        for name in views
+    )
+
+
+def _free(physics: TwinPhysics, renderer: twin_renderer.TwinRenderer) -> None:
+    physics.close()
+    renderer.close()

@@ -1,0 +1,252 @@
+"""The dream as a Gymnasium environment: a thin shell over `session` for one world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from gymnasium.utils import seeding
+from numpy.typing import NDArray
+
+from vap_sim.envs.observations import Observation, first_row
+from vap_sim.envs.rendering import PROMPT, RENDER_MODES, Picture, Window, side_by_side, window_problem
+from vap_sim.envs.session import Session, SessionState, open_session
+from vap_sim.envs.start import load_start
+from vap_sim.envs.starting import StartLike, draw, resolve_start, start_names
+from vap_sim.errors import UnknownName, Unsupported
+from vap_sim.models.protocol import WorldModel
+
+Judge = Callable[[Observation, dict[str, Any]], tuple[float, bool]]
+"""From an observation and its info to a reward and whether the episode is over."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the time of an environment went [s]: in the world model, and in everything else. `steps` were taken."""
+
+    steps: int
+    network_seconds: float
+    outside_seconds: float
+
+
+class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
+    """A robot at a table, dreamt by a world model from one picture. Id `VAPWorld-DROID-v0`.
+
+    Action (`control`; default for a Panda with a Robotiq gripper is `Box(8,)` float32; actions beyond the box are moved
+    to its edge, or refused with `clip_actions=False`):
+
+    | control          | entries before the last                                         | range     | last entry |
+    | ---------------- | --------------------------------------------------------------- | --------- | ---------- |
+    | `joint_velocity` | speeds of the seven arm joints, 1 = 3 rad/s                     | [-1, 1]   | gripper    |
+    | `joint_position` | the seven arm joints [rad]                                      | limits    | gripper    |
+    | `ee_delta`       | flange speeds x y z, 1 = 1.125 m/s; turning, 1 = 2.25 rad/s     | [-1, 1]   | gripper    |
+    | `ee_pose`        | flange x y z [m], roll pitch yaw [rad], in the base frame       | reach, pi | gripper    |
+
+    The gripper is a position, 0 open .. 1 closed.
+
+    Observation (`Dict`):
+
+    | key                | space                  | meaning                                                          |
+    | ------------------ | ---------------------- | ---------------------------------------------------------------- |
+    | `image`            | Box uint8 (128, 128, 3) | RGB of the first camera; further views are `image_<camera>`     |
+    | `joint_position`   | Box float32 (7,)       | arm joints [rad], nominal: the controller's motion, no contact   |
+    | `gripper_position` | Box float32 (1,)       | 0 open .. 1 closed, nominal                                      |
+
+    Rates: an action lasts 1 / `control_hz`, a picture is made every 1 / `video_hz`, which must be the model's frame
+    rate. `control_hz` is an integer multiple of `video_hz`; `info["new_frame"]` tells when the picture changed.
+
+    Reward: 0.0, unless `judge(obs, info) -> (reward, terminated)` is given; it then judges every step.
+    End: `terminated` when the judge says so; never `truncated` by itself (`gymnasium.make` adds a limit of 200 steps).
+    Start: one of the shipped starts of `task` (None: of any task), drawn by the seed; or the argument `start`, or
+    `reset(options={"start": ...})`: a name, a folder, a `Start`, or a photo `{"image", "joints", "camera"}`. Unknown
+    option keys are ignored. A reset that fails leaves the environment as it was.
+
+    Info: `joints` (J,) float32 [rad], `steps`, `new_frame`, `state_source` ("nominal"), `world`, `instruction`; with
+    `trust` also `prompt_agreement`, how well the robot in the picture sits on its prompt; at a reset also `start`, and
+    `scene` where the start came from the twin. Equal seeds and actions give equal bits.
+
+    `get_state` and `set_state` fork a dream. `profile` tells where the time went. Rendering: `rgb_array` shows
+    `render_views` side by side, each an image key or "prompt"; `human` opens a window.
+
+    History: v0, the first.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 5}  # noqa: RUF012 - Gymnasium's type
+
+    def __init__(
+        self,
+        robot: str | Path = "panda_robotiq",
+        world: str | Path | WorldModel = "compact",
+        weights: str | Path | None = None,
+        control: str = "joint_velocity",
+        control_hz: float = 5.0,
+        video_hz: float = 5.0,
+        clip_actions: bool = True,
+        trust: bool = False,
+        task: str | None = "pick_place",
+        judge: Judge | None = None,
+        start: StartLike | None = None,
+        render_mode: str | None = None,
+        render_views: Sequence[str] = ("image",),
+        views: Sequence[str] = ("exterior_1",),
+        device: str = "cpu",
+    ) -> None:
+        self._session: Session = open_session(
+            robot=robot,
+            world=world,
+            weights=weights,
+            control=control,
+            control_hz=control_hz,
+            video_hz=video_hz,
+            clip_actions=clip_actions,
+            trust=trust,
+            views=views,
+            device=device,
+        )
+        layout, spec = self._session.layout, self._session.controller.spec
+        self.render_mode = check_render_mode(render_mode)
+        self._render_views = check_render_views(render_views, layout.image_keys)
+        self.metadata = instance_metadata(self.metadata, control_hz)
+        self._judge = judge
+        name = self._session.model.name
+        self._start = None if start is None else resolve_start(start, name)
+        self._names = () if self._start is not None else start_names(task, name)
+        self.observation_space = layout.space
+        self.action_space = gymnasium.spaces.Box(spec.low, spec.high, dtype=np.float32)
+        self._state: SessionState | None = None
+        self._window: Window | None = None
+        self._ended = self._closed = False
+        self._steps, self._seconds = 0, 0.0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin a dream; the class says how. Raises InvalidInput, UnknownName or BadFile, and then changes nothing."""
+        self._check_open()
+        session = self._session
+        given = (options or {}).get("start")
+        start = self._start if given is None else resolve_start(given, session.model.name)
+        rng = deepcopy(self.np_random) if seed is None else seeding.np_random(seed)[0]
+        key, name = draw(rng, self._names)
+        state = session.begin([load_start(name) if start is None else start], [key])
+        super().reset(seed=seed)
+        self.np_random.bit_generator.state = rng.bit_generator.state
+        self._state, self._ended = state, False
+        self._show()
+        return first_row(session.observe(state)), session.info(state, 0, beginning=True)
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """One control interval under `action` (A,). Raises InvalidInput for another shape or not-a-number."""
+        began = perf_counter()
+        state = self._present()
+        if self._ended:
+            gymnasium.logger.warn("step() was called after the episode terminated; call reset() first")
+        session = self._session
+        state = session.step(state, np.asarray(action)[None])
+        observation, info = first_row(session.observe(state)), session.info(state, 0)
+        reward, terminated = 0.0, False
+        if self._judge is not None:
+            verdict = self._judge(observation, info)
+            reward, terminated = float(verdict[0]), bool(verdict[1])
+        self._state, self._ended = state, self._ended or terminated
+        self._show()
+        self._steps += 1
+        self._seconds += perf_counter() - began
+        return observation, reward, terminated, False, info
+
+    def get_state(self) -> SessionState:
+        """The dream as it is now: a frozen record that this and every equal environment can go on from.
+
+        The generator that draws starts is not part of it. Raises ResetNeeded before the first reset.
+        """
+        return self._present()
+
+    def set_state(self, state: SessionState) -> None:
+        """Go on from `state`. Raises InvalidInput for a state of another model, robot or control."""
+        self._check_open()
+        self._state, self._ended = self._session.resume(state, 1), False
+
+    @property
+    def profile(self) -> Profile:
+        """Time spent so far in `step`."""
+        network = self._session.network_seconds
+        return Profile(self._steps, network, self._seconds - network)
+
+    def render(self) -> Picture | None:
+        """The chosen views side by side (H, sum of W, 3) uint8, or None in human mode, where they go to the window."""
+        if self.render_mode is None:
+            gymnasium.logger.warn("render() needs a render_mode: gymnasium.make(..., render_mode='rgb_array')")
+            return None
+        picture = render_row(self._session, self._present(), 0, self._render_views)
+        if self.render_mode == "rgb_array":
+            return picture
+        if self._window is None:
+            self._window = Window("VAPSim dream")
+        self._window.show(picture)
+        return None
+
+    def close(self) -> None:
+        """Close the window and forget the dream; harmless when called twice."""
+        if self._window is not None:
+            self._window.close()
+        self._window, self._state, self._closed = None, None, True
+
+    def _show(self) -> None:
+        if self.render_mode == "human":
+            self.render()
+
+    def _present(self) -> SessionState:
+        self._check_open()
+        if self._state is None:
+            raise ResetNeeded("There is no dream yet: call reset() first")
+        return self._state
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedEnvironmentError("This environment is closed; make a new one")
+
+
+def check_render_mode(mode: str | None) -> str | None:
+    """The mode itself. Raises UnknownName, or Unsupported where no window can be opened."""
+    if mode is not None and mode not in RENDER_MODES:
+        raise UnknownName("render_mode", mode, RENDER_MODES)
+    if mode == "human" and (problem := window_problem()) is not None:
+        raise Unsupported(f"render_mode 'human' opens a window, but {problem}; use render_mode='rgb_array'")
+    return mode
+
+
+def check_render_views(names: Sequence[str], image_keys: Sequence[str]) -> tuple[str, ...]:
+    """The names as a tuple. Raises UnknownName unless each is an image key or "prompt"."""
+    valid = (*image_keys, PROMPT)
+    for name in names if not isinstance(names, str) else [names]:
+        if name not in valid:
+            raise UnknownName("render view", name, valid)
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def instance_metadata(metadata: dict[str, Any], control_hz: float) -> dict[str, Any]:
+    """What an environment says of itself: the modes that work on this machine, and pictures at the rate of its steps.
+
+    The class names `human` everywhere, so that asking for it without a display fails by name and not in a wrapper.
+    """
+    modes = [mode for mode in RENDER_MODES if mode != "human" or window_problem() is None]
+    return {**metadata, "render_modes": modes, "render_fps": round(control_hz)}
+
+
+def render_row(session: Session, state: SessionState, row: int, views: Sequence[str]) -> Picture:
+    """The named views of one dream side by side."""
+    keys = session.layout.image_keys
+    pictures = []
+    for name in views:
+        if name == PROMPT:
+            pictures.append(session.prompt_pictures(state.index([row]))[0, 0])
+        else:
+            pictures.append(state.frames[row, keys.index(name)])
+    return side_by_side(pictures)
