@@ -36,7 +36,7 @@ class Layout:
     upper: Floats
 
     def observe(self, frames: NDArray[np.uint8], joints: NDArray[np.floating[Any]]) -> Observation:
-        """Observations of b environments, in new arrays: frames (b, V, H, W, 3), joints (b, J) moved into the limits."""
+        """Observations of b environments in new arrays: frames (b, V, H, W, 3), joints (b, J) moved into the limits."""
         out: Observation = {key: frames[:, view].copy() for view, key in enumerate(self.image_keys)}
         inside = np.minimum(np.maximum(joints, self.lower), self.upper)
         out["joint_position"] = inside[:, self.arm].astype(np.float32)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.policies import motion_plans
@@ -28,13 +29,23 @@ _PLANNERS: dict[str, Planner] = {
 }
 
 
+class Situated(Protocol):
+    """What a plan can be made for: `Start` is one. joints (J,) [rad]; scene: a scene record, or None."""
+
+    @property
+    def joints(self) -> Tensor: ...
+
+    @property
+    def scene(self) -> Mapping[str, Any] | None: ...
+
+
 @dataclass(frozen=True, eq=False)
 class ScriptedPolicy:
-    """The scripted expert of a task: plans once, from the scene of the start, and then plays the plan without looking.
+    """The scripted expert of a task: plans once, from the scene at the start, and then plays the plan without looking.
 
-    task: "reach", "push" or "pick_place"; robot, control, control_hz: as the environment has them; noise: how far a plan
-    misses [m], drawn by the seed; scenes, joints: one scene record and joints (J,) [rad] a row, which `briefed` fills in
-    from an environment's `reset` or from starts. After its end the plan's last pose is held.
+    task: "reach", "push" or "pick_place"; robot, control, control_hz: as the environment has them; noise: how far a
+    plan misses [m], drawn by the seed; scenes, joints: one scene record and joints (J,) [rad] a row, which `briefed`
+    fills in from the info of an environment's `reset`. After its end the plan's last pose is held.
     """
 
     task: str
@@ -60,7 +71,7 @@ class ScriptedPolicy:
         return Controller(self.model, self.control, 1 / self.control_hz)
 
     def briefed(self, info: Mapping[str, Any]) -> ScriptedPolicy:
-        """The same expert that knows the scene and joints of the info of a reset. Raises InvalidInput where there is none."""
+        """The same expert that knows scene and joints from the info of a reset. Raises InvalidInput where it has none."""
         rows = info_rows(info)
         for row in rows:
             if "scene" not in row or "joints" not in row:
@@ -92,6 +103,16 @@ class ScriptedPolicy:
         state, _ = self.controller.step(state, actions, 0)
         return actions, {"plan": plan, "step": step + 1, "target": state.target, "joints": state.joints}
 
+    def plan(self, start: Situated, steps: int, seed: int = 0) -> Actions:
+        """The expert's actions (steps, A) from a start that has a scene, without any environment."""
+        info = {"joints": start.joints.numpy()} | ({} if start.scene is None else {"scene": start.scene})
+        expert = self.briefed(info)
+        carry, actions = expert.reset(1, seed), []
+        for _ in range(steps):
+            action, carry = expert.act({}, carry)
+            actions.append(action[0])
+        return np.stack(actions)
+
     def _plan(self, row: int, seed: int) -> NDArray[np.float64]:
         """Joint targets (T, J) of one episode, T at least 1."""
         scene, joints = self.scenes[row], np.asarray(self.joints[row], np.float64)
@@ -107,7 +128,7 @@ class ScriptedPolicy:
 
 @dataclass(frozen=True, eq=False)
 class RandomPolicy:
-    """Uniformly random actions between `low` and `high` (A,), each held for `hold` steps. Bounds of an action space fit."""
+    """Uniformly random actions between `low` and `high` (A,), the bounds of an action space, each held for `hold` steps."""
 
     low: NDArray[np.float32]
     high: NDArray[np.float32]
