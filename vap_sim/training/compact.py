@@ -35,8 +35,8 @@ class CompactTraining:
     profile: str = "compact"
     stages: tuple[Stage, ...] = (
         Stage(0, 2, 12, 1, 0.0),
-        Stage(800, 4, 8, 1, 0.25),
-        Stage(2000, 8, 5, 2, 0.5),
+        Stage(1000, 4, 8, 1, 0.25),
+        Stage(2500, 8, 5, 2, 0.5),
         Stage(5000, 14, 4, 2, 0.6),
     )
     weights: LossWeights = LossWeights()

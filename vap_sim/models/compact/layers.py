@@ -17,6 +17,8 @@ from vap_sim.models.compact.network import CompactNetwork, to_blocks
 
 FLOW_UNIT = 8.0
 """Networks speak of motion in units of this many pixels."""
+FLOW_CELL = 4
+"""Motion is one vector a square of this many blocks (8 pixels), interpolated: about one object wide, so objects move as a whole."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,9 @@ def move(network: CompactNetwork, skeletons: Tensor, objects: Tensor, flow: Tens
     gate = planes[:, 0:1]
     soft = torch.sigmoid(gate)
     open_ = (gate > 0).float() + soft - soft.detach()  # hard forward, soft gradient
-    pixels = F.interpolate(raw_flow, scale_factor=2.0, mode="bilinear", align_corners=False) * FLOW_UNIT
+    coarse = F.avg_pool2d(raw_flow, FLOW_CELL)
+    raw_flow = F.interpolate(coarse, scale_factor=float(FLOW_CELL), mode="bilinear", align_corners=False)
+    pixels = F.interpolate(coarse, scale_factor=2.0 * FLOW_CELL, mode="bilinear", align_corners=False) * FLOW_UNIT
     alpha = torch.sigmoid(planes[:, 5:6])
     fresh = torch.cat([torch.sigmoid(planes[:, 2:5]) * alpha, alpha], dim=1)
     moved = torch.lerp(warp(objects, pixels), fresh, share(planes[:, 1:2]))

@@ -75,7 +75,7 @@ class CompactWorld:
         else:
             context = {name: torch.cat([part[name] for part, _ in rows]) for name in rows[0][0]}
             frames = torch.cat([frame for _, frame in rows])
-        return WorldState(context, state.step + 1, state.key, model=state.model), frames[:, None, None]
+        return state.advanced(context), frames[:, None, None]
 
     def imagine(self, state: WorldState, prompts: VisualPrompt, *, decode: bool = True) -> Rollout:
         """Dream as many frames as the prompts hold; see `rollout.imagine`."""

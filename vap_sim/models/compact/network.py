@@ -69,7 +69,7 @@ class UNet(nn.Module):
         self.style = nn.ModuleList(nn.Linear(style, w) for w in widths) if style else None
 
     def forward(self, x: Tensor, style: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x = self.stem(x)
+        x = self.stem(x.to(self.stem.weight.dtype, memory_format=torch.channels_last))
         skips: list[Tensor] = []
         for level, blocks in enumerate(self.before):
             if level:
