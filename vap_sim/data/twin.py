@@ -162,7 +162,7 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str) -> np.ndarray:
     if math.prod(shape) * dtype.itemsize != len(data) or min(shape) < 0:
         raise BadFile(path, f"{name}: {len(data)} bytes for shape {shape}")
     values = np.frombuffer(data, dtype).reshape(shape)
-    return np.cumsum(values, axis=1, dtype=np.uint8) if name in _DELTA else values.copy()
+    return np.cumsum(values, axis=1, dtype=np.uint8) if name in _DELTA else values
 
 
 def _bytes(archive: zipfile.ZipFile, path: Path, member: str, largest: int) -> bytes:
