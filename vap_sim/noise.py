@@ -43,8 +43,8 @@ def standard_normals(key: Tensor, draw: Tensor, shape: Sequence[int], *, stream:
         raise InvalidInput("key", f"{key.dtype} {tuple(key.shape)}", "torch.int64 (b,)")
     if draw.dtype != torch.int64 or draw.shape != key.shape:
         raise InvalidInput("draw", f"{draw.dtype} {tuple(draw.shape)}", f"torch.int64 {tuple(key.shape)}")
-    if stream < 0:
-        raise InvalidInput("stream", stream, "at least 0")
+    if not 0 <= stream < _WORD:
+        raise InvalidInput("stream", stream, "an integer in [0, 2**64)")
     noise = np.empty((len(key), *shape), dtype=np.float32)
     for row, (seed, number) in enumerate(zip(key.tolist(), draw.tolist(), strict=True)):
         # Draws count up in the key and streams in the counter's last word, far above what one draw can use up.

@@ -67,6 +67,7 @@ def same_state(a: WorldState, b: WorldState) -> bool:
         and torch.equal(a.step, b.step)
         and torch.equal(a.key, b.key)
         and a.context.keys() == b.context.keys()
+        and all(value.dtype == b.context[name].dtype for name, value in a.context.items())
         and all(torch.equal(value, b.context[name]) for name, value in a.context.items())
     )
 
