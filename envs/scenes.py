@@ -6,12 +6,12 @@ Nothing here knows a physics engine. Metres and radians in the robot's base fram
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
-from vap_sim.errors import InvalidInput, UnknownName
+from vap_sim.errors import InvalidInput, UnknownName, VAPSimError
 
 SHAPES = ("cube", "brick", "cylinder", "hexagon", "wedge", "sphere")
 COLORS: dict[str, tuple[float, float, float]] = {
@@ -51,8 +51,10 @@ class SceneObject:
             raise UnknownName("object shape", self.shape, SHAPES)
         if self.color not in COLORS:
             raise UnknownName("object color", self.color, COLORS)
-        if not all(0.01 <= side <= 0.3 for side in self.size):
+        if len(self.size) != 3 or not all(0.01 <= side <= 0.3 for side in self.size):
             raise InvalidInput("object size [m]", self.size, "three sides between 0.01 and 0.3")
+        if not np.isfinite((self.x, self.y, self.yaw)).all():
+            raise InvalidInput("object pose (x, y, yaw)", (self.x, self.y, self.yaw), "finite numbers")
 
     @property
     def width(self) -> float:
@@ -98,38 +100,47 @@ class Scene:
             raise InvalidInput("object colors of a scene", colors, "a different color for each object")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, ready for JSON."""
+        """Tuples, texts and numbers, ready for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Scene:
-        """The inverse of `to_dict`; unknown or missing fields raise InvalidInput."""
+        """The inverse of `to_dict`. Raises InvalidInput or UnknownName for missing, unknown or wrong fields."""
+        unknown = data.keys() - {field.name for field in fields(cls)} if isinstance(data, dict) else ()
+        if unknown:
+            raise UnknownName("field of a scene record", min(unknown), (field.name for field in fields(cls)))
         try:
             goal = data["goal"]
             return cls(
-                objects=tuple(SceneObject(**{**item, "size": tuple(item["size"])}) for item in data["objects"]),
+                objects=tuple(_object(**item) for item in data["objects"]),
                 table_color=_three(data["table_color"]),
                 wall_color=_three(data["wall_color"]),
-                light=Light(
-                    direction=_three(data["light"]["direction"]),
-                    color=_three(data["light"]["color"]),
-                    ambient=float(data["light"]["ambient"]),
-                    diffuse=float(data["light"]["diffuse"]),
-                ),
-                cameras=tuple(
-                    CameraPose(item["name"], _three(item["eye"]), _three(item["target"]), float(item["vertical_fov"]))
-                    for item in data["cameras"]
-                ),
+                light=_light(**data["light"]),
+                cameras=tuple(_camera(**item) for item in data["cameras"]),
                 goal=None if goal is None else _three(goal),
                 name=str(data.get("name", "")),
             )
-        except (KeyError, TypeError) as error:
+        except VAPSimError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
             raise InvalidInput("scene record", f"a bad or missing field ({error})", "Scene.to_dict()") from error
 
 
 def _three(values: Sequence[float]) -> Vector3:
     first, second, third = values
     return float(first), float(second), float(third)
+
+
+def _object(shape: str, color: str, size: Sequence[float], x: float, y: float, yaw: float) -> SceneObject:
+    return SceneObject(shape, color, _three(size), float(x), float(y), float(yaw))
+
+
+def _light(direction: Sequence[float], color: Sequence[float], ambient: float, diffuse: float) -> Light:
+    return Light(_three(direction), _three(color), float(ambient), float(diffuse))
+
+
+def _camera(name: str, eye: Sequence[float], target: Sequence[float], vertical_fov: float) -> CameraPose:
+    return CameraPose(str(name), _three(eye), _three(target), float(vertical_fov))
 
 
 def sample_scene(rng: np.random.Generator, num_objects: int | None = None, *, goal: bool = False) -> Scene:
