@@ -97,8 +97,9 @@ def _expected(checkout: Path) -> set[str]:
 
 def test_wheel_holds_every_file_of_the_packages_and_nothing_at_top_level(checkout: Path, wheel: Path) -> None:
     shipped = {name for name in _names(wheel) if not name.split("/")[0].endswith(".dist-info")}
-    assert not _expected(checkout) - shipped, "left out: add a pattern under [options.package_data] in setup.cfg"
-    assert not shipped - _expected(checkout)
+    left_out, uncalled = sorted(_expected(checkout) - shipped), sorted(shipped - _expected(checkout))
+    assert not left_out, f"add a package or a pattern of package data to setup.cfg: {', '.join(left_out)}"
+    assert not uncalled, ", ".join(uncalled)
     assert {name.split("/")[0] for name in shipped} == {"vap_sim"}
 
 
