@@ -115,11 +115,7 @@ class Camera:
         """
         if self.parent_link is None:
             return self.T_parent_camera
-        if T_base_link is None or robot is None:
-            raise InvalidInput(
-                f"camera {self.name!r}", "no link poses", f"T_base_link and robot, to follow {self.parent_link!r}"
-            )
-        parent = T_base_link[..., robot.link_index(self.parent_link), :, :]
+        parent = self._parent_pose(T_base_link, robot)
         mount = _aligned(self.T_parent_camera, parent.ndim - 2)
         out = parent[..., :, 0:1] * mount[..., 0:1, :]
         for k in (1, 2, 3):
@@ -147,18 +143,29 @@ class Camera:
 
     def _matrix(self, T_base_link: Tensor | None, robot: Robot | None) -> Tensor:
         """Base frame to pixels times depth, (*c or *b, 3, 4)."""
-        if self.parent_link is not None:
-            pose = self.T_base_camera(T_base_link, robot)
-            return _pixels_from_base(_aligned(self.intrinsics, pose.ndim - 2), pose)
-        if self.T_parent_camera.requires_grad or self.intrinsics.requires_grad:
-            return _pixels_from_base(self.intrinsics, self.T_parent_camera)
-        return self._fixed_matrix
+        fresh = self.T_parent_camera.requires_grad or self.intrinsics.requires_grad
+        matrix = self._from_parent() if fresh else self._from_parent_once
+        if self.parent_link is None:
+            return matrix
+        parent = self._parent_pose(T_base_link, robot)
+        return _after_inverse(_aligned(matrix, parent.ndim - 2), parent)
+
+    def _parent_pose(self, T_base_link: Tensor | None, robot: Robot | None) -> Tensor:
+        if T_base_link is None or robot is None or self.parent_link is None:
+            expected = f"T_base_link and robot, to follow {self.parent_link!r}"
+            raise InvalidInput(f"camera {self.name!r}", "no link poses", expected)
+        return T_base_link[..., robot.link_index(self.parent_link), :, :]
+
+    def _from_parent(self) -> Tensor:
+        """The parent's frame to pixels times depth, (*c, 3, 4)."""
+        flat = torch.cat([self.intrinsics, torch.zeros_like(self.intrinsics[..., :1])], dim=-1)
+        return _after_inverse(flat, self.T_parent_camera)
 
     @cached_property
-    def _fixed_matrix(self) -> Tensor:
+    def _from_parent_once(self) -> Tensor:
         # A tensor born in inference mode could never take part in a gradient later.
         with torch.inference_mode(False):
-            return _pixels_from_base(self.intrinsics, self.T_parent_camera)
+            return self._from_parent()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` gives the same camera back."""
@@ -216,10 +223,10 @@ def _aligned(matrix: Tensor, lead: int) -> Tensor:
     return matrix.reshape(*matrix.shape[:-2], *([1] * missing), *matrix.shape[-2:])
 
 
-def _pixels_from_base(intrinsics: Tensor, pose: Tensor) -> Tensor:
-    """Intrinsics (*b, 3, 3) after the inverse of a camera's pose (*b, 4, 4) -> (*b, 3, 4)."""
+def _after_inverse(matrix: Tensor, pose: Tensor) -> Tensor:
+    """Affine maps (*b, 3, 4) after the inverses of rigid poses (*b, 4, 4) -> (*b, 3, 4)."""
     turn, position = pose[..., :3, :3], pose[..., None, :3, 3]
-    out = intrinsics[..., 0:1] * turn[..., None, :, 0]
-    out = torch.addcmul(out, intrinsics[..., 1:2], turn[..., None, :, 1])
-    out = torch.addcmul(out, intrinsics[..., 2:3], turn[..., None, :, 2])
-    return torch.cat([out, -(out * position).sum(-1, keepdim=True)], dim=-1)
+    out = matrix[..., 0:1] * turn[..., None, :, 0]
+    out = torch.addcmul(out, matrix[..., 1:2], turn[..., None, :, 1])
+    out = torch.addcmul(out, matrix[..., 2:3], turn[..., None, :, 2])
+    return torch.cat([out, matrix[..., 3:] - (out * position).sum(-1, keepdim=True)], dim=-1)
