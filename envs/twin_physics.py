@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pybullet
 
 from vap_sim.envs.scenes import Scene
+from vap_sim.envs.twin_engine import pybullet
 from vap_sim.envs.twin_renderer import Snapshot, object_mesh
 from vap_sim.errors import InvalidInput
 
@@ -31,7 +31,13 @@ class TwinPhysics:
     """A scene in motion. `follow` moves time on; everything else only looks or restores."""
 
     def __init__(self, scene: Scene, urdf: Path, joints: Sequence[float] | np.ndarray) -> None:
-        """Build the scene with the robot at `joints` (8,): seven arm angles and the finger angle [rad]."""
+        """Build the scene with the robot at `joints` (8,): seven arm angles and the finger angle [rad].
+
+        Raises InvalidInput for another number of joints.
+        """
+        start = np.asarray(joints, np.float64)
+        if start.shape != (8,):
+            raise InvalidInput("joints of the twin", f"shape {start.shape}", "(8,): seven arm angles and the finger's")
         self.scene = scene
         self._client = client = pybullet.connect(pybullet.DIRECT)
         pybullet.setGravity(0, 0, -9.81, physicsClientId=client)
@@ -59,7 +65,6 @@ class TwinPhysics:
             pybullet.setCollisionFilterPair(self._robot, self._table, index, -1, 0, physicsClientId=client)
         self._objects = [self._add(index) for index in range(len(scene.objects))]
         self._order = [self._joints[name] for name in (*_ARM, *_OUTER, *_INNER, *_KNUCKLE)]
-        start = np.asarray(joints, np.float64)
         self._arm_target = start[:7].copy()
         self._reset_joints(start)
         self._settle(float(start[7]))
@@ -78,7 +83,7 @@ class TwinPhysics:
         """
         path = np.asarray(path, np.float64)
         substeps = round(duration / SUBSTEP)
-        if path.ndim != 2 or path.shape[1] != 8 or substeps % len(path):
+        if path.ndim != 2 or path.shape[1] != 8 or not len(path) or substeps % len(path):
             raise InvalidInput("joint path", f"shape {path.shape}", f"(n, 8), n a divisor of {substeps} physics steps")
         per_pose = substeps // len(path)
         previous = self._arm_target
@@ -114,11 +119,9 @@ class TwinPhysics:
         return np.asarray(state[4])
 
     def object_speed(self) -> float:
-        """The fastest object's linear speed [m/s]."""
-        return max(
-            float(np.linalg.norm(pybullet.getBaseVelocity(body, physicsClientId=self._client)[0]))
-            for body in self._objects
-        )
+        """The fastest object's linear speed [m/s]; 0 without objects."""
+        speeds = [pybullet.getBaseVelocity(body, physicsClientId=self._client)[0] for body in self._objects]
+        return max((float(np.linalg.norm(speed)) for speed in speeds), default=0.0)
 
     def held(self, index: int) -> bool:
         """Whether both fingers touch object `index`."""

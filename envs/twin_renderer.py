@@ -13,15 +13,8 @@ import numpy as np
 import trimesh
 
 from vap_sim.envs.scenes import COLORS, CameraPose, Scene, SceneObject
-from vap_sim.errors import MissingDependency
+from vap_sim.envs.twin_engine import pybullet
 from vap_sim.robots.camera import Camera
-
-try:
-    import pybullet
-except ImportError as error:  # pragma: no cover - depends on the interpreter
-    raise MissingDependency(
-        "pybullet", "twin", "Its newest wheel is for Python 3.11; on 3.12 and later build it from its source package."
-    ) from error
 
 SUPERSAMPLING = 2
 _NEAR, _FAR = 0.02, 6.0
