@@ -1,4 +1,4 @@
-"""The twin's physics: things fall and rest, the tool follows its path, fingers hold, a saved moment comes back exactly."""
+"""The twin's physics: things fall and rest, the tool follows its path, fingers hold, saved moments come back."""
 
 from __future__ import annotations
 
