@@ -20,13 +20,15 @@ from vap_sim.prompts.profiles import profile
 from vap_sim.prompts.prompter import Prompter
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import load_robot
+from vap_sim.training.tracks import follow
 
-_MEMBERS = ("frames", "objects", "plate", "robot", "labels", "flow", "joints", "measured", "actions", "object_poses")
+_MEMBERS = ("frames", "objects", "plate", "robot", "labels", "joints", "object_poses")
 
 
 @dataclass(frozen=True, eq=False)
 class Film:
-    """One view of one episode, channels last, as it is kept in memory; `moving` (T,) bool: an object moved into frame t."""
+    """One view of one episode, channels last, as it is kept in memory; `numbers`, `centres` and `steps` as in `tracks.Track`;
+    `moving` (T,) bool: an object moved into frame t."""
 
     frames: np.ndarray
     skeletons: np.ndarray
@@ -34,7 +36,9 @@ class Film:
     plate: np.ndarray
     robot: np.ndarray
     seen: np.ndarray
-    flow: np.ndarray
+    numbers: np.ndarray
+    centres: np.ndarray
+    steps: np.ndarray
     moving: np.ndarray
 
 
@@ -70,7 +74,9 @@ class ClipSource:
             _first(film.plate[..., colors]),
             film.robot[part][:, None],
             film.seen[part][:, None],
-            film.flow[part],
+            film.numbers[start],
+            film.centres[part],
+            film.steps[part],
         )
 
 
@@ -93,6 +99,7 @@ def films_of(episode: TwinEpisode, profile_name: str) -> list[Film]:
     """One film a view."""
     views = len(episode.frames)
     skeletons = draw_prompts(episode.meta, episode.joints, profile_name)
+    tracks = [follow(episode, view) for view in range(views)]
     return [
         Film(
             frames=episode.frames[view],
@@ -101,8 +108,10 @@ def films_of(episode: TwinEpisode, profile_name: str) -> list[Film]:
             plate=episode.plate[view],
             robot=episode.robot[view],
             seen=np.where(episode.labels[view] >= 2, np.uint8(255), np.uint8(0)),
-            flow=episode.flow[view],
-            moving=(episode.flow[view] != 0).any(axis=(1, 2, 3)),
+            numbers=tracks[view].numbers,
+            centres=tracks[view].centres,
+            steps=tracks[view].steps,
+            moving=(np.abs(tracks[view].steps[..., :2]) > 0.12).any(axis=(1, 2)),
         )
         for view in range(views)
     ]

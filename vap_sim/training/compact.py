@@ -13,18 +13,19 @@ from torch import Tensor
 from vap_sim.models.compact import layers
 from vap_sim.models.compact.losses import Clip, LossWeights, compact_loss, unit
 from vap_sim.models.compact.network import CompactNetwork
+from vap_sim.models.compact.slots import SLOTS, advance, render
 from vap_sim.training.clips import ClipSource
 
 
 @dataclass(frozen=True)
 class Stage:
-    """From step `start` on: clips of `length` frames, `batch` of them, `painted` of their frames painted."""
+    """From step `start` on: clips of `length` frames, `batch` of them, `painted` of their frames painted, objects `jitter` [px] off."""
 
     start: int
     length: int
     batch: int
     painted: int
-    own_start: float
+    jitter: float
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,9 @@ class CompactTraining:
     seed: int = 0
     profile: str = "compact"
     stages: tuple[Stage, ...] = (
-        Stage(0, 2, 12, 1, 0.0),
-        Stage(1000, 4, 8, 1, 0.25),
-        Stage(2500, 8, 5, 2, 0.5),
-        Stage(5000, 14, 4, 2, 0.6),
+        Stage(0, 4, 8, 1, 0.5),
+        Stage(2000, 8, 5, 1, 1.0),
+        Stage(5000, 16, 3, 1, 1.0),
     )
     weights: LossWeights = LossWeights()
     precision: str = "bf16"
@@ -69,11 +69,11 @@ class CompactRecipe:
         stage = self.training.stage(step)
         rng = np.random.default_rng([self.training.seed, step])
         clip = self.source.draw(rng, stage.batch, stage.length)
-        own = torch.from_numpy(rng.uniform(size=stage.batch) < stage.own_start)
+        jitter = torch.from_numpy(rng.normal(0, stage.jitter, (stage.batch, SLOTS, 2)).astype(np.float32))
         painted = tuple(int(v) for v in rng.choice(np.arange(1, stage.length), stage.painted, replace=False))
-        clip, own = _to(clip, self.device), own.to(self.device)
+        clip, jitter = _to(clip, self.device), jitter.to(self.device)
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.training.precision == "bf16"):
-            return compact_loss(self.network, clip, self.training.weights, own_start=own, painted=painted)
+            return compact_loss(self.network, clip, self.training.weights, jitter=jitter, painted=painted)
 
     def preview(self, step: int) -> Mapping[str, Tensor]:
         """Dreams of 25 frames beside the truth: columns are frames 1, 5, 10, 15, 20, 25; rows truth, dream, next clip."""
@@ -93,13 +93,15 @@ def dream(network: CompactNetwork, clip: Clip) -> Tensor:
     """Roll a clip out from its first picture: frames (b, T - 1, 3, H, W) in [0, 1]."""
     skeletons = [layers.skeleton_blocks(unit(item)) for item in clip.skeletons.unbind(1)]
     reading = layers.read(network, unit(clip.frames[:, 0]), skeletons[2])
-    objects, flow = reading.objects, torch.zeros_like(clip.flow[:, 0], dtype=torch.float32)
+    slots = layers.find_slots(reading.objects)
     frames = []
     for step in range(1, clip.frames.shape[1]):
         newest = [max(step + shift, 2) for shift in (2, 1, 0)]
-        motion = layers.move(network, torch.cat([skeletons[k] for k in newest], dim=1), objects, flow)
-        objects, flow = (motion.objects * 255).round() / 255, motion.flow
-        frames.append(layers.paint(network, skeletons[step + 2], objects, reading.style, reading.plate).frame)
+        layer = render(slots, clip.frames.shape[-1])
+        motion = layers.move(network, torch.cat([skeletons[k] for k in newest], dim=1), layer, slots)
+        slots = advance(slots, motion.shift, motion.twist, motion.logit > 0)
+        layer = render(slots, clip.frames.shape[-1])
+        frames.append(layers.paint(network, skeletons[step + 2], layer, reading.style, reading.plate).frame)
     return torch.stack(frames, dim=1)
 
 

@@ -1,26 +1,24 @@
 """A picture in three layers (plate, objects, robot): reading it apart, moving it on by one frame, painting it together.
 
-The plate (table, wall) never changes in a dream, the robot is painted afresh from its skeleton in every frame, and only the
-object layer is carried from frame to frame. What the arm hides is therefore never forgotten, errors of the robot cannot
-accumulate, and a pixel far from every contact is copied bit by bit.
+The plate (table, wall) never changes in a dream, the robot is painted afresh from its skeleton in every frame, and only where the
+objects are is carried from frame to frame (see `slots`). What the arm hides is therefore never forgotten, errors of the robot
+cannot accumulate, and an object out of contact stays what and where it is, bit by bit.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vap_sim.models.compact.network import CompactNetwork, to_blocks
+from vap_sim.models.compact.slots import Slots, cut, footprints, number_objects
 
 FLOW_UNIT = 8.0
 """Networks speak of motion in units of this many pixels."""
-FLOW_CELL = 4
-"""Motion is one vector a square of this many blocks (8 pixels), interpolated: about one object wide, so objects move as a whole."""
-
-
 @dataclass(frozen=True)
 class Reading:
     """What one picture was read as: plate (b, 3, H, W), objects (b, 4, H, W) premultiplied rgba, both in [0, 1]; style (b, S).
@@ -35,13 +33,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Motion:
-    """One step of the object layer: objects (b, 4, H, W), flow (b, 2, H/2, W/2) [8 px] zero where nothing moves.
-    For losses: raw_flow before gating, planes (b, 6, H, W) logits of gate, repaint share and repainted rgba."""
+    """How slots move in one step: shift (b, S, 2) [px], twist (b, S, 2) turn [rad] and log of growth, logit (b, S) of moving at all.
+    For losses: blocks (b, 6, h, w) as the network said it, footprint (b, S, h, w)."""
 
-    objects: Tensor
-    flow: Tensor
-    raw_flow: Tensor
-    planes: Tensor
+    shift: Tensor
+    twist: Tensor
+    logit: Tensor
+    blocks: Tensor
+    footprint: Tensor
 
 
 @dataclass(frozen=True)
@@ -77,21 +76,22 @@ def read(network: CompactNetwork, frame: Tensor, skeleton: Tensor) -> Reading:
     return Reading(plate, torch.cat([color * alpha, alpha], dim=1), color, style, planes)
 
 
-def move(network: CompactNetwork, skeletons: Tensor, objects: Tensor, flow: Tensor) -> Motion:
-    """Carry the object layer on by one frame; skeletons (b, 36, h, w): the blocks of three frames, newest first."""
-    raw_flow, planes = network.motion(skeletons, to_blocks(objects), flow)
-    raw_flow, planes, objects = raw_flow.float(), planes.float(), objects.float()
-    gate = planes[:, 0:1]
-    soft = torch.sigmoid(gate)
-    open_ = (gate > 0).float() + soft - soft.detach()  # hard forward, soft gradient
-    coarse = F.avg_pool2d(raw_flow, FLOW_CELL)
-    raw_flow = F.interpolate(coarse, scale_factor=float(FLOW_CELL), mode="bilinear", align_corners=False)
-    pixels = F.interpolate(coarse, scale_factor=2.0 * FLOW_CELL, mode="bilinear", align_corners=False) * FLOW_UNIT
-    alpha = torch.sigmoid(planes[:, 5:6])
-    fresh = torch.cat([torch.sigmoid(planes[:, 2:5]) * alpha, alpha], dim=1)
-    moved = torch.lerp(warp(objects, pixels), fresh, share(planes[:, 1:2]))
-    shut = F.avg_pool2d((gate > 0).float(), 2)
-    return Motion(torch.lerp(objects, moved, open_), raw_flow * shut, raw_flow, planes)
+def find_slots(objects: Tensor) -> Slots:
+    """Tell the objects of a reading apart; objects (b, 4, H, W) premultiplied rgba."""
+    pictures = (objects * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    numbers = torch.from_numpy(np.stack([number_objects(picture) for picture in pictures]))
+    return cut(objects, numbers.to(objects.device))
+
+
+def move(network: CompactNetwork, skeletons: Tensor, objects: Tensor, slots: Slots) -> Motion:
+    """Foretell one frame of motion; skeletons (b, 36, h, w): the blocks of three frames, newest first; objects: the slots rendered."""
+    footprint = footprints(slots, objects.shape[-1])
+    velocity = torch.einsum("bshw,bsc->bchw", footprint, slots.velocity) / FLOW_UNIT
+    blocks = network.motion(skeletons, to_blocks(objects), velocity).float()
+    weight = footprint * (F.softplus(blocks[:, 4:5]) + 0.01)
+    pooled = torch.einsum("bshw,bchw->bsc", weight, blocks) / (weight.sum((2, 3))[..., None] + 1e-3)
+    shift, twist = pooled[..., 0:2] * FLOW_UNIT, pooled[..., 2:4]
+    return Motion(shift, twist, pooled[..., 5], blocks, footprint)
 
 
 def paint(network: CompactNetwork, skeleton: Tensor, objects: Tensor, style: Tensor, plate: Tensor) -> Painting:
@@ -100,12 +100,3 @@ def paint(network: CompactNetwork, skeleton: Tensor, objects: Tensor, style: Ten
     objects, rgb = objects.float(), torch.sigmoid(planes[:, 1:4])
     scene = objects[:, :3] + (1 - objects[:, 3:4]) * plate.float()
     return Painting(torch.lerp(scene, rgb, share(planes[:, 0:1])), planes[:, 0:1], rgb)
-
-
-def warp(image: Tensor, flow: Tensor) -> Tensor:
-    """Bilinear look-up: out(x) = image(x + flow(x)); image (b, C, H, W), flow (b, 2, H, W) [px], zero outside."""
-    _, _, height, width = image.shape
-    across = torch.arange(width, dtype=flow.dtype, device=flow.device)[None, None, :] + flow[:, 0]
-    down = torch.arange(height, dtype=flow.dtype, device=flow.device)[None, :, None] + flow[:, 1]
-    grid = torch.stack([across * (2 / (width - 1)) - 1, down * (2 / (height - 1)) - 1], dim=-1)
-    return F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=True)

@@ -5,7 +5,7 @@ Every term is normalised by the area it speaks of, so that a small object weighs
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from vap_sim.models.compact import layers
 from vap_sim.models.compact.network import CompactNetwork
+from vap_sim.models.compact.slots import advance, cut, render
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,9 @@ class Clip:
     """A batch of clips, all channels first; T frames, the first of which is the start of a dream.
 
     frames (b, T, 3, H, W), skeletons (b, T + 2, 3, H, W) (two older ones first), objects (b, T, 4, H, W) premultiplied rgba,
-    plate (b, 3, H, W), robot (b, T, 1, H, W), seen (b, T, 1, H, W) visible share of objects: uint8;
-    flow (b, T, 2, H/2, W/2) int16 in 1/32 px.
+    plate (b, 3, H, W), robot (b, T, 1, H, W), seen (b, T, 1, H, W) visible share of objects, numbers (b, H, W) which object of the
+    first frame: uint8; centres (b, T, S, 2) of the objects [px] and steps (b, T, S, 4) from the frame before: x, y [px], turn [rad], log of
+    growth: float32.
     """
 
     frames: Tensor
@@ -30,7 +32,9 @@ class Clip:
     plate: Tensor
     robot: Tensor
     seen: Tensor
-    flow: Tensor
+    numbers: Tensor
+    centres: Tensor
+    steps: Tensor
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,18 @@ class LossWeights:
     object_unseen: float = 0.2
     plate: float = 2.0
     unseen: float = 0.5
-    gate: float = 1.0
-    flow: float = 1.0
-    rollout: float = 2.0
-    repaint: float = 0.3
+    moving: float = 1.0
+    shift: float = 1.0
+    twist: float = 1.0
+    blocks: float = 0.3
     robot_alpha: float = 1.0
     robot_color: float = 1.0
     frame: float = 6.0
+
+
+_MOVED, _TURNED = 0.12, 0.02  # [px], [rad] a frame: less is rest
+_LOST = 10.0  # [px]
+_PULL, _LARGEST_PULL = 0.3, 1.5  # share, and most [px], of a misplacement to mend in one step
 
 
 def unit(values: Tensor) -> Tensor:
@@ -57,14 +66,17 @@ def unit(values: Tensor) -> Tensor:
 
 
 def compact_loss(
-    network: CompactNetwork, clip: Clip, weights: LossWeights, *, own_start: Tensor, painted: tuple[int, ...]
+    network: CompactNetwork, clip: Clip, weights: LossWeights, *, jitter: Tensor, painted: tuple[int, ...]
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The training loss of a batch of clips.
+
+    Objects are moved by the network itself from frame to frame and pulled towards the truth, so that it meets its own errors; no
+    gradient flows from one frame into another.
 
     Args:
         network: in its training precision (autocast is the caller's).
         clip: the batch.
-        own_start: (b,) bool, rows that begin from the objects the network itself read, not from the true ones.
+        jitter: (b, S, 2) [px] by which slots start misplaced.
         painted: indices into 1..T-1 of the frames whose robot is painted (painting costs as much as moving).
 
     Returns:
@@ -74,22 +86,23 @@ def compact_loss(
     objects = unit(clip.objects)
     skeletons = [layers.skeleton_blocks(unit(item)) for item in clip.skeletons.unbind(1)]
     plate, robot, seen = unit(clip.plate), unit(clip.robot), unit(clip.seen)
-    frame = unit(clip.frames[:, 0])
-    reading = layers.read(network, frame, skeletons[2])
+    reading = layers.read(network, unit(clip.frames[:, 0]), skeletons[2])
     _reading_terms(terms, reading, objects[:, 0], plate, robot[:, 0], seen[:, 0])
-    state = torch.where(own_start[:, None, None, None], reading.objects.detach(), objects[:, 0])
-    flow = _flow_unit(clip.flow[:, 0]) * ~own_start[:, None, None, None]
+    slots = cut(objects[:, 0], clip.numbers)
+    offset = slots.centre - clip.centres[:, 0]
+    slots = replace(slots, centre=slots.centre + jitter)
     moves: list[dict[str, Tensor]] = []
     paints: list[dict[str, Tensor]] = []
     for step in range(1, clip.frames.shape[1]):
         history = torch.cat([skeletons[step + 2], skeletons[step + 1], skeletons[step]], dim=1)
-        before = state
-        motion = layers.move(network, history, before, flow)
-        state, flow = motion.objects, motion.flow
-        moves.append(_motion_terms(motion, objects[:, step - 1], objects[:, step], _flow_unit(clip.flow[:, step])))
+        with torch.no_grad():
+            layer = render(slots, objects.shape[-1])
+        motion = layers.move(network, history, layer, slots)
+        missed = clip.centres[:, step - 1] + offset - slots.centre
+        moves.append(_motion_terms(motion, clip.steps[:, step], missed, slots.present))
+        slots = advance(slots, motion.shift, motion.twist, motion.logit > 0).detach()
         if step in painted:
-            source = torch.where(own_start[:, None, None, None], state.detach(), objects[:, step])
-            painting = layers.paint(network, skeletons[step + 2], source, reading.style, plate)
+            painting = layers.paint(network, skeletons[step + 2], objects[:, step], reading.style, plate)
             paints.append(_painting_terms(painting, unit(clip.frames[:, step]), robot[:, step], seen[:, step]))
     for group in (moves, paints):
         for name in group[0] if group else ():
@@ -115,22 +128,24 @@ def _reading_terms(
     terms["plate"] = (error * foreground).sum() / (foreground.sum() + 100) + error.mean()
 
 
-def _motion_terms(motion: layers.Motion, before: Tensor, after: Tensor, flow: Tensor) -> dict[str, Tensor]:
-    changed = _grown(((after - before).abs().amax(1, keepdim=True) > 0.02).float(), 1)
-    planes = motion.planes
-    gate = _bce(planes[:, 0:1], changed) * (1 + 4 * changed)
-    moving = (flow.abs().amax(1, keepdim=True) > 1e-4).float()
-    wanted, share = _spread(flow, moving)
-    slip = (motion.raw_flow - wanted).abs().sum(1, keepdim=True)
-    area = torch.maximum(before[:, 3:4], after[:, 3:4])
-    weight = 0.02 + area + 2 * changed
-    error = (motion.objects - after).abs().mean(1, keepdim=True)
+def _motion_terms(motion: layers.Motion, truth: Tensor, missed: Tensor, present: Tensor) -> dict[str, Tensor]:
+    """Terms of one step: truth (b, S, 4) the true step, missed (b, S, 2) [px] by how much slots lie wrong before it."""
+    moving = (truth[..., :2].abs().amax(-1) > _MOVED) | (truth[..., 2].abs() > _TURNED)
+    known = (present & (missed.abs().amax(-1) < _LOST)).float()  # a slot that is lost has nothing to learn from
+    goal = truth[..., :2] + (_PULL * missed).clamp(-_LARGEST_PULL, _LARGEST_PULL)
+    sure = known * moving
+    count, active = known.sum() + 1, sure.sum() + 1
+    twist = (motion.twist - truth[..., 2:]).abs() @ truth.new_tensor([2.0, 4.0])
+    spread = motion.footprint * known[..., None, None]
+    target = torch.cat([goal / layers.FLOW_UNIT, truth[..., 2:]], dim=-1)
+    dense = (motion.blocks[:, None, :4] - target[..., None, None]).abs().sum(2) * moving[..., None, None]
+    logit = motion.blocks[:, None, 5].expand_as(spread)
+    dense = dense + _bce(logit, moving[..., None, None].float().expand_as(spread))
     return {
-        "gate": gate.mean() + (gate * changed).sum() / (changed.sum() + 100),
-        "flow": (slip * share).sum() / (share.sum() + 30) * layers.FLOW_UNIT / 4,
-        "rollout": (error * weight).sum() / (area.sum() + 100),
-        "repaint": (_bce(planes[:, 5:6], after[:, 3:4]) * changed).sum() / (changed.sum() + 100)
-        + _color_error(torch.sigmoid(planes[:, 2:5]), after * changed),
+        "moving": (_bce(motion.logit, moving.float()) * known).sum() / count,
+        "shift": ((motion.shift - goal).abs().sum(-1) * sure).sum() / active / 4,
+        "twist": (twist * sure).sum() / active,
+        "blocks": (dense * spread).sum() / (spread.sum() + 30),
     }
 
 
@@ -158,14 +173,3 @@ def _bce(logits: Tensor, target: Tensor) -> Tensor:
 def _grown(mask: Tensor, radius: int) -> Tensor:
     """Grey dilation by a square of side 2 radius + 1."""
     return F.max_pool2d(mask, 2 * radius + 1, stride=1, padding=radius)
-
-
-def _spread(flow: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
-    """Extend flow three cells beyond the moving objects: vacated ground must look back past the object, not at it."""
-    near = F.avg_pool2d(moving, 7, stride=1, padding=3)
-    mean = F.avg_pool2d(flow * moving, 7, stride=1, padding=3) / near.clamp_min(1e-6)
-    return torch.where(moving > 0, flow, mean), torch.where(moving > 0, 1.0, 0.5 * (near > 0))
-
-
-def _flow_unit(flow: Tensor) -> Tensor:
-    return flow.float() / (32 * layers.FLOW_UNIT)

@@ -15,6 +15,7 @@ from vap_sim.errors import BadFile
 from vap_sim.models.checkpoint import fill, load_tensors
 from vap_sim.models.compact import layers
 from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNetConfig
+from vap_sim.models.compact.slots import Slots, advance, render
 from vap_sim.models.protocol import Rollout, WorldModelSpec
 from vap_sim.models.rollout import check_frames, check_prompt, check_state, imagine, start_keys
 from vap_sim.prompts.visual_prompt import VisualPrompt
@@ -25,7 +26,7 @@ FRAME_RATE = 5.0
 
 
 class CompactWorld:
-    """A dream in three layers (see `layers`): plate and style stay, the object layer and three skeletons move on.
+    """A dream in layers (see `layers`): plate, style and cut-outs of objects stay; their poses and two skeletons move on.
 
     One deterministic network pass a frame. Rows are computed one by one, so that a row's bits do not depend on the batch it is in;
     on a CPU that costs nothing, because one picture already fills the cores.
@@ -85,12 +86,13 @@ class CompactWorld:
     def _encode_row(self, frame: Tensor, skeleton: Tensor) -> dict[str, Tensor]:
         blocks = self._blocks(skeleton)
         reading = layers.read(self.network, self._unit(frame), blocks)
+        slots = layers.find_slots(_snap(reading.objects))
         return {
             "plate": _snap(reading.plate),
-            "objects": _snap(reading.objects),
             "style": reading.style.to(torch.bfloat16),
             "skeletons": blocks.repeat(1, 2, 1, 1),
-            "flow": torch.zeros_like(blocks[:, :2]),
+            "objects": render(slots, self.network.config.size),
+            **{name: getattr(slots, name) for name in _SLOT_FIELDS},
         }
 
     @torch.no_grad()
@@ -98,16 +100,21 @@ class CompactWorld:
         old = {name: value[row : row + 1] for name, value in context.items()}
         blocks = self._blocks(skeleton)
         history = torch.cat([blocks, old["skeletons"]], dim=1)
-        motion = layers.move(self.network, history, old["objects"], old["flow"])
-        objects = _snap(motion.objects)
+        slots = Slots(**{name: old[name] for name in _SLOT_FIELDS})
+        motion = layers.move(self.network, history, old["objects"], slots)
+        moves = motion.logit > 0
+        slots = advance(slots, motion.shift, motion.twist, moves)
+        objects = old["objects"]
+        if bool((moves & slots.present).any()):
+            objects = render(slots, self.network.config.size)
         painting = layers.paint(self.network, blocks, objects, old["style"], old["plate"])
         frame = (painting.frame * 255).round_().to(torch.uint8).permute(0, 2, 3, 1)
         new = {
             "plate": old["plate"],
-            "objects": objects,
             "style": old["style"],
             "skeletons": history[:, :24],
-            "flow": motion.flow.to(torch.bfloat16),
+            "objects": objects,
+            **{name: getattr(slots, name) for name in _SLOT_FIELDS},
         }
         return new, frame
 
@@ -135,6 +142,7 @@ def read_config(values: Any, source: object) -> CompactConfig:
         raise BadFile(source, f"field 'network' of its description: {error!r}") from error
 
 
+_SLOT_FIELDS = ("patches", "centre", "turn", "velocity", "present")
 _NETS = ("scene", "motion", "robot")
 
 

@@ -124,23 +124,22 @@ class SceneNet(nn.Module):
 
 
 class MotionNet(nn.Module):
-    """Reads three skeletons, the object layer and its last motion; says where objects come from, and what to repaint."""
+    """Reads three skeletons, the object layer and its last motion; says of every block how what is there will move."""
 
-    FINE = 6  # gate, repaint share, rgba
+    OUTPUTS = 6  # x, y [8 px], turn [rad], log of growth, weight of this block's opinion, logit of moving at all
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
-        self.unet = UNet(3 * 12 + 16 + 2 + 2, 2 + 4 * self.FINE, config.motion)
+        self.unet = UNet(3 * 12 + 16 + 2 + 2, self.OUTPUTS, config.motion)
         nn.init.zeros_(self.unet.head.weight)
         nn.init.zeros_(self.unet.head.bias)  # type: ignore[arg-type]
-        _start_rare(self.unet.head, {0: -3.0, 1: -2.0}, first=2)
 
-    def forward(self, skeletons: Tensor, objects: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-        """Blocks of skeletons (b, 36, h, w) newest first in [-1, 1], of objects (b, 16, h, w) in [0, 1], flow (b, 2, h, w)
-        -> flow (b, 2, h, w) [8 px], planes (b, 6, H, W) logits."""
-        x = torch.cat([skeletons, objects, flow], dim=1)
+    def forward(self, skeletons: Tensor, objects: Tensor, velocity: Tensor) -> Tensor:
+        """Blocks of skeletons (b, 36, h, w) newest first in [-1, 1], of objects (b, 16, h, w) in [0, 1], velocity
+        (b, 2, h, w) [8 px] -> (b, 6, h, w)."""
+        x = torch.cat([skeletons, objects, velocity], dim=1)
         out, _ = self.unet(torch.cat([x, position_planes(x)], dim=1))
-        return out[:, :2], F.pixel_shuffle(out[:, 2:], 2)
+        return out
 
 
 class RobotNet(nn.Module):
