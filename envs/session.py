@@ -6,12 +6,12 @@ holds what never changes; everything that does is a `SessionState`, and every ve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,14 +30,11 @@ from vap_sim.robots.control import Controller, ControlState
 from vap_sim.robots.library import RobotModel, load_robot
 from vap_sim.state import WorldState
 
+if TYPE_CHECKING:
+    from vap_sim.metrics.trust import PromptAgreement
+
 Frames = NDArray[np.uint8]
 Rows = NDArray[np.intp]
-
-
-class TrustMeter(Protocol):
-    """How well the robot in a picture (H, W, 3) sits on its drawn prompt for joints (J,) seen by a camera."""
-
-    def __call__(self, frame: Frames, joints: NDArray[np.float32], camera: Camera) -> float: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +134,7 @@ class Session:
         control: str,
         clip_actions: bool,
         views: Sequence[str],
-        meter: TrustMeter | None = None,
+        meter: PromptAgreement | None = None,
     ) -> None:
         spec = world.spec
         if len(views) != spec.views:
@@ -183,13 +180,16 @@ class Session:
         rates = self.rates
         control, path = self.controller.step(state.control, actions, rates.poses)
         poses = path if rates.poses == rates.frames else self._placed(state, path)
-        phase = state.phase + 1
-        due = phase == rates.intervals
-        moved = replace(state, control=control, poses=poses, phase=np.where(due, 0, phase), steps=state.steps + 1)
-        if due.all():
-            return self._pictured(moved)
-        rows = np.flatnonzero(due)
-        return moved.with_rows(rows, self._pictured(moved.index(rows))) if len(rows) else moved
+        phase = (state.phase + 1) % rates.intervals
+        changes: dict[str, Any] = {"control": control, "poses": poses, "phase": phase, "steps": state.steps + 1}
+        if not phase.any():
+            return self._pictured(state, poses, changes)
+        moved = replace(state, **changes)
+        rows = np.flatnonzero(phase == 0)
+        if not len(rows):
+            return moved
+        due = moved.index(rows)
+        return moved.with_rows(rows, self._pictured(due, due.poses, {}))
 
     def resume(self, state: object, rows: int) -> SessionState:
         """The state itself if it can go on here. Raises InvalidInput for a state of something else."""
@@ -216,7 +216,7 @@ class Session:
             "world": self.world.spec.name,
             "instruction": start.instruction,
         }
-        if state.agreement is not None:
+        if state.agreement is not None and not np.isnan(state.agreement[row]):
             info["prompt_agreement"] = float(state.agreement[row])
         if beginning:
             info["start"] = start.name
@@ -237,27 +237,32 @@ class Session:
         poses[np.arange(len(poses))[:, None], slots] = path
         return poses
 
-    def _pictured(self, state: SessionState) -> SessionState:
-        """The model's next pictures for all dreams of `state`."""
-        prompt = self.prompter.draw(torch.from_numpy(state.poses), state.cameras)
+    def _pictured(self, state: SessionState, poses: NDArray[np.float32], changes: Mapping[str, Any]) -> SessionState:
+        """`state` with the model's next pictures, made for `poses` (b, F, J), and with `changes` of other fields."""
+        prompt = self.prompter.draw(torch.from_numpy(poses), state.cameras)
         began = perf_counter()
         world, made = self.world.step(state.world, prompt)
         frames = made[:, :, -1].cpu().numpy()
         self.network_seconds += perf_counter() - began
-        drawn = state.poses[:, -1]
-        return replace(
-            state, world=world, frames=frames, drawn=drawn, agreement=self._agreement(frames, drawn, state.cameras)
-        )
+        drawn = poses[:, -1]
+        agreement = self._agreement(frames, drawn, state.cameras)
+        return replace(state, world=world, frames=frames, drawn=drawn, agreement=agreement, **changes)
 
     def _agreement(
         self, frames: Frames, joints: NDArray[np.float32], cameras: tuple[Camera, ...]
     ) -> NDArray[np.float64] | None:
-        """Mean of the trust meter over the views of each row."""
+        """Mean of the trust meter over the views of each row; not a number where no view shows or expects a robot."""
         if self.meter is None:
             return None
-        meter, rows = self.meter, range(len(frames))
-        values = [[meter(frames[r, v], joints[r], c.row(r)) for v, c in enumerate(cameras)] for r in rows]
-        return np.asarray(np.mean(values, axis=1, dtype=np.float64))
+        out = np.full(len(frames), np.nan)
+        for row in range(len(frames)):
+            values = []
+            for view, camera in enumerate(cameras):
+                picture, pose = torch.from_numpy(frames[row, view][None]), torch.from_numpy(joints[row][None])
+                scores = self.meter.all(picture, pose, camera.row(row))
+                values += [float(scores.values[0])] if bool(scores.defined[0]) else []
+            out[row] = sum(values) / len(values) if values else np.nan
+        return out
 
 
 def open_session(
@@ -279,7 +284,7 @@ def open_session(
     rates = match_rates(
         control_hz, video_hz, model_rate=loaded.spec.frame_rate, frames_per_step=loaded.spec.frames_per_step
     )
-    meter: TrustMeter | None = None
+    meter: PromptAgreement | None = None
     if trust:
         from vap_sim.metrics.trust import PromptAgreement
 

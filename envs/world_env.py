@@ -69,8 +69,9 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     option keys are ignored. A reset that fails leaves the environment as it was.
 
     Info: `joints` (J,) float32 [rad], `steps`, `new_frame`, `state_source` ("nominal"), `world`, `instruction`; with
-    `trust` also `prompt_agreement`, how well the robot in the picture sits on its prompt; at a reset also `start`, and
-    `scene` where the start came from the twin. Equal seeds and actions give equal bits.
+    `trust` also `prompt_agreement`, how well the robot in the picture sits on its prompt, 0 to 1, absent where there is
+    none to be seen; at a reset also `start`, and `scene` where the start came from the twin. Equal seeds and
+    actions give equal bits.
 
     `get_state` and `set_state` fork a dream. `profile` tells where the time went. Rendering: `rgb_array` shows
     `render_views` side by side, each an image key or "prompt"; `human` opens a window.

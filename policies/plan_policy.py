@@ -71,7 +71,7 @@ class ScriptedPolicy:
         return Controller(self.model, self.control, 1 / self.control_hz)
 
     def briefed(self, info: Mapping[str, Any]) -> ScriptedPolicy:
-        """The same expert that knows scene and joints from the info of a reset. Raises InvalidInput where it has none."""
+        """The same expert, told scene and joints by the info of a reset. Raises InvalidInput where they are missing."""
         rows = info_rows(info)
         for row in rows:
             if "scene" not in row or "joints" not in row:
@@ -128,7 +128,7 @@ class ScriptedPolicy:
 
 @dataclass(frozen=True, eq=False)
 class RandomPolicy:
-    """Uniformly random actions between `low` and `high` (A,), the bounds of an action space, each held for `hold` steps."""
+    """Random actions, even between the bounds `low` and `high` (A,) of an action space, each held for `hold` steps."""
 
     low: NDArray[np.float32]
     high: NDArray[np.float32]

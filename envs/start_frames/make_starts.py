@@ -1,4 +1,4 @@
-"""Makes the shipped starts from the twin: eight scenes a task, seen by exterior_1. Run it in a checkout; needs pybullet."""
+"""Makes the shipped starts from the twin, eight scenes a task seen by exterior_1; for a checkout with pybullet."""
 
 from __future__ import annotations
 
