@@ -73,13 +73,25 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     assert equal(load_tensors(tmp_path / "w")[0], tensors(1)) and names(tmp_path) == ["w"]
 
 
+def test_a_reader_of_the_old_file_is_not_disturbed(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "w", tensors(1), {})
+    os.link(tmp_path / "w", tmp_path / "open")
+    save_tensors(tmp_path / "w", tensors(2), {})
+    assert equal(load_tensors(tmp_path / "open")[0], tensors(1)) and equal(load_tensors(tmp_path / "w")[0], tensors(2))
+
+
 def foreign(path: Path, header: dict[str, str] | None) -> None:
     save_file({"a": torch.zeros(1)}, path, metadata=header)
 
 
+def replaced_by_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (lambda p: p.unlink(), "no such weights file"),
-    (lambda p: (p.unlink(), p.mkdir()), "no such weights file"),
+    (replaced_by_folder, "no such weights file"),
     (lambda p: p.write_bytes(b""), "not a whole safetensors file"),
     (lambda p: p.write_bytes(b"PK\x03\x04" + bytes(200)), "not a whole safetensors file"),
     (lambda p: p.write_bytes(b"\xff" * 7 + b"\x7f" + bytes(200)), "not a whole safetensors file"),
@@ -189,7 +201,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_set(
         return call
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", mortal(checkpoint.save_file))
+        patch.setattr(checkpoint, "save_file", mortal(save_file))
         patch.setattr(os, "replace", mortal(os.replace))
         # A dead process tidies nothing up; nor does one that ends while it deletes the old set.
         patch.setattr(Path, "unlink", lambda *_, **__: None)

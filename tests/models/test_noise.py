@@ -33,6 +33,11 @@ def test_every_key_draw_and_stream_is_another_noise() -> None:
     assert float(correlation.abs().max()) < 0.08  # five standard deviations of chance
 
 
+def test_streams_of_one_draw_do_not_overlap() -> None:
+    first, second = (set(draw([1], [1], 4000, stream=stream)[0].tolist()) for stream in (0, 1))
+    assert len(first & second) < 100
+
+
 def test_neighbouring_rows_and_steps_are_independent() -> None:
     field = draw([seed for seed in range(64) for _ in range(64)], list(range(64)) * 64, 16).view(64, 64, 16).double()
     for axis in range(3):
@@ -61,8 +66,10 @@ def test_no_global_generator_is_moved() -> None:
 
 
 def test_keys_from_seeds() -> None:
-    for seed in ([3, -1, 2**62], (3, -1, 2**62), np.array([3, -1, 2**62]), torch.tensor([3, -1, 2**62])):
-        keys = row_keys(seed, 3)
+    seeds = [3, -1, 2**62]
+    array = np.array(seeds)
+    for given in (seeds, tuple(seeds), torch.tensor(seeds), array, list(array)):
+        keys = row_keys(given, 3)  # type: ignore[arg-type]
         assert keys.dtype == torch.int64 and keys.tolist() == [3, -1, 2**62]
     assert row_keys(torch.tensor([1, 2], dtype=torch.uint8), 2).dtype == torch.int64
     mine = torch.tensor([1, 2])
