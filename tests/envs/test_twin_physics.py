@@ -110,6 +110,10 @@ def test_empty_fingers_close_and_open_all_the_way(model: RobotModel, home: np.nd
             goal = np.append(home[:7], angle)
             list(play(physics, np.repeat(goal[None], 6, axis=0), goal))
             assert physics.joints()[7] == pytest.approx(angle, abs=0.03)
+            joints = physics.snapshot().joints
+            for side in ("left", "right"):  # the pads stay parallel
+                assert joints[f"{side}_inner_finger_joint"] == pytest.approx(-angle, abs=0.03)
+                assert joints[f"{side}_inner_knuckle_joint"] == pytest.approx(angle, abs=0.03)
             assert not physics.touched(0) and not physics.held(0)
 
 
@@ -149,6 +153,18 @@ def test_a_push_slides_the_object_along_the_table(model: RobotModel, home: np.nd
             assert height(snapshot) < 0.045 and not physics.held(0)
         x, y, _ = physics.snapshot().objects[0][0]
         assert np.hypot(x - 0.50, y + 0.10) < 0.03 and any(touched) and not touched[-1]
+
+
+def test_one_finger_touches_and_does_not_hold(model: RobotModel, home: np.ndarray) -> None:
+    plan = [Waypoint(0.48, 0.2, 0.2), Waypoint(0.48, 0.2, 0.04), Waypoint(0.48, 0.08, 0.04, speed=0.16)]
+    targets = joint_targets(model, home, plan, CONTROL_DT)
+    with closing(build(scene_of(replace(CUBE, yaw=0.0)), model, home)) as physics:
+        touched = []
+        for _ in play(physics, targets, home):
+            touched.append(physics.touched(0))
+            assert not physics.held(0)
+        assert touched[-1] and not touched[0]
+        assert physics.snapshot().objects[0][0][1] < 0.03
 
 
 def test_equal_worlds_move_alike_and_do_not_disturb_each_other(model: RobotModel, home: np.ndarray) -> None:
