@@ -72,8 +72,25 @@ def read(network: CompactNetwork, frame: Tensor, skeleton: Tensor) -> Reading:
     frame = frame.float()
     alpha = share(planes[:, 0:1])
     color = torch.lerp(frame, torch.sigmoid(planes[:, 2:5]), share(planes[:, 1:2]))
-    plate = torch.lerp(frame, torch.sigmoid(planes[:, 6:9]), share(planes[:, 5:6]))
+    unseen = share(planes[:, 5:6])
+    guess = fill(frame, 1 - F.max_pool2d(unseen, 3, stride=1, padding=1).detach())
+    plate = torch.lerp(frame, (guess + torch.sigmoid(planes[:, 6:9]) - 0.5).clamp(0, 1), unseen)
     return Reading(plate, torch.cat([color * alpha, alpha], dim=1), color, style, planes)
+
+
+def fill(image: Tensor, known: Tensor) -> Tensor:
+    """Continue what is known into what is not, from ever coarser means; image (b, 3, H, W), known (b, 1, H, W) in [0, 1].
+
+    The network then only has to correct this guess, which is nearly right for plain tables and walls."""
+    sums, weights = [image * known], [known]
+    while sums[-1].shape[-1] > 1:
+        sums.append(F.avg_pool2d(sums[-1], 2))
+        weights.append(F.avg_pool2d(weights[-1], 2))
+    value = sums[-1] / weights[-1].clamp_min(1e-4)
+    for total, weight in zip(reversed(sums[:-1]), reversed(weights[:-1]), strict=True):
+        coarse = F.interpolate(value, scale_factor=2.0, mode="bilinear", align_corners=False)
+        value = torch.lerp(coarse, total / weight.clamp_min(1e-4), (weight * 2).clamp_max(1.0))
+    return value
 
 
 def find_slots(objects: Tensor) -> Slots:
