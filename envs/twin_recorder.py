@@ -7,18 +7,20 @@ misses and second tries are in the data. Everything follows from (seed, settings
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unused-ignore]
 
 from vap_sim.data.twin import FLOW_SCALE, SUFFIX, TwinEpisode, save_episode
-from vap_sim.envs.scenes import WORKSPACE_HIGH, WORKSPACE_LOW, Scene, sample_scene
+from vap_sim.envs.scenes import WORKSPACE_HIGH, WORKSPACE_LOW, CameraPose, Scene, sample_scene
 from vap_sim.envs.twin_physics import TwinPhysics
 from vap_sim.envs.twin_renderer import SUPERSAMPLING, Picture, Snapshot, TwinRenderer, scene_camera
-from vap_sim.errors import InvalidInput
+from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.policies import motion_plans
 from vap_sim.policies.motion_plans import Target, Waypoint
 from vap_sim.policies.scripted import joint_targets
@@ -48,6 +50,19 @@ class RecorderSettings:
     size: tuple[int, int] = (128, 128)
     views: tuple[str, ...] = ("exterior_1",)
 
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not self.views or min(self.size) < 2:
+            given = f"{self.steps} steps, views {self.views}, size {self.size}"
+            raise InvalidInput("recorder settings", given, "at least one step, one view and 2 x 2 pixels")
+
+
+def check_seeds(seeds: range, *, held_out: bool) -> None:
+    """Raise InvalidInput for the first seed that is not kept for evaluation although `held_out`, or the reverse."""
+    for seed in seeds:
+        if (seed in HELD_OUT_SEEDS) != held_out or seed < 0:
+            place = "inside" if held_out else "zero or more and outside"
+            raise InvalidInput("seed", seed, f"one {place} {HELD_OUT_SEEDS}")
+
 
 def record_episode(seed: int, settings: RecorderSettings, *, held_out: bool = False) -> TwinEpisode:
     """Play and record one episode.
@@ -58,17 +73,19 @@ def record_episode(seed: int, settings: RecorderSettings, *, held_out: bool = Fa
 
     Raises:
         InvalidInput: a held-out seed without `held_out`, or the reverse.
+        UnknownName: the scene has no camera of a view's name.
     """
-    if (seed in HELD_OUT_SEEDS) != held_out:
-        raise InvalidInput("seed", seed, f"one {'inside' if held_out else 'outside'} {HELD_OUT_SEEDS}")
+    check_seeds(range(seed, seed + 1), held_out=held_out)
     rng = np.random.default_rng([seed, 11])
     model = load_robot(settings.robot)
     scene = sample_scene(rng, goal=bool(rng.uniform() < 0.5))
     joints = _start_joints(rng, model)
     controller = Controller(model, "joint_velocity", settings.control_dt)
-    physics = TwinPhysics(scene, model.folder / "robot.urdf", joints)
-    tape = _Tape(scene, model, settings)
-    try:
+    cameras = [scene_camera(_camera_pose(scene, name), settings.size) for name in settings.views]
+    with (
+        closing(TwinPhysics(scene, model.folder / "robot.urdf", joints)) as physics,
+        closing(_Tape(scene, model, cameras)) as tape,
+    ):
         state = controller.initial(joints[None])
         tape.add(physics, joints, None)
         behaviours: list[str] = []
@@ -84,18 +101,33 @@ def record_episode(seed: int, settings: RecorderSettings, *, held_out: bool = Fa
             state, path = controller.step(state, action, POSES_PER_STEP)
             physics.follow(np.asarray(path[0]), settings.control_dt)
             tape.add(physics, np.asarray(path[0, -1]), np.asarray(action[0]))
-        return tape.episode(seed, behaviours)
-    finally:
-        physics.close()
-        tape.close()
+        return tape.episode(
+            {
+                "seed": seed,
+                "behaviours": behaviours,
+                "robot": settings.robot,
+                "control_mode": controller.mode,
+                "control_dt": settings.control_dt,
+                "scene": scene.to_dict(),
+                "cameras": [camera.to_dict() for camera in cameras],
+            }
+        )
 
 
 def record_file(seed: int, folder: Path, settings: RecorderSettings, *, held_out: bool = False) -> Path:
     """Record one episode to `folder`; an episode that is already there is kept."""
+    check_seeds(range(seed, seed + 1), held_out=held_out)
     path = Path(folder) / f"twin_{seed:08d}{SUFFIX}"
     if not path.exists():
         save_episode(path, record_episode(seed, settings, held_out=held_out))
     return path
+
+
+def _camera_pose(scene: Scene, name: str) -> CameraPose:
+    poses = {pose.name: pose for pose in scene.cameras}
+    if name not in poses:
+        raise UnknownName("view to record", name, poses)
+    return poses[name]
 
 
 def _start_joints(rng: np.random.Generator, model: RobotModel) -> np.ndarray:
@@ -179,11 +211,8 @@ def _joint_wander(rng: np.random.Generator, model: RobotModel, joints: np.ndarra
 class _Tape:
     """Collects what one episode records, frame by frame."""
 
-    def __init__(self, scene: Scene, model: RobotModel, settings: RecorderSettings) -> None:
-        self.scene, self.settings = scene, settings
-        self.renderer = TwinRenderer(scene, model.folder / "robot.urdf")
-        poses = {pose.name: pose for pose in scene.cameras}
-        self.cameras = [scene_camera(poses[name], settings.size) for name in settings.views]
+    def __init__(self, scene: Scene, model: RobotModel, cameras: list[Camera]) -> None:
+        self.renderer, self.cameras = TwinRenderer(scene, model.folder / "robot.urdf"), cameras
         self.frames: list[list[Picture]] = []
         self.layers: list[list[Picture]] = []
         self.flow: list[list[np.ndarray]] = []
@@ -218,7 +247,7 @@ class _Tape:
         if action is not None:
             self.actions.append(action)
 
-    def episode(self, seed: int, behaviours: list[str]) -> TwinEpisode:
+    def episode(self, meta: dict[str, Any]) -> TwinEpisode:
         poses = [np.asarray(camera.T_parent_camera, np.float64) for camera in self.cameras]
         plates = [
             self.renderer.render(self.snapshots[0], camera, pose, robot=False, objects=False).rgb
@@ -238,15 +267,7 @@ class _Tape:
             object_poses=np.stack(
                 [[[*position, *turn] for position, turn in item.objects] for item in self.snapshots]
             ).astype(np.float32),
-            meta={
-                "seed": seed,
-                "behaviours": behaviours,
-                "robot": self.settings.robot,
-                "control_mode": "joint_velocity",
-                "control_dt": self.settings.control_dt,
-                "scene": self.scene.to_dict(),
-                "cameras": [camera.to_dict() for camera in self.cameras],
-            },
+            meta=meta,
         )
 
 
