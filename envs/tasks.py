@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from vap_sim.envs.scenes import Scene, sample_scene
-from vap_sim.errors import UnknownName
+from vap_sim.errors import InvalidInput, UnknownName
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class Task(Protocol):
         ...
 
     def distance(self, situation: Situation) -> float:
-        """What is left to do [m]; its negative is the dense reward."""
+        """What is left to do [m]; its negative is the dense reward. Raises InvalidInput where the goal is missing."""
         ...
 
 
 @dataclass(frozen=True)
 class Reach:
-    """Bring the tool within 5 cm above the first object's top, without knocking it over."""
+    """Bring the tool to within 3 cm of the point 3 cm above the first object."""
 
     name: str = "reach"
 
@@ -131,11 +131,13 @@ def _words(scene: Scene) -> str:
 
 def _to_goal(situation: Situation) -> float:
     goal = situation.scene.goal
-    assert goal is not None, "tasks with a goal draw scenes with a goal"
+    if goal is None:
+        raise InvalidInput("scene of a task with a goal", "no goal disc", "one, as the task's own `scene` draws it")
     return float(np.linalg.norm(situation.objects[0][:2] - goal[:2]))
 
 
 def _on_goal(situation: Situation) -> bool:
-    goal = situation.scene.goal
-    on_table = -0.02 < situation.objects[0][2] < 0.08
+    goal, size = situation.scene.goal, situation.scene.objects[0].size
+    # However it lies or stands on the table, an object's centre is no higher than half its diagonal.
+    on_table = -0.02 < situation.objects[0][2] < float(np.linalg.norm(size)) / 2
     return goal is not None and on_table and _to_goal(situation) < goal[2] and situation.speed < 0.05

@@ -279,7 +279,7 @@ def place(points: np.ndarray, pose: tuple[tuple[float, ...], tuple[float, ...]])
 def test_resting_objects_have_no_motion() -> None:
     scene = sample_scene(np.random.default_rng(0), 3)
     rest = Snapshot({}, tuple(((item.x, item.y, 0.03), quaternion(item.yaw)) for item in scene.objects))
-    nudged = Snapshot({}, tuple(((x + 1e-5, y, z), turn) for (x, y, z), turn in rest.objects))
+    nudged = Snapshot({}, tuple(((x + 6e-4, y, z), turn) for (x, y, z), turn in rest.objects))
     camera = scene_camera(scene.cameras[0], (32, 32))
     pose = np.asarray(camera.T_parent_camera, np.float64)
     with closing(TwinRenderer(scene, load_robot("panda_robotiq").folder / "robot.urdf")) as renderer:
