@@ -82,7 +82,7 @@ def _scripted(command: Demo) -> Episode:
     from vap_sim.policies.plan_policy import ScriptedPolicy
 
     twin = gym.make("VAPTwin-DROID-v0", task="pick_place", max_episode_steps=command.steps + 1)
-    observation, info = twin.reset(seed=_SCRIPTED_SEED)
+    twin.reset(seed=_SCRIPTED_SEED)
     start = twin.unwrapped.start()  # type: ignore[attr-defined]
     policy = ScriptedPolicy("pick_place")
     actions = policy.plan(start, command.steps)
@@ -120,8 +120,8 @@ def _play(command: Demo, title: str, twin: Any, start: Any, actions: Iterable[np
     rows: list[tuple[Any, ...]] = []
     success = False
     for action in tqdm(list(actions), desc=title, unit="step", dynamic_ncols=True):
-        (seen, _, _, _, told), twin_time = _timed(lambda action=action: twin.step(action))
-        (dreamed, _, _, _, info), dream_time = _timed(lambda action=action: dream.step(action))
+        (seen, _, _, _, told), twin_time = _timed(twin.step, action)
+        (dreamed, _, _, _, info), dream_time = _timed(dream.step, action)
         success = success or bool(told.get("success", False))
         rows.append((seen["image"], dream.render(), dreamed["image"], info["prompt_agreement"], dream_time, twin_time))
     twin.close()
@@ -131,9 +131,9 @@ def _play(command: Demo, title: str, twin: Any, start: Any, actions: Iterable[np
     return Episode(title, truth, prompts, dreams, agreement, dream_seconds, twin_seconds, judged)
 
 
-def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
+def _timed(step: Callable[[np.ndarray], Any], action: np.ndarray) -> tuple[Any, float]:
     began = time.perf_counter()
-    return call(), time.perf_counter() - began
+    return step(action), time.perf_counter() - began
 
 
 def _panels(episode: Episode) -> Iterable[np.ndarray]:
@@ -170,9 +170,9 @@ def _table(episodes: list[dict[str, Any]], source: str, out: Path) -> str:
     lines = [f"{'episode':34} {'steps':>5} {'PSNR 10':>8} {'PSNR last':>9} {'trust':>6} {'dream/s':>8} {'twin/s':>7}"]
     for row in episodes:
         psnr = row["psnr_db"]
-        lines.append(
-            f"{row['title'][:34]:34} {row['steps']:5d} {psnr.get('10', float('nan')):8.1f} {list(psnr.values())[-1]:9.1f}"
-            f" {row['prompt_agreement_mean']:6.2f} {row['dream_steps_per_second_with_trust']:8.1f}"
-            f" {row['twin_steps_per_second']:7.1f}"
+        speeds = f"{row['dream_steps_per_second_with_trust']:8.1f} {row['twin_steps_per_second']:7.1f}"
+        scores = (
+            f"{psnr.get('10', float('nan')):8.1f} {list(psnr.values())[-1]:9.1f} {row['prompt_agreement_mean']:6.2f}"
         )
+        lines.append(f"{row['title'][:34]:34} {row['steps']:5d} {scores} {speeds}")
     return "\n".join([*lines, f"replayed: {source}", f"written: {out / 'demo.mp4'}, {out / 'demo.json'}"])

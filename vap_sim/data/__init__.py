@@ -1,0 +1,1 @@
+"""Recorded episodes: records, file formats, readers and writers."""

@@ -1,4 +1,4 @@
-"""Joint logs of real episodes in the JSON layout of DROID samples: a folder with `annotation.json`, one joint pose a video frame."""
+"""Joint logs of real episodes: folders with `annotation.json`, one joint pose a video frame, as DROID samples have."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _rows(path: Path, record: dict[str, object], field: str, width: int) -> np.n
 
 
 def real_data_folder() -> Path | None:
-    """Where real recordings lie: the folder named by VAP_SIM_REAL_DATA, else `../shared/data` beside a checkout, else None."""
+    """Where real recordings lie: the folder VAP_SIM_REAL_DATA names, `../shared/data` beside a checkout, or None."""
     named = os.environ.get(REAL_DATA_VARIABLE)
     if named is not None:
         if not Path(named).is_dir():

@@ -27,8 +27,8 @@ _MEMBERS = ("frames", "objects", "plate", "robot", "labels", "joints", "object_p
 
 @dataclass(frozen=True, eq=False)
 class Film:
-    """One view of one episode, channels last, as it is kept in memory; `numbers`, `centres` and `steps` as in `tracks.Track`;
-    `moving` (T,) bool: an object moved into frame t."""
+    """One view of one episode, channels last, as it is kept in memory; `numbers`, `centres` and `steps` as in
+    `tracks.Track`; `moving` (T,) bool: an object moved into frame t."""
 
     frames: np.ndarray
     skeletons: np.ndarray
@@ -85,7 +85,9 @@ def _first(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(image, -1, -3))
 
 
-def load_films(files: Sequence[Path], profile_name: str, *, threads: int = 2, progress: bool = True) -> tuple[Film, ...]:
+def load_films(
+    files: Sequence[Path], profile_name: str, *, threads: int = 2, progress: bool = True
+) -> tuple[Film, ...]:
     """Read episodes and draw the prompts of all their frames. Raises BadFile for the first file that is not whole."""
     if not files:
         raise BadFile("the data set", "no episode files")
@@ -111,7 +113,7 @@ def films_of(episode: TwinEpisode, profile_name: str) -> list[Film]:
             numbers=tracks[view].numbers,
             centres=tracks[view].centres,
             steps=tracks[view].steps,
-            moving=(np.abs(tracks[view].steps[..., :2]) > 0.12).any(axis=(1, 2)),
+            moving=np.any(np.abs(tracks[view].steps[..., :2]) > 0.12, axis=(1, 2)),
         )
         for view in range(views)
     ]

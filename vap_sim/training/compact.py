@@ -19,7 +19,7 @@ from vap_sim.training.clips import ClipSource
 
 @dataclass(frozen=True)
 class Stage:
-    """From step `start` on: clips of `length` frames, `batch` of them, `painted` of their frames painted, objects `jitter` [px] off."""
+    """From step `start` on: `batch` clips of `length` frames, `painted` of these painted, objects `jitter` [px] off."""
 
     start: int
     length: int
@@ -30,7 +30,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class CompactTraining:
-    """Settings of the recipe. Rollouts grow, because a short rollout teaches motion and a long one teaches to forgive."""
+    """Settings of the recipe. Rollouts grow: a short one teaches motion, a long one teaches to forgive."""
 
     seed: int = 0
     profile: str = "compact"
@@ -76,7 +76,7 @@ class CompactRecipe:
             return compact_loss(self.network, clip, self.training.weights, jitter=jitter, painted=painted)
 
     def preview(self, step: int) -> Mapping[str, Tensor]:
-        """Dreams of 25 frames beside the truth: columns are frames 1, 5, 10, 15, 20, 25; rows truth, dream, next clip."""
+        """Dreams of 25 frames: columns are frames 1, 5, 10, 15, 20, 25; rows truth, dream, next clip."""
         rng = np.random.default_rng([self.training.seed, 99])
         clip = _to(self.shown.draw(rng, 4, 26), self.device)
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.training.precision == "bf16"):

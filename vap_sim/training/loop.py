@@ -1,4 +1,4 @@
-"""One training loop for every model: resumes exactly, stops itself in time, keeps an average of the weights, logs to TensorBoard."""
+"""One training loop for every model: resumes exactly, stops in time, averages the weights, logs to TensorBoard."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHECKPOINT = "checkpoint"
 
 
 class Recipe(Protocol):
-    """What is trained. Everything random in it follows from the step's number, so that a resumed run sees the same batches."""
+    """What is trained. All that is random in it follows from the step's number: a resumed run sees the same batches."""
 
     network: nn.Module
 
@@ -58,7 +58,9 @@ class LoopSettings:
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.cooldown > self.steps:
-            raise InvalidInput("training steps", f"{self.steps} with cooldown {self.cooldown}", "steps >= cooldown, >= 1")
+            raise InvalidInput(
+                "training steps", f"{self.steps} with cooldown {self.cooldown}", "steps >= cooldown, >= 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ def _writer(folder: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingDependency("tensorboard", "train") from error
-    return SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder / "tensorboard"))
 
 
 def settings_text(settings: LoopSettings) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
+from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unused-ignore]
 
 from vap_sim.data.twin import TwinEpisode
 from vap_sim.models.compact.slots import SLOTS
@@ -22,8 +22,8 @@ _SHIFT = 4  # bits of sub-pixel precision that OpenCV fills polygons with
 class Track:
     """Objects of one view over T frames, object k in slot k, unused slots zero.
 
-    numbers (T, H, W) uint8: 0 nothing, k + 1 object k, as far as the object layer shows it; centres (T, S, 2) [px] of the projected
-    bounding box; steps (T, S, 4) float32 from the frame before: x, y [px], turn [rad], log of growth.
+    numbers (T, H, W) uint8: 0 nothing, k + 1 object k, as far as the object layer shows it; centres (T, S, 2) [px] of
+    the projected bounding box; steps (T, S, 4) float32 from the frame before: x, y [px], turn [rad], log of growth.
     """
 
     numbers: NDArray[np.uint8]
@@ -32,7 +32,7 @@ class Track:
 
 
 def follow(episode: TwinEpisode, view: int) -> Track:
-    """The track of one view: bounding boxes at the recorded poses, projected, and the similarity that best carries each on."""
+    """The track of one view: bounding boxes at the recorded poses, projected, and what best carries each on."""
     camera = Camera.from_dict(episode.meta["cameras"][view])
     boxes, depth = _boxes(episode, camera)
     length, count = boxes.shape[:2]
@@ -59,7 +59,7 @@ def _boxes(episode: TwinEpisode, camera: Camera) -> tuple[NDArray[np.float64], N
 
 
 def _similarity(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Least-squares similarity between point sets (..., P, 2), by complex numbers: (..., 4) x, y, turn, log of growth."""
+    """Least-squares similarity between point sets (..., P, 2), by complex numbers: (..., 4) as in `Track.steps`."""
     old, new = before[..., 0] + 1j * before[..., 1], after[..., 0] + 1j * after[..., 1]
     old_mean, new_mean = old.mean(-1, keepdims=True), new.mean(-1, keepdims=True)
     spread = (np.abs(old - old_mean) ** 2).sum(-1)
@@ -68,9 +68,7 @@ def _similarity(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDAr
     return np.stack([shift.real, shift.imag, np.angle(factor), np.log(np.abs(factor))], axis=-1)
 
 
-def _number(
-    boxes: NDArray[np.float64], depth: NDArray[np.float64], covered: NDArray[np.bool_]
-) -> NDArray[np.uint8]:
+def _number(boxes: NDArray[np.float64], depth: NDArray[np.float64], covered: NDArray[np.bool_]) -> NDArray[np.uint8]:
     numbers = np.zeros(covered.shape, np.uint8)
     for frame in range(len(boxes)):
         for index in np.argsort(-depth[frame]):

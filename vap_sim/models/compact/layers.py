@@ -1,8 +1,9 @@
 """A picture in three layers (plate, objects, robot): reading it apart, moving it on by one frame, painting it together.
 
-The plate (table, wall) never changes in a dream, the robot is painted afresh from its skeleton in every frame, and only where the
-objects are is carried from frame to frame (see `slots`). What the arm hides is therefore never forgotten, errors of the robot
-cannot accumulate, and an object out of contact stays what and where it is, bit by bit.
+The plate (table, wall) never changes in a dream, the robot is painted afresh from its skeleton in every frame, and
+only where the
+objects are is carried from frame to frame (see `slots`). What the arm hides is therefore never forgotten, errors of
+the robot cannot accumulate, and an object out of contact stays what and where it is, bit by bit.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from vap_sim.models.compact.slots import Slots, cut, footprints, number_objects
 
 FLOW_UNIT = 8.0
 """Networks speak of motion in units of this many pixels."""
+
+
 @dataclass(frozen=True)
 class Reading:
-    """What one picture was read as: plate (b, 3, H, W), objects (b, 4, H, W) premultiplied rgba, both in [0, 1]; style (b, S).
-    For losses: color (b, 3, H, W) of the objects before alpha, planes (b, 10, H, W) the raw logits."""
+    """What one picture was read as: plate (b, 3, H, W), objects (b, 4, H, W) premultiplied rgba, both in [0, 1];
+    style (b, S). For losses: color (b, 3, H, W) of the objects before alpha, planes (b, 10, H, W) the raw logits."""
 
     plate: Tensor
     objects: Tensor
@@ -33,8 +36,8 @@ class Reading:
 
 @dataclass(frozen=True)
 class Motion:
-    """How slots move in one step: shift (b, S, 2) [px], twist (b, S, 2) turn [rad] and log of growth, logit (b, S) of moving at all.
-    For losses: blocks (b, 6, h, w) as the network said it, footprint (b, S, h, w)."""
+    """How slots move in one step: shift (b, S, 2) [px], twist (b, S, 2) turn [rad] and log of growth, logit (b, S) of
+    moving at all. For losses: blocks (b, 6, h, w) as the network said it, footprint (b, S, h, w)."""
 
     shift: Tensor
     twist: Tensor
@@ -45,7 +48,7 @@ class Motion:
 
 @dataclass(frozen=True)
 class Painting:
-    """The finished picture: frame (b, 3, H, W) in [0, 1], robot alpha logits (b, 1, H, W) and rgb (b, 3, H, W), for losses."""
+    """The finished frame (b, 3, H, W) in [0, 1]; for losses robot alpha logits (b, 1, H, W) and rgb (b, 3, H, W)."""
 
     frame: Tensor
     robot_logit: Tensor
@@ -79,7 +82,8 @@ def read(network: CompactNetwork, frame: Tensor, skeleton: Tensor) -> Reading:
 
 
 def fill(image: Tensor, known: Tensor) -> Tensor:
-    """Continue what is known into what is not, from ever coarser means; image (b, 3, H, W), known (b, 1, H, W) in [0, 1].
+    """Continue what is known into what is not, from ever coarser means; image (b, 3, H, W), known (b, 1, H, W) in [0,
+    1].
 
     The network then only has to correct this guess, which is nearly right for plain tables and walls."""
     sums, weights = [image * known], [known]
@@ -101,7 +105,7 @@ def find_slots(objects: Tensor) -> Slots:
 
 
 def move(network: CompactNetwork, skeletons: Tensor, objects: Tensor, slots: Slots) -> Motion:
-    """Foretell one frame of motion; skeletons (b, 36, h, w): the blocks of three frames, newest first; objects: the slots rendered."""
+    """Foretell one step; skeletons (b, 36, h, w): blocks of three frames, newest first; objects: the slots rendered."""
     footprint = footprints(slots, objects.shape[-1])
     velocity = torch.einsum("bshw,bsc->bchw", footprint, slots.velocity) / FLOW_UNIT
     blocks = network.motion(skeletons, to_blocks(objects), velocity).float()

@@ -20,10 +20,12 @@ from vap_sim.models.compact.slots import advance, cut, render
 class Clip:
     """A batch of clips, all channels first; T frames, the first of which is the start of a dream.
 
-    frames (b, T, 3, H, W), skeletons (b, T + 2, 3, H, W) (two older ones first), objects (b, T, 4, H, W) premultiplied rgba,
-    plate (b, 3, H, W), robot (b, T, 1, H, W), seen (b, T, 1, H, W) visible share of objects, numbers (b, H, W) which object of the
-    first frame: uint8; centres (b, T, S, 2) of the objects [px] and steps (b, T, S, 4) from the frame before: x, y [px], turn [rad], log of
-    growth: float32.
+    frames (b, T, 3, H, W), skeletons (b, T + 2, 3, H, W) (two older ones first), objects (b, T, 4, H, W)
+    premultiplied rgba,
+    plate (b, 3, H, W), robot (b, T, 1, H, W), seen (b, T, 1, H, W) visible share of objects, numbers (b, H, W) which
+    object of the
+    first frame: uint8; centres (b, T, S, 2) of the objects [px] and steps (b, T, S, 4) from the frame before: x, y
+    [px], turn [rad], log of growth: float32.
     """
 
     frames: Tensor
@@ -70,8 +72,8 @@ def compact_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The training loss of a batch of clips.
 
-    Objects are moved by the network itself from frame to frame and pulled towards the truth, so that it meets its own errors; no
-    gradient flows from one frame into another.
+    Objects are moved by the network itself from frame to frame and pulled towards the truth, so that it meets its own
+    errors; no gradient flows from one frame into another.
 
     Args:
         network: in its training precision (autocast is the caller's).

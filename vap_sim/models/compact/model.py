@@ -26,10 +26,11 @@ FRAME_RATE = 5.0
 
 
 class CompactWorld:
-    """A dream in layers (see `layers`): plate, style and cut-outs of objects stay; their poses and two skeletons move on.
+    """A dream in layers (see `layers`): plate, style and cut-outs of objects stay; their poses and two skeletons move
+    on.
 
-    One deterministic network pass a frame. Rows are computed one by one, so that a row's bits do not depend on the batch it is in;
-    on a CPU that costs nothing, because one picture already fills the cores.
+    One deterministic network pass a frame. Rows are computed one by one, so that a row's bits do not depend on the
+    batch it is in; on a CPU that costs nothing, because one picture already fills the cores.
     """
 
     def __init__(self, network: CompactNetwork, profile: str = "compact", device: str = "cpu") -> None:

@@ -1,7 +1,9 @@
-"""The three small convolutional networks of the compact world: what is there, what moves, and what the robot looks like.
+"""The three small convolutional networks of the compact world: what is there, what moves, and what the robot looks
+like.
 
-All are norm-free residual U-Nets that see a 128 x 128 picture as 64 x 64 blocks of 2 x 2 pixels (h = H / 2). Norm-free, because a
-normalisation layer costs more than a convolution at these widths on a CPU and ties a pixel to the rest of its picture.
+All are norm-free residual U-Nets that see a 128 x 128 picture as 64 x 64 blocks of 2 x 2 pixels (h = H / 2). Norm-free,
+because a normalisation layer costs more than a convolution at these widths on a CPU and ties a pixel to the rest of its
+picture.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.silu(self.first(F.silu(x))))
+        change: Tensor = self.second(F.silu(self.first(F.silu(x))))
+        return x + change
 
 
 class UNet(nn.Module):
@@ -106,7 +109,7 @@ def position_planes(x: Tensor) -> Tensor:
 
 
 class SceneNet(nn.Module):
-    """Reads one picture: which pixels are loose objects, what lies behind them and the robot, and in what light it is seen."""
+    """Reads one picture: where loose objects are, what lies behind them and the robot, and in what light it is."""
 
     OUTPUTS = 10  # object alpha, object unseen, object rgb, plate unseen, plate rgb, robot alpha
 
@@ -138,7 +141,7 @@ class MotionNet(nn.Module):
         """Blocks of skeletons (b, 36, h, w) newest first in [-1, 1], of objects (b, 16, h, w) in [0, 1], velocity
         (b, 2, h, w) [8 px] -> (b, 6, h, w)."""
         x = torch.cat([skeletons, objects, velocity], dim=1)
-        out, _ = self.unet(torch.cat([x, position_planes(x)], dim=1))
+        out: Tensor = self.unet(torch.cat([x, position_planes(x)], dim=1))[0]
         return out
 
 

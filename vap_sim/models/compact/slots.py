@@ -1,7 +1,9 @@
 """Objects as slots: a small picture of each, and where it is now. Slots move as a whole, so they never smear or fade.
 
-A slot's picture is cut out once. Its pose (centre, turn) places it: pixel u of the cut-out lies at turn * (u - middle) + centre, with
-image points as complex numbers, so `turn` is rotation and size in one. However long a dream, one look-up leads back to the cut-out.
+A slot's picture is cut out once. Its pose (centre, turn) places it: pixel u of the cut-out lies at turn * (u -
+middle) + centre, with
+image points as complex numbers, so `turn` is rotation and size in one. However long a dream, one look-up leads back
+to the cut-out.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 SLOTS = 6
-"""Objects that one picture may hold; the smallest beyond these stay part of nothing and vanish from the object layer."""
+"""Objects that one picture may hold; of more, the smallest are lost."""
 PATCH = 48
 _MIDDLE = PATCH // 2
 _SMALLEST = 6  # pixels; less is noise of the reading
@@ -27,8 +29,8 @@ _SAME_HUE = 0.10  # distance of chromaticities of neighbouring pixels of one obj
 class Slots:
     """The objects of b pictures, S = SLOTS of them.
 
-    patches (b, S, 4, PATCH, PATCH) premultiplied rgba in [0, 1]; centre (b, S, 2) x, y [px]; turn (b, S, 2) real and imaginary part;
-    velocity (b, S, 2) [px] of the last step; present (b, S) bool.
+    patches (b, S, 4, PATCH, PATCH) premultiplied rgba in [0, 1]; centre (b, S, 2) x, y [px]; turn (b, S, 2) real and
+    imaginary part; velocity (b, S, 2) [px] of the last step; present (b, S) bool.
     """
 
     patches: Tensor
@@ -43,8 +45,8 @@ class Slots:
 
 
 def cut(objects: Tensor, numbers: Tensor) -> Slots:
-    """Cut objects (b, 4, H, W) premultiplied rgba along numbers (b, H, W) uint8: 0 nothing, k the object of slot k - 1."""
-    batch, _, height, width = objects.shape
+    """Cut objects (b, 4, H, W) premultiplied rgba along numbers (b, H, W) uint8: 0 nothing, k slot k - 1."""
+    batch = objects.shape[0]
     device = objects.device
     patches = torch.zeros(batch, SLOTS, 4, PATCH, PATCH, device=device)
     centre = torch.zeros(batch, SLOTS, 2, device=device)
@@ -55,7 +57,10 @@ def cut(objects: Tensor, numbers: Tensor) -> Slots:
         ys, xs = torch.nonzero(numbers[row] == slot + 1, as_tuple=True)
         x, y = round(float(xs.float().mean())), round(float(ys.float().mean()))
         # Padded by PATCH: pixel (x, y) lies at (x + PATCH, y + PATCH), and its cut-out begins _MIDDLE before it.
-        window = (slice(y + PATCH - _MIDDLE, y + 2 * PATCH - _MIDDLE), slice(x + PATCH - _MIDDLE, x + 2 * PATCH - _MIDDLE))
+        window = (
+            slice(y + PATCH - _MIDDLE, y + 2 * PATCH - _MIDDLE),
+            slice(x + PATCH - _MIDDLE, x + 2 * PATCH - _MIDDLE),
+        )
         patches[row, slot] = padded[row][:, window[0], window[1]] * (masks[row][window] == slot + 1)
         centre[row, slot] = torch.tensor([x, y], dtype=torch.float32, device=device)
         present[row, slot] = True
@@ -102,10 +107,10 @@ def _with_edges(numbers: NDArray[np.uint8], covered: NDArray[np.bool_]) -> NDArr
 
 
 def render(slots: Slots, size: int) -> Tensor:
-    """Place all slots, lower ones over higher ones (nearer to a camera that looks down): (b, 4, H, W) premultiplied rgba."""
+    """Place all slots, lower ones over higher ones (a camera that looks down sees them nearer): (b, 4, size, size)."""
     batch = slots.centre.shape[0]
     layers = place(slots.patches.flatten(0, 1), slots.centre.flatten(0, 1), slots.turn.flatten(0, 1), size)
-    layers = layers.unflatten(0, (batch, SLOTS)) * slots.present[:, :, None, None, None]
+    layers = layers.reshape(batch, SLOTS, 4, size, size) * slots.present[:, :, None, None, None]
     order = slots.centre[:, :, 1].argsort(dim=1)
     layers = torch.gather(layers, 1, order[:, :, None, None, None].expand_as(layers))
     canvas = layers[:, 0]
@@ -132,7 +137,7 @@ def footprints(slots: Slots, size: int) -> Tensor:
     batch = slots.centre.shape[0]
     alpha = slots.patches.flatten(0, 1)[:, 3:4]
     layers = place(alpha, slots.centre.flatten(0, 1), slots.turn.flatten(0, 1), size)
-    return F.avg_pool2d(layers[:, 0].unflatten(0, (batch, SLOTS)) * slots.present[:, :, None, None], 2)
+    return F.avg_pool2d(layers.reshape(batch, SLOTS, size, size) * slots.present[:, :, None, None], 2)
 
 
 def advance(slots: Slots, shift: Tensor, twist: Tensor, moves: Tensor) -> Slots:
