@@ -129,8 +129,3 @@ def wander(rng: np.random.Generator, count: int = 10) -> list[Waypoint]:
         gripper, hold, speed = float(rng.uniform()), int(rng.integers(3)), float(rng.uniform(0.15, 0.5))
         plan.append(Waypoint(float(x), float(y), float(z), yaw, tilt, gripper, hold, speed))
     return plan
-
-
-def idle(steps: int, x: float, y: float, z: float) -> list[Waypoint]:
-    """Stay where the tool is."""
-    return [Waypoint(x, y, z, hold=steps)]

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation, Slerp  # type: ignore[import-untyped, unused-ignore]
 
+from vap_sim.errors import Unsupported
 from vap_sim.policies.motion_plans import Waypoint
 from vap_sim.robots.inverse import solve_inverse
 from vap_sim.robots.library import RobotModel
@@ -56,9 +57,11 @@ def joint_targets(
     """Joint targets (T, J) [rad] that follow a plan from `joints` (J,), padded with the last pose or cut to `steps`.
 
     Where a tool pose is out of reach the nearest joint pose found is used, as a real expert's controller would.
+    Raises Unsupported for a robot without a gripper.
     """
     gripper = model.gripper
-    assert gripper is not None, "plans move a gripper"
+    if gripper is None:
+        raise Unsupported(f"plans move a gripper, which robot {model.name!r} does not have")
     joint = model.robot.joint_index(gripper.joint)
     start = model.robot.forward(torch.as_tensor(joints, dtype=torch.float64))[model.robot.link_index(model.tool_link)]
     opening = float(gripper.to_position(torch.as_tensor(joints[joint])))

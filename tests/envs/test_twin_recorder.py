@@ -181,6 +181,9 @@ def test_seeds_for_evaluation_and_training_are_kept_apart(
     with pytest.raises(InvalidInput, match=words):
         record_file(seed, tmp_path, settings, held_out=held_out)
     assert not list(tmp_path.iterdir())
+    (tmp_path / f"twin_{seed:08d}.vap.npz").touch()
+    with pytest.raises(InvalidInput, match=words):  # also where there is one already
+        record_file(seed, tmp_path, settings, held_out=held_out)
 
 
 def test_a_range_of_seeds_is_checked_throughout() -> None:
