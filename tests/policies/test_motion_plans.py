@@ -63,9 +63,10 @@ def test_flat_objects_are_grasped_above_the_table() -> None:
     assert min(point.z for point in pick_place(Target(0.5, 0, 0, (0.05, 0.05, 0.02)), GOAL)) > LOWEST
 
 
-def test_push_runs_from_behind_to_the_goal() -> None:
-    plan = push(BRICK, GOAL)
-    start, end = np.array([BRICK.x, BRICK.y]), np.array(GOAL)
+@pytest.mark.parametrize("goal", [GOAL, (0.34, -0.2), (0.34, 0.1), (0.6, -0.1)])
+def test_push_runs_from_behind_to_the_goal(goal: tuple[float, float]) -> None:
+    plan = push(BRICK, goal)
+    start, end = np.array([BRICK.x, BRICK.y]), np.array(goal)
     along = (end - start) / np.linalg.norm(end - start)
     low = [point for point in plan if point.z < CLEAR_HEIGHT]
     assert len(low) == 2 and low[0].z == low[1].z and LOWEST < low[0].z < BRICK.size[2]
