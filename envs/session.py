@@ -71,9 +71,10 @@ class SessionState:
 
     @property
     def nbytes(self) -> int:
-        """Memory of everything but the starts [bytes]."""
+        """Memory of all arrays and pictures, those of the starts included [bytes]."""
         arrays = (self.frames, self.drawn, self.poses, self.phase, self.steps, self.control.target, self.control.joints)
-        return int(self.world.nbytes) + sum(array.nbytes for array in arrays)
+        beginnings = sum(start.frames.numel() for start in self.starts)
+        return int(self.world.nbytes) + beginnings + sum(array.nbytes for array in arrays)
 
     def index(self, rows: Sequence[int] | Rows) -> SessionState:
         """The chosen dreams, in the order given."""

@@ -15,6 +15,7 @@ from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import SyncVectorEnv
 
+from vap_sim.envs.start import load_start
 from vap_sim.errors import InvalidInput, UnknownName, Unsupported
 
 Step = tuple[dict[str, Any], float, bool, bool, dict[str, Any]]
@@ -153,14 +154,14 @@ class EnvContract:
         for seed in (None, 7):
             with pytest.raises(UnknownName, match=r"unknown start 'pushh_01'. Did you mean 'push_01'"):
                 env.reset(seed=seed, options={"start": "pushh_01"})
+            with pytest.raises(InvalidInput, match="size of the pictures of start 'push_01'"):
+                env.reset(seed=seed, options={"start": load_start(self.start).resized((64, 64))})
         assert env.np_random.bit_generator.state == generator
         assert env.np_random_seed == 2
         assert same(self.play(env, 1), expected)
         env.close()
 
     def test_reset_begins_where_it_is_told(self) -> None:
-        from vap_sim.envs.start import load_start
-
         env = self.bare(task="push")
         observation, info = env.reset(seed=0, options={"start": self.start, "my_own_note": 1})
         start = load_start(self.start)

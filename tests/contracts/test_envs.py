@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar
 
+import gymnasium
+import numpy as np
 import pytest
+from gymnasium.utils.env_checker import check_env
 
 import vap_sim  # noqa: F401 - registers the environments
 from tests.contracts.env import EnvContract
+from vap_sim.models.compact.model import WEIGHTS
 
 
 class TestWorldEnv(EnvContract):
     name = "VAPWorld-DROID-v0"
     arguments: ClassVar[dict[str, Any]] = {"world": "kinematic"}
+
+
+@pytest.mark.skipif(not WEIGHTS.exists(), reason="the compact world has no weights here")
+class TestDefaultWorld:
+    """What costs a network: the whole contract is the kinematic world's."""
+
+    def test_gymnasium_checker_has_no_objection_and_no_warning(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            check_env(gymnasium.make("VAPWorld-DROID-v0").unwrapped, skip_render_check=True)
+
+    def test_rows_equal_single_environments_and_forks_go_on_alike(self) -> None:
+        rows = gymnasium.make_vec("VAPWorld-DROID-v0", num_envs=2)
+        env: Any = gymnasium.make("VAPWorld-DROID-v0").unwrapped
+        rows.reset(seed=3)
+        env.reset(seed=4)
+        assert env.get_state().nbytes <= 2**20
+        actions = np.random.default_rng(0).uniform(-0.2, 0.2, (3, 2, 8)).astype(np.float32)
+        states = []
+        for action in actions:
+            states.append(env.get_state())
+            together, alone = rows.step(action)[0], env.step(action[1])[0]
+            for key in alone:
+                assert np.array_equal(together[key][1], alone[key])
+        env.set_state(states[1])
+        for action in actions[1:]:
+            again = env.step(action[1])[0]
+        assert np.array_equal(again["image"], alone["image"])
 
 
 class TestTwinEnv(EnvContract):

@@ -229,6 +229,10 @@ def test_unknown_view_is_named() -> None:
     env = TwinEnv(views=("exterior_3",))
     with pytest.raises(UnknownName, match=r"unknown view of the twin 'exterior_3'. Did you mean 'exterior_"):
         env.reset(seed=0)
+    generator = env.np_random.bit_generator.state
+    with pytest.raises(UnknownName, match="exterior_3"):
+        env.reset()
+    assert env.np_random.bit_generator.state == generator
 
 
 def test_start_pose_is_near_home_and_differs(env: TwinEnv) -> None:
