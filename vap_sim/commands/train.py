@@ -23,7 +23,8 @@ class Train:
     steps: int = 20000
     cooldown: int = 2000
     minutes: float | None = None
-    learning_rate: float = 5e-4
+    learning_rate: float = 8e-4
+    batch_scale: int = 1
     seed: int = 0
     device: str = "cpu"
     threads: int = 2
@@ -47,7 +48,7 @@ def run(command: Train) -> Path:
     files = episode_files(command.data)
     if not 0 < command.validation < len(files):
         raise InvalidInput("--validation", command.validation, f"1 to {len(files) - 1} of the {len(files)} episodes")
-    training = CompactTraining(seed=command.seed)
+    training = CompactTraining(seed=command.seed, scale=command.batch_scale)
     films = load_films(files, training.profile, threads=command.threads)
     network = CompactNetwork(CompactConfig())
     if command.weights is not None:

@@ -30,15 +30,18 @@ class Stage:
 
 @dataclass(frozen=True)
 class CompactTraining:
-    """Settings of the recipe. Rollouts grow: a short one teaches motion, a long one teaches to forgive."""
+    """Settings of the recipe. Rollouts grow: a short one teaches motion, a long one teaches to forgive.
+
+    `scale` multiplies every stage's batch, for devices that take more at once than a CPU."""
 
     seed: int = 0
     profile: str = "compact"
     stages: tuple[Stage, ...] = (
-        Stage(0, 4, 8, 1, 0.5),
-        Stage(2000, 8, 5, 1, 1.0),
-        Stage(5000, 16, 3, 1, 1.0),
+        Stage(0, 4, 8, 2, 0.7),
+        Stage(1500, 5, 8, 2, 0.8),
+        Stage(3000, 8, 6, 2, 1.0),
     )
+    scale: int = 1
     weights: LossWeights = LossWeights()
     precision: str = "bf16"
 
@@ -68,8 +71,9 @@ class CompactRecipe:
     def loss(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         stage = self.training.stage(step)
         rng = np.random.default_rng([self.training.seed, step])
-        clip = self.source.draw(rng, stage.batch, stage.length)
-        jitter = torch.from_numpy(rng.normal(0, stage.jitter, (stage.batch, SLOTS, 2)).astype(np.float32))
+        batch = stage.batch * self.training.scale
+        clip = self.source.draw(rng, batch, stage.length)
+        jitter = torch.from_numpy(rng.normal(0, stage.jitter, (batch, SLOTS, 2)).astype(np.float32))
         painted = tuple(int(v) for v in rng.choice(np.arange(1, stage.length), stage.painted, replace=False))
         clip, jitter = _to(clip, self.device), jitter.to(self.device)
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.training.precision == "bf16"):
