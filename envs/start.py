@@ -156,7 +156,7 @@ def photo_start(
     camera: Camera | str | Sequence[Camera],
     *,
     gripper: float | None = None,
-    robot: str = "panda_robotiq",
+    robot: str | Path | RobotModel = "panda_robotiq",
     size: tuple[int, int] | None = None,
     instruction: str = "",
     name: str = "photo",
@@ -168,11 +168,12 @@ def photo_start(
         joints: (J,) all independent joints [rad or m]; with `gripper` given also without the gripper's joint.
         camera: the calibrated camera of that picture size, the name of one of the robot's own, or one camera a view.
         gripper: 0 open .. 1 closed; None reads it off `joints`.
+        robot: its name, or its folder, or the robot itself.
         size: (width, height) to which pictures and cameras are sampled; None keeps them.
 
     Raises InvalidInput or UnknownName for what does not fit; nothing is scaled or guessed silently.
     """
-    model = load_robot(robot)
+    model = robot if isinstance(robot, RobotModel) else load_robot(robot)
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8:
         raise InvalidInput("photo", f"{pixels.dtype} {pixels.shape}", "uint8 levels 0..255 (not 0..1), (H, W, 3) RGB")
@@ -182,7 +183,7 @@ def photo_start(
     cameras = (camera,) if isinstance(camera, Camera | str) else tuple(camera)
     views = tuple(model.camera(item) if isinstance(item, str) else item for item in cameras)
     full, closed = _joints(model, joints, gripper)
-    start = Start(frames, full, closed, views, name, robot, None, instruction)
+    start = Start(frames, full, closed, views, name, model.name, None, instruction)
     return start if size is None or size == start.size else start.resized(size)
 
 

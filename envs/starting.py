@@ -10,13 +10,14 @@ import numpy as np
 
 from vap_sim.envs.start import Start, load_start, photo_start, shipped_starts
 from vap_sim.errors import InvalidInput, UnknownName
+from vap_sim.robots.library import RobotModel
 
 StartLike = Start | str | Path | Mapping[str, Any]
 _PHOTO = ("image", "joints", "camera", "gripper", "size", "instruction", "name")
 
 
-def resolve_start(value: StartLike, robot: str) -> Start:
-    """The start that an argument means: a Start, a shipped one's name, a folder (Path), or a photo.
+def resolve_start(value: StartLike, model: RobotModel) -> Start:
+    """The start that an argument means: a Start, a shipped one's name, a folder (Path), or a photo of the robot.
 
     A photo is a mapping with image, joints and camera, and whatever else `photo_start` takes. Raises UnknownName for a
     name or field that does not exist, InvalidInput for values that do not fit.
@@ -26,33 +27,37 @@ def resolve_start(value: StartLike, robot: str) -> Start:
     if isinstance(value, str | Path):
         return load_start(value)
     if not isinstance(value, Mapping):
-        raise InvalidInput(
-            "start", type(value).__name__, "a name, a folder, a Start, or a photo {image, joints, camera}"
-        )
+        raise InvalidInput("start", type(value).__name__, "a name, a folder, a Start, or {image, joints, camera}")
     for name in value:
         if name not in _PHOTO:
             raise UnknownName("field of a photo start", name, _PHOTO)
     missing = [name for name in _PHOTO[:3] if name not in value]
     if missing:
         raise InvalidInput("photo start", sorted(value), f"also {missing}")
-    return photo_start(**value, robot=robot)
+    return photo_start(**value, robot=model)
 
 
-def start_names(task: str | None, robot: str) -> tuple[str, ...]:
-    """Names of the shipped starts to draw from. Raises UnknownName for a task without any, InvalidInput for a robot."""
+def start_names(task: str | None, model: RobotModel) -> tuple[str, ...]:
+    """Names of the shipped starts to draw from, none for a robot they do not show. Raises UnknownName for the task."""
     names = shipped_starts(task)
     if not names:
-        raise UnknownName(
-            "task with shipped starts", task, sorted({name.rpartition("_")[0] for name in shipped_starts()})
-        )
-    if load_start(names[0]).robot != robot:
-        raise InvalidInput(
-            "start", None, f"a start of robot {robot!r}; the shipped ones show {load_start(names[0]).robot!r}"
-        )
-    return names
+        tasks = sorted({name.rpartition("_")[0] for name in shipped_starts()})
+        raise UnknownName("task with shipped starts", task, tasks)
+    return names if load_start(names[0]).robot == model.name else ()
 
 
-def draw(rng: np.random.Generator, names: tuple[str, ...]) -> tuple[int, str]:
-    """The key of an episode's noise and one of `names` ("" if there are none). Always the same number of draws."""
+def draw(rng: np.random.Generator, names: tuple[str, ...]) -> tuple[int, str | None]:
+    """The key of an episode's noise and one of `names`, None if there are none. Always the same number of draws."""
     key, place = rng.integers(2**31, size=2)
-    return int(key), names[int(place) % len(names)] if names else ""
+    return int(key), names[int(place) % len(names)] if names else None
+
+
+def first_start(given: Start | None, default: Start | None, drawn: str | None, model: RobotModel) -> Start:
+    """The start of an episode: what the reset was given, else the environment's own, else the drawn one."""
+    start = default if given is None else given
+    if start is not None:
+        return start
+    if drawn is None:
+        expected = f"one of robot {model.name!r}, as argument or in reset(options={{'start': ...}}): none is shipped"
+        raise InvalidInput("start", None, expected)
+    return load_start(drawn)

@@ -232,7 +232,7 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._window, self._episode, self._closed = None, None, True
 
     def _checked(self, start: StartLike) -> Start:
-        resolved = resolve_start(start, self._model.name)
+        resolved = resolve_start(start, self._model)
         check_start(resolved, self._model, self._size, len(self._views))
         if resolved.scene is None:
             raise InvalidInput(f"scene of start {resolved.name!r}", None, "a scene, without which no twin can be built")

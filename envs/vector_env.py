@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from vap_sim.envs.observations import Observation
 from vap_sim.envs.rendering import Picture
 from vap_sim.envs.session import Session, SessionState, open_session
-from vap_sim.envs.start import Start, load_start
-from vap_sim.envs.starting import StartLike, draw, resolve_start, start_names
+from vap_sim.envs.start import Start
+from vap_sim.envs.starting import StartLike, draw, first_start, resolve_start, start_names
 from vap_sim.envs.world_env import (
     Judge,
     Profile,
@@ -95,9 +95,9 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
         self.metadata = {**instance_metadata(WorldEnv.metadata, control_hz), "autoreset_mode": self.autoreset_mode}
         self._judge = judge
         self._limit = np.inf if max_episode_steps in (None, -1) else max_episode_steps
-        name = self._session.model.name
-        self._start = None if start is None else resolve_start(start, name)
-        self._names = () if self._start is not None else start_names(task, name)
+        model = self._session.model
+        self._start = None if start is None else resolve_start(start, model)
+        self._names = () if self._start is not None else start_names(task, model)
         self.single_observation_space = layout.space
         self.single_action_space = gymnasium.spaces.Box(spec.low, spec.high, dtype=np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -153,7 +153,8 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
         if self.autoreset_mode == AutoresetMode.DISABLED and self._done.any():
             rows = np.flatnonzero(self._done).tolist()
             raise ResetNeeded(f"Rows {rows} are over: call reset(options={{'reset_mask': mask}}) with them set")
-        restarts = self._done if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros_like(self._done)
+        # Only the mode NEXT_STEP leaves rows that are over for the next call to find.
+        restarts = self._done
         state = self._moved(state, values, restarts)
         observations = session.observe(state)
         details = [session.info(state, row, beginning=bool(restarts[row])) for row in range(self.num_envs)]
@@ -231,8 +232,7 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
             rng, old = generators[row]
             generators[row] = (deepcopy(rng), old) if seed is None else (seeding.np_random(seed)[0], seed)
             key, name = draw(generators[row][0], self._names)
-            start = self._start if given is None or given[row] is None else given[row]
-            starts.append(load_start(name) if start is None else start)
+            starts.append(first_start(None if given is None else given[row], self._start, name, self._session.model))
             keys.append(key)
         fresh = self._session.begin(starts, keys)
         self._generators = generators
@@ -250,8 +250,7 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
         values = list(given) if isinstance(given, list | tuple) else [given] * self.num_envs
         if len(values) != self.num_envs:
             raise InvalidInput("starts", f"{len(values)} of them", f"one, or {self.num_envs}, one an environment")
-        name = self._session.model.name
-        return [None if value is None else resolve_start(value, name) for value in values]
+        return [None if value is None else resolve_start(value, self._session.model) for value in values]
 
     def _chosen_rows(self, mask: Any) -> NDArray[np.intp]:
         if mask is None:

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from vap_sim.envs.observations import Observation, first_row
 from vap_sim.envs.rendering import PROMPT, RENDER_MODES, Picture, Window, side_by_side, window_problem
 from vap_sim.envs.session import Session, SessionState, open_session
-from vap_sim.envs.start import load_start
-from vap_sim.envs.starting import StartLike, draw, resolve_start, start_names
+from vap_sim.envs.starting import StartLike, draw, first_start, resolve_start, start_names
 from vap_sim.errors import UnknownName, Unsupported
 from vap_sim.models.protocol import WorldModel
 
@@ -116,9 +115,9 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._render_views = check_render_views(render_views, layout.image_keys)
         self.metadata = instance_metadata(self.metadata, control_hz)
         self._judge = judge
-        name = self._session.model.name
-        self._start = None if start is None else resolve_start(start, name)
-        self._names = () if self._start is not None else start_names(task, name)
+        model = self._session.model
+        self._start = None if start is None else resolve_start(start, model)
+        self._names = () if self._start is not None else start_names(task, model)
         self.observation_space = layout.space
         self.action_space = gymnasium.spaces.Box(spec.low, spec.high, dtype=np.float32)
         self._state: SessionState | None = None
@@ -133,10 +132,10 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._check_open()
         session = self._session
         given = (options or {}).get("start")
-        start = self._start if given is None else resolve_start(given, session.model.name)
+        start = None if given is None else resolve_start(given, session.model)
         rng = deepcopy(self.np_random) if seed is None else seeding.np_random(seed)[0]
         key, name = draw(rng, self._names)
-        state = session.begin([load_start(name) if start is None else start], [key])
+        state = session.begin([first_start(start, self._start, name, session.model)], [key])
         super().reset(seed=seed)
         self.np_random.bit_generator.state = rng.bit_generator.state
         self._state, self._ended = state, False

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from vap_sim.envs.start import Start, check_start, load_start, photo_start, shipped_starts
-from vap_sim.envs.starting import draw, resolve_start, start_names
+from vap_sim.envs.starting import draw, first_start, resolve_start, start_names
 from vap_sim.errors import BadFile, InvalidInput, UnknownName
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import RobotModel, load_robot
@@ -206,27 +206,38 @@ def test_photo_by_an_unknown_camera_is_named() -> None:
         photo_start(PHOTO, HOME, "exterior")
 
 
-def test_what_a_start_may_be(start: Start, tmp_path: Path) -> None:
+def test_what_a_start_may_be(start: Start, model: RobotModel, tmp_path: Path) -> None:
     start.save(tmp_path)
     photo = {"image": PHOTO, "joints": HOME, "camera": "exterior_1"}
-    assert resolve_start(start, "panda_robotiq") is start
-    assert resolve_start("push_00", "panda_robotiq").name == "push_00"
-    assert resolve_start(tmp_path, "panda_robotiq").name == "push_00"
-    assert resolve_start(photo, "panda_robotiq").name == "photo"
+    assert resolve_start(start, model) is start
+    assert resolve_start("push_00", model).name == "push_00"
+    assert resolve_start(tmp_path, model).name == "push_00"
+    assert resolve_start(photo, model).name == "photo"
     with pytest.raises(InvalidInput, match="start: given int, expected a name"):
-        resolve_start(3, "panda_robotiq")  # type: ignore[arg-type]
+        resolve_start(3, model)  # type: ignore[arg-type]
     with pytest.raises(UnknownName, match=r"unknown field of a photo start 'joint'. Did you mean 'joints'"):
-        resolve_start({"image": PHOTO, "joint": HOME}, "panda_robotiq")
+        resolve_start({"image": PHOTO, "joint": HOME}, model)
     with pytest.raises(InvalidInput, match=r"photo start: given \['image'\], expected also \['joints', 'camera'\]"):
-        resolve_start({"image": PHOTO}, "panda_robotiq")
+        resolve_start({"image": PHOTO}, model)
 
 
-def test_names_to_draw_from() -> None:
-    assert start_names(None, "panda_robotiq") == shipped_starts()
+def test_names_to_draw_from(model: RobotModel) -> None:
+    assert start_names(None, model) == shipped_starts()
     with pytest.raises(UnknownName, match=r"unknown task with shipped starts 'pus'. Did you mean 'push'"):
-        start_names("pus", "panda_robotiq")
-    with pytest.raises(InvalidInput, match="start of robot 'widowx'; the shipped ones show 'panda_robotiq'"):
-        start_names("push", "widowx")
+        start_names("pus", model)
+    stranger = replace(model, robot=replace(model.robot, name="widowx"))
+    assert start_names("push", stranger) == ()
+
+
+def test_first_start_is_the_nearest_wish(start: Start, model: RobotModel) -> None:
+    other = load_start("reach_00")
+    assert first_start(start, other, "push_01", model) is start
+    assert first_start(None, other, "push_01", model) is other
+    assert first_start(None, None, "push_01", model).name == "push_01"
+    with pytest.raises(
+        InvalidInput, match=r"start: given None, expected one of robot 'panda_robotiq'.*none is shipped"
+    ):
+        first_start(None, None, None, model)
 
 
 def test_draws_are_as_many_whether_or_not_a_start_is_drawn() -> None:

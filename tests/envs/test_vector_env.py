@@ -15,6 +15,7 @@ from gymnasium.vector import AutoresetMode
 import vap_sim  # noqa: F401 - registers the environments
 from tests.envs.test_world_env import Recording
 from vap_sim.envs.observations import Observation
+from vap_sim.envs.start import load_start
 from vap_sim.envs.vector_env import WorldVectorEnv
 from vap_sim.envs.world_env import WorldEnv
 from vap_sim.errors import InvalidInput, UnknownName
@@ -153,6 +154,8 @@ def test_failed_reset_changes_nothing() -> None:
     small = {"image": np.zeros((8, 8, 3), np.uint8), "joints": np.zeros(8), "camera": "exterior_1"}
     with pytest.raises(InvalidInput, match="size of camera"):
         env.reset(seed=3, options={"start": ["push_01", "push_01", small]})
+    with pytest.raises(InvalidInput, match="size of the pictures"):
+        env.reset(options={"start": [None, None, load_start("push_01").resized((64, 64))]})
     assert env.get_state() is state
     assert env.np_random_seed == seeds
     assert [generator.bit_generator.state for generator in env.np_random] == generators

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 import sys
 import types
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -314,6 +317,22 @@ def test_unknown_state_type() -> None:
     assert isinstance(env.get_state(), SessionState)
     with pytest.raises(InvalidInput, match="state: given dict"):
         env.set_state({})  # type: ignore[arg-type]
+
+
+def test_a_users_own_robot(tmp_path: Path, model: RobotModel) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(model.folder, folder)
+    described = json.loads((folder / "robot.json").read_text())
+    (folder / "robot.json").write_text(json.dumps(described | {"name": "mine"}))
+    for env in (WorldEnv(robot=folder, world="kinematic"), WorldVectorEnv(1, robot=folder, world="kinematic")):
+        with pytest.raises(InvalidInput, match="start: given None, expected one of robot 'mine'"):
+            env.reset()
+        with pytest.raises(InvalidInput, match="robot of start 'push_00': given panda_robotiq, expected 'mine'"):
+            env.reset(options={"start": "push_00"})
+        photo = {"image": np.zeros((128, 128, 3), np.uint8), "joints": model.home, "camera": "exterior_1"}
+        env.reset(options={"start": photo})
+        env.step(np.zeros(env.action_space.shape or (), np.float32))
+        assert env.get_state().starts[0].robot == "mine"
 
 
 def test_photo_start_needs_no_environment() -> None:
