@@ -60,6 +60,8 @@ def share(logits: Tensor) -> Tensor:
 
     Its gradient is the sigmoid's also where it is clamped: a share that has reached an end can come back."""
     stretched = torch.sigmoid(logits) * 1.1 - 0.05
+    if not torch.is_grad_enabled():
+        return stretched.clamp(0, 1)
     return stretched + (stretched.clamp(0, 1) - stretched).detach()
 
 
@@ -104,20 +106,40 @@ def find_slots(objects: Tensor) -> Slots:
     return cut(objects, numbers.to(objects.device))
 
 
-def move(network: CompactNetwork, skeletons: Tensor, objects: Tensor, slots: Slots) -> Motion:
-    """Foretell one step; skeletons (b, 36, h, w): blocks of three frames, newest first; objects: the slots rendered."""
-    footprint = footprints(slots, objects.shape[-1])
+def move(
+    network: CompactNetwork,
+    skeletons: Tensor,
+    objects: Tensor,
+    slots: Slots,
+    *,
+    object_blocks: Tensor | None = None,
+    footprint: Tensor | None = None,
+) -> Motion:
+    """Foretell one step; skeletons (b, 36, h, w): blocks of three frames, newest first; objects: the slots rendered.
+
+    object_blocks, footprint: what `to_blocks(objects)` and `footprints(slots, W)` give, where that is at hand."""
+    object_blocks = to_blocks(objects) if object_blocks is None else object_blocks
+    footprint = footprints(slots, objects.shape[-1]) if footprint is None else footprint
     velocity = torch.einsum("bshw,bsc->bchw", footprint, slots.velocity) / FLOW_UNIT
-    blocks = network.motion(skeletons, to_blocks(objects), velocity).float()
+    blocks = network.motion(skeletons, object_blocks, velocity).float()
     weight = footprint * (F.softplus(blocks[:, 4:5]) + 0.01)
     pooled = torch.einsum("bshw,bchw->bsc", weight, blocks) / (weight.sum((2, 3))[..., None] + 1e-3)
     shift, twist = pooled[..., 0:2] * FLOW_UNIT, pooled[..., 2:4]
     return Motion(shift, twist, pooled[..., 5], blocks, footprint)
 
 
-def paint(network: CompactNetwork, skeleton: Tensor, objects: Tensor, style: Tensor, plate: Tensor) -> Painting:
-    """Paint the robot over the scene; skeleton (b, 12, h, w) as `skeleton_blocks` gives it."""
-    planes = network.robot(skeleton, to_blocks(objects), style).float()
+def paint(
+    network: CompactNetwork,
+    skeleton: Tensor,
+    objects: Tensor,
+    style: Tensor,
+    plate: Tensor,
+    *,
+    object_blocks: Tensor | None = None,
+) -> Painting:
+    """Paint the robot over the scene; skeleton (b, 12, h, w) as `skeleton_blocks` gives; object_blocks as in `move`."""
+    object_blocks = to_blocks(objects) if object_blocks is None else object_blocks
+    planes = network.robot(skeleton, object_blocks, style).float()
     objects, rgb = objects.float(), torch.sigmoid(planes[:, 1:4])
     scene = objects[:, :3] + (1 - objects[:, 3:4]) * plate.float()
     return Painting(torch.lerp(scene, rgb, share(planes[:, 0:1])), planes[:, 0:1], rgb)

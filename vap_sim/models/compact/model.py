@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from torch import Tensor
 from vap_sim.errors import BadFile
 from vap_sim.models.checkpoint import fill, load_tensors
 from vap_sim.models.compact import layers
-from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNetConfig
-from vap_sim.models.compact.slots import Slots, advance, render
+from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNetConfig, to_blocks
+from vap_sim.models.compact.packed import fast_dtype, packed
+from vap_sim.models.compact.slots import Slots, advance, footprints, render
 from vap_sim.models.protocol import Rollout, WorldModelSpec
 from vap_sim.models.rollout import check_frames, check_prompt, check_state, imagine, start_keys
 from vap_sim.prompts.visual_prompt import VisualPrompt
@@ -33,11 +34,19 @@ class CompactWorld:
     batch it is in; on a CPU that costs nothing, because one picture already fills the cores.
     """
 
-    def __init__(self, network: CompactNetwork, profile: str = "compact", device: str = "cpu") -> None:
-        """`network` is used as it is from now on: converted to bfloat16 and channels-last, never trained again."""
+    def __init__(
+        self,
+        network: CompactNetwork,
+        profile: str = "compact",
+        device: str = "cpu",
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """`network` is converted to `dtype`, by default bfloat16, or float32 on a processor that lacks it."""
         self.fingerprint = _fingerprint(network)
-        self.network = network.eval().requires_grad_(False)
-        self.network.to(device=device, dtype=torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._dtype = fast_dtype(device) if dtype is None else dtype
+        network.to(device=device, dtype=self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = packed(network)
         self.device = torch.device(device)
         size = network.config.size
         self.spec = WorldModelSpec(
@@ -87,49 +96,61 @@ class CompactWorld:
     def _encode_row(self, frame: Tensor, skeleton: Tensor) -> dict[str, Tensor]:
         blocks = self._blocks(skeleton)
         reading = layers.read(self.network, self._unit(frame), blocks)
-        slots = layers.find_slots(_snap(reading.objects))
+        slots = layers.find_slots(_unit(_levels(reading.objects)))
         return {
-            "plate": _snap(reading.plate),
-            "style": reading.style.to(torch.bfloat16),
+            "plate": _levels(reading.plate),
+            "style": reading.style.to(self._dtype),
             "skeletons": blocks.repeat(1, 2, 1, 1),
-            "objects": render(slots, self.network.config.size),
-            **{name: getattr(slots, name) for name in _SLOT_FIELDS},
+            "patches": _levels(slots.patches),
+            **{name: getattr(slots, name) for name in _POSES},
+            **self._laid(slots),
         }
+
+    def _laid(self, slots: Slots) -> dict[str, Tensor]:
+        """The slots rendered, in the forms that networks and painting want: the same until something moves."""
+        objects = render(slots, self.network.config.size)
+        blocks = to_blocks(objects).to(self._dtype).contiguous(memory_format=torch.channels_last)
+        return {"objects": objects, "blocks": blocks, "footprint": footprints(slots, objects.shape[-1])}
 
     @torch.no_grad()
     def _step_row(self, context: Mapping[str, Tensor], row: int, skeleton: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         old = {name: value[row : row + 1] for name, value in context.items()}
         blocks = self._blocks(skeleton)
         history = torch.cat([blocks, old["skeletons"]], dim=1)
-        slots = Slots(**{name: old[name] for name in _SLOT_FIELDS})
-        motion = layers.move(self.network, history, old["objects"], slots)
-        moves = motion.logit > 0
-        slots = advance(slots, motion.shift, motion.twist, moves)
-        objects = old["objects"]
-        if bool((moves & slots.present).any()):
-            objects = render(slots, self.network.config.size)
-        painting = layers.paint(self.network, blocks, objects, old["style"], old["plate"])
-        frame = (painting.frame * 255).round_().to(torch.uint8).permute(0, 2, 3, 1)
-        new = {
-            "plate": old["plate"],
-            "style": old["style"],
-            "skeletons": history[:, :24],
-            "objects": objects,
-            **{name: getattr(slots, name) for name in _SLOT_FIELDS},
-        }
-        return new, frame
+        poses = {name: old[name] for name in _POSES}
+        laid = {name: old[name] for name in ("objects", "blocks", "footprint")}
+        if bool(old["present"].any()):
+            slots = Slots(old["patches"], **poses)
+            known = {"object_blocks": laid["blocks"], "footprint": laid["footprint"]}
+            motion = layers.move(self.network, history, laid["objects"], slots, **known)
+            moves = motion.logit > 0
+            slots = advance(slots, motion.shift, motion.twist, moves)
+            poses = {name: getattr(slots, name) for name in _POSES}
+            if bool((moves & slots.present).any()):
+                laid = self._laid(replace(slots, patches=_unit(slots.patches)))
+        painting = layers.paint(
+            self.network, blocks, laid["objects"], old["style"], _unit(old["plate"]), object_blocks=laid["blocks"]
+        )
+        frame = _levels(painting.frame).permute(0, 2, 3, 1).contiguous()
+        kept = {name: old[name] for name in ("plate", "style", "patches")}
+        return {**kept, **laid, **poses, "skeletons": history[:, :24]}, frame
 
     def _unit(self, image: Tensor) -> Tensor:
         """(H, W, C) uint8 -> (1, C, H, W) float32 in [0, 1]."""
-        return image.to(self.device).permute(2, 0, 1)[None].float() / 255
+        return _unit(image.to(self.device).permute(2, 0, 1)[None])
 
     def _blocks(self, skeleton: Tensor) -> Tensor:
-        return layers.skeleton_blocks(self._unit(skeleton)).to(torch.bfloat16)
+        return layers.skeleton_blocks(self._unit(skeleton)).to(self._dtype)
 
 
-def _snap(values: Tensor) -> Tensor:
-    """Round to the 8-bit grid, so that what is carried on is what a picture could have shown."""
-    return (values * 255).round() / 255
+def _levels(values: Tensor) -> Tensor:
+    """[0, 1] -> uint8: what is carried on is what a picture could have shown."""
+    return (values * 255).round_().to(torch.uint8)
+
+
+def _unit(levels: Tensor) -> Tensor:
+    """uint8 -> float32 in [0, 1]."""
+    return levels.float() / 255
 
 
 def read_config(values: Any, source: object) -> CompactConfig:
@@ -143,7 +164,7 @@ def read_config(values: Any, source: object) -> CompactConfig:
         raise BadFile(source, f"field 'network' of its description: {error!r}") from error
 
 
-_SLOT_FIELDS = ("patches", "centre", "turn", "velocity", "present")
+_POSES = ("centre", "turn", "velocity", "present")
 _NETS = ("scene", "motion", "robot")
 
 

@@ -8,6 +8,7 @@ picture.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,11 @@ class CompactConfig:
 def to_blocks(image: Tensor) -> Tensor:
     """(b, C, H, W) -> (b, 4 C, H/2, W/2): every 2 x 2 pixels become one position."""
     return F.pixel_unshuffle(image, 2)
+
+
+def to_pixels(blocks: Tensor) -> Tensor:
+    """(b, 4 C, h, w) -> (b, C, H, W), the inverse; every plane in one piece, as arithmetic on pictures likes it."""
+    return F.pixel_shuffle(blocks.contiguous(), 2)
 
 
 class ResidualBlock(nn.Module):
@@ -71,8 +77,13 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(widths[0], outputs, 3, padding=1)
         self.style = nn.ModuleList(nn.Linear(style, w) for w in widths) if style else None
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights, and of inputs that need no conversion."""
+        return self.stem.weight.dtype
+
     def forward(self, x: Tensor, style: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x = self.stem(x.to(self.stem.weight.dtype, memory_format=torch.channels_last))
+        x = self.stem(x.to(self.dtype, memory_format=torch.channels_last))
         skips: list[Tensor] = []
         for level, blocks in enumerate(self.before):
             if level:
@@ -100,65 +111,73 @@ def _start_rare(head: nn.Conv2d, planes: dict[int, float], first: int = 0) -> No
             head.bias[first + 4 * plane : first + 4 * plane + 4] = logit
 
 
-def position_planes(x: Tensor) -> Tensor:
-    """(b, 2, h, w) horizontal and vertical position in [-1, 1], like `x` (b, *, h, w) in dtype and device."""
-    batch, _, height, width = x.shape
-    across = torch.linspace(-1, 1, width, dtype=x.dtype, device=x.device)[None, None, None, :]
-    down = torch.linspace(-1, 1, height, dtype=x.dtype, device=x.device)[None, None, :, None]
-    return torch.cat([across.expand(batch, 1, height, width), down.expand(batch, 1, height, width)], dim=1)
+def position_planes(size: int) -> Tensor:
+    """(1, 2, size, size) float32: horizontal and vertical position in [-1, 1]."""
+    line = torch.linspace(-1, 1, size)
+    return torch.stack([line[None, :].expand(size, size), line[:, None].expand(size, size)])[None]
+
+
+def join(dtype: torch.dtype, parts: Sequence[Tensor], positions: Tensor) -> Tensor:
+    """The input of a network: parts (b, *, h, w) and positions (1, 2, h, w) as one tensor, channels innermost."""
+    every = (*parts, positions.expand(len(parts[0]), -1, -1, -1))
+    return torch.cat([part.to(dtype).contiguous(memory_format=torch.channels_last) for part in every], dim=1)
 
 
 class SceneNet(nn.Module):
     """Reads one picture: where loose objects are, what lies behind them and the robot, and in what light it is."""
 
+    positions: Tensor
     OUTPUTS = 10  # object alpha, object unseen, object rgb, plate unseen, plate rgb, robot alpha
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
         self.unet = UNet(2 * 12 + 2, 4 * self.OUTPUTS, config.scene)
         self.style = nn.Linear(config.scene.widths[-1], config.style)
+        self.register_buffer("positions", position_planes(config.size // 2), persistent=False)
         _start_rare(self.unet.head, {0: -4.0, 1: -2.0, 5: -2.0, 9: -2.0})
 
     def forward(self, frame: Tensor, skeleton: Tensor) -> tuple[Tensor, Tensor]:
         """Blocks of frame and skeleton, (b, 12, h, w) in [-1, 1] -> planes (b, 10, H, W) logits, style (b, S)."""
-        x = torch.cat([frame, skeleton], dim=1)
-        planes, lowest = self.unet(torch.cat([x, position_planes(x)], dim=1))
-        return F.pixel_shuffle(planes, 2), torch.tanh(self.style(lowest.mean(dim=(2, 3))))
+        planes, lowest = self.unet(join(self.unet.dtype, (frame, skeleton), self.positions))
+        return to_pixels(planes), torch.tanh(self.style(lowest.mean(dim=(2, 3))))
 
 
 class MotionNet(nn.Module):
     """Reads three skeletons, the object layer and its last motion; says of every block how what is there will move."""
 
+    positions: Tensor
     OUTPUTS = 6  # x, y [8 px], turn [rad], log of growth, weight of this block's opinion, logit of moving at all
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
         self.unet = UNet(3 * 12 + 16 + 2 + 2, self.OUTPUTS, config.motion)
+        self.register_buffer("positions", position_planes(config.size // 2), persistent=False)
         nn.init.zeros_(self.unet.head.weight)
         nn.init.zeros_(self.unet.head.bias)  # type: ignore[arg-type]
 
     def forward(self, skeletons: Tensor, objects: Tensor, velocity: Tensor) -> Tensor:
         """Blocks of skeletons (b, 36, h, w) newest first in [-1, 1], of objects (b, 16, h, w) in [0, 1], velocity
         (b, 2, h, w) [8 px] -> (b, 6, h, w)."""
-        x = torch.cat([skeletons, objects, velocity], dim=1)
-        out: Tensor = self.unet(torch.cat([x, position_planes(x)], dim=1))[0]
+        out: Tensor = self.unet(join(self.unet.dtype, (skeletons, objects, velocity), self.positions))[0]
         return out
 
 
 class RobotNet(nn.Module):
     """Paints the robot over a skeleton, leaving out what objects hide."""
 
+    positions: Tensor
+
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
         self.unet = UNet(12 + 16 + 2, 16, config.robot, style=config.style)
+        self.register_buffer("positions", position_planes(config.size // 2), persistent=False)
         _start_rare(self.unet.head, {0: -2.0})
 
     def forward(self, skeleton: Tensor, objects: Tensor, style: Tensor) -> Tensor:
         """Blocks of the skeleton (b, 12, h, w) in [-1, 1] and of objects (b, 16, h, w) in [0, 1], style (b, S)
         -> alpha and rgb logits (b, 4, H, W)."""
-        x = torch.cat([skeleton, objects], dim=1)
-        planes, _ = self.unet(torch.cat([x, position_planes(x)], dim=1), style)
-        return F.pixel_shuffle(planes, 2)
+        planes, _ = self.unet(join(self.unet.dtype, (skeleton, objects), self.positions), style)
+        return to_pixels(planes)
 
 
 class CompactNetwork(nn.Module):

@@ -1,0 +1,114 @@
+"""The compact networks with their weights laid out for dreaming: they say the same, up to rounding, only sooner.
+
+oneDNN convolves with weights in an order of its own. Left to itself it puts them into that order again in every call,
+which for small pictures costs as much as the convolution; here it happens once. Activations and sums overwrite what
+nobody reads again.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vap_sim.models.compact.network import CompactNetwork, ResidualBlock, UNet
+
+Step = Callable[[Tensor], Tensor]
+
+
+def packed(network: CompactNetwork) -> CompactNetwork:
+    """A copy of a network that is no longer trained, for rows one at a time; `network` itself stays as it is."""
+    out = copy.deepcopy(network).eval().requires_grad_(False)
+    for part in (out.scene, out.motion, out.robot):
+        part.unet = cast(UNet, PackedUNet(part.unet, network.config.size // 2))
+    return out
+
+
+class PackedUNet(nn.Module):
+    """What `UNet` computes, for inputs (1, inputs, h, h) without gradients."""
+
+    def __init__(self, unet: UNet, size: int) -> None:
+        super().__init__()
+        self._made_of = (unet, size)
+        self.dtype = unet.dtype
+        sizes = [size >> level for level in range(len(unet.before))]
+        self._stem, self._head = pack(unet.stem, size), pack(unet.head, size)
+        self._down = [pack(down, before) for down, before in zip(unet.down, sizes, strict=False)]
+        self._up = [pack(up, after) for up, after in zip(unet.up, sizes[1:], strict=True)]
+        self._before = [_pack_blocks(blocks, at) for blocks, at in zip(unet.before, sizes, strict=True)]
+        self._after = [_pack_blocks(blocks, at) for blocks, at in zip(unet.after, sizes, strict=False)]
+        self.style = unet.style
+
+    def __reduce__(self) -> tuple[type[PackedUNet], tuple[UNet, int]]:
+        return PackedUNet, self._made_of  # weights in oneDNN's order belong to this machine
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x = self._stem(x.to(self.dtype, memory_format=torch.channels_last))
+        skips: list[Tensor] = []
+        for level, blocks in enumerate(self._before):
+            if level:
+                x = self._down[level - 1](x)
+            if self.style is not None and style is not None:
+                x.add_(self.style[level](style)[:, :, None, None])
+            x = _through(blocks, x)
+            skips.append(x)
+        lowest = x
+        for level in reversed(range(len(self._after))):
+            x = F.interpolate(self._up[level](x), scale_factor=2.0, mode="nearest").add_(skips[level])
+            x = _through(self._after[level], x)
+        return self._head(F.silu(x)), lowest
+
+
+def _through(blocks: list[tuple[Step, Step]], x: Tensor) -> Tensor:
+    for first, second in blocks:
+        x = second(F.silu(first(F.silu(x)), inplace=True)).add_(x)
+    return x
+
+
+def _pack_blocks(blocks: nn.Module, size: int) -> list[tuple[Step, Step]]:
+    pairs = []
+    for block in blocks.children():
+        assert isinstance(block, ResidualBlock)
+        pairs.append((pack(block.first, size), pack(block.second, size)))
+    return pairs
+
+
+def pack(layer: nn.Module, size: int) -> Step:
+    """A convolution of (1, C, size, size), its weights in oneDNN's order, or the layer itself where that is missing."""
+    assert isinstance(layer, nn.Conv2d) and isinstance(layer.padding, tuple)
+    weight, bias = layer.weight, layer.bias
+    if not _can_pack(weight):
+        return layer
+    padding, stride, dilation = list(layer.padding), list(layer.stride), list(layer.dilation)
+    shape = [1, layer.in_channels, size, size]
+    # These two operators are what torch's own compiler calls; they have no public name.
+    order, convolve = torch.ops.mkldnn._reorder_convolution_weight, torch.ops.mkldnn._convolution_pointwise
+    ordered = order(weight, padding, stride, dilation, layer.groups, shape)
+
+    def convolution(x: Tensor) -> Tensor:
+        out: Tensor = convolve(x, ordered, bias, padding, stride, dilation, layer.groups, "none", [], "")
+        return out
+
+    return convolution
+
+
+def _can_pack(weight: Tensor) -> bool:
+    names = ("_reorder_convolution_weight", "_convolution_pointwise")
+    can = _has_mkldnn() and all(hasattr(torch.ops.mkldnn, name) for name in names)
+    return can and weight.device.type == "cpu" and (weight.dtype == torch.float32 or weight.dtype == fast_dtype())
+
+
+def fast_dtype(device: torch.device | str = "cpu") -> torch.dtype:
+    """The type in which a device convolves fastest: bfloat16 unless it is a processor that can only pretend to."""
+    if torch.device(device).type != "cpu":
+        return torch.bfloat16
+    native = _has_mkldnn() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
+def _has_mkldnn() -> bool:
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
