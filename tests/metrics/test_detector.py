@@ -1,0 +1,148 @@
+"""The detector: a reader that is independent of batch and shape, and the shipped one's own error on true pictures."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from vap_sim.envs.scenes import COLORS
+from vap_sim.errors import BadFile, InvalidInput, UnknownName
+from vap_sim.metrics.detector import (
+    CLASSES,
+    DETECTED_COLORS,
+    WEIGHTS,
+    Detector,
+    DetectorConfig,
+    DetectorNet,
+    class_labels,
+    color_class,
+    describe,
+    object_masks,
+    score,
+)
+from vap_sim.models.checkpoint import load_tensors, save_tensors
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Detector:
+    return Detector.load()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> torch.Tensor:
+    return torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def drawn_scene() -> tuple[torch.Tensor, torch.Tensor]:
+    """A grey picture with a red and a blue disc, and its labels."""
+    picture = np.full((128, 128, 3), 150, np.uint8)
+    labels = np.zeros((128, 128), np.uint8)
+    down, across = np.mgrid[:128, :128]
+    for color, x, y in (("red", 40, 90), ("blue", 80, 80)):
+        disc = np.hypot(across - x, down - y) < 6
+        picture[disc] = np.round(np.array(COLORS[color]) * 200)
+        labels[disc] = color_class(color)
+    return torch.from_numpy(picture), torch.from_numpy(labels)
+
+
+def test_colors_are_those_of_the_scenes() -> None:
+    assert sorted(COLORS) == list(DETECTED_COLORS)
+
+
+def test_a_picture_alone_reads_as_in_a_batch_and_axes_are_kept(shipped: Detector, pictures: torch.Tensor) -> None:
+    together = shipped.labels(pictures)
+    assert together.dtype == torch.uint8
+    alone = torch.stack([shipped.labels(picture) for picture in pictures])
+    assert float((alone != together).float().mean()) < 1e-3  # sums may be grouped otherwise where two classes tie
+    assert torch.equal(shipped.labels(pictures[None, :, None])[0, :, 0], together)
+    many = shipped.labels(pictures[:1].expand(20, -1, -1, -1))  # more than fit into one pass
+    assert many.shape == (20, 64, 64)
+    assert torch.equal(many[19], many[0])
+
+
+def test_known_colors_exclude_all_others(shipped: Detector, pictures: torch.Tensor) -> None:
+    labels = shipped.labels(pictures, ("green", "red"))
+    assert set(labels.unique().tolist()) <= {0, 1, color_class("green"), color_class("red")}
+    assert set(shipped.labels(pictures, ()).unique().tolist()) <= {0, 1}
+
+
+def test_objects_are_found_where_they_are(shipped: Detector) -> None:
+    picture, labels = drawn_scene()
+    found = shipped.objects(picture, ("blue", "red"))
+    truth = object_masks(labels, ("blue", "red"))
+    assert found.shape == truth.shape == (2, 128, 128)
+    overlap = (found & truth).sum((1, 2)) / (found | truth).sum((1, 2))
+    assert float(overlap.min()) > 0.7
+    assert int(shipped.robot(picture).sum()) < 200
+
+
+def test_the_shipped_weights_are_small_and_tell_their_own_error() -> None:
+    assert WEIGHTS.stat().st_size < 2**20
+    _, description = load_tensors(WEIGHTS)
+    own = description["validation"]
+    assert own["robot_iou"] > 0.9
+    assert own["object_iou"] > 0.75
+    assert own["missed"] < 0.05
+
+
+def test_weights_survive_a_round_trip(tmp_path, shipped: Detector, pictures: torch.Tensor) -> None:
+    path = tmp_path / "detector.safetensors"
+    save_tensors(path, shipped.network.state_dict(), describe(shipped.network))
+    assert torch.equal(Detector.load(path).labels(pictures), shipped.labels(pictures))
+
+
+def test_twin_labels_become_classes_and_masks() -> None:
+    raw = np.array([[0, 1], [2, 3]], np.uint8)
+    labels = class_labels(raw, ("red", "blue"))
+    assert [CLASSES[number] for number in labels.ravel()] == ["other", "robot", "red", "blue"]
+    masks = object_masks(torch.from_numpy(labels), ("blue", "red"))
+    np.testing.assert_array_equal(masks[0], raw == 3)
+    np.testing.assert_array_equal(masks[1], raw == 2)
+
+
+def test_score_by_hand() -> None:
+    truth = torch.zeros(1, 4, 12, dtype=torch.uint8)
+    truth[0, 0, :8] = 1
+    truth[0, 1:3, :6] = color_class("red")
+    truth[0, 3] = color_class("blue")
+    found = truth.clone()
+    found[0, 0, 4:8] = 0  # half of the robot
+    found[0, 3, 1:] = 0  # a twelfth of the blue object is left
+    own = score([found], [truth], [("red", "blue")])
+    assert own.robot_iou == pytest.approx(0.5)
+    assert own.object_iou == pytest.approx((1 + 1 / 12) / 2)
+    assert (own.missed, own.visible) == (0.5, 2)
+    assert score([truth], [truth], [("red", "blue")]).missed == 0
+
+
+def test_wrong_arguments_are_named(shipped: Detector) -> None:
+    labels = torch.zeros(1, 4, 4, dtype=torch.uint8)
+    with pytest.raises(InvalidInput, match=r"frames: given torch.uint8 \(60, 64, 3\), expected .* multiples of 16"):
+        shipped.labels(torch.zeros(60, 64, 3, dtype=torch.uint8))
+    with pytest.raises(InvalidInput, match=r"frames: given torch.float32"):
+        shipped.robot(torch.zeros(64, 64, 3))
+    with pytest.raises(UnknownName, match=r"unknown detected color 'rad'. Did you mean 'red'"):
+        shipped.objects(torch.zeros(64, 64, 3, dtype=torch.uint8), ("rad",))
+    with pytest.raises(InvalidInput, match="an object number 1, expected 1 objects"):
+        class_labels(np.array([3], np.uint8), ("red",))
+    with pytest.raises(InvalidInput, match="1 found, 2 true, 1 color lists"):
+        score([labels], [labels, labels], [()])
+    with pytest.raises(InvalidInput, match="0 robot pixels, 0 visible objects"):
+        score([labels], [labels], [()])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"classes": ["other"]}, r"field 'classes' is \['other'\]"),
+        ({"network": {}}, "field 'network' of its description: KeyError"),
+        ({"network": {"widths": [8, 8, 8, 8]}}, "expected"),
+    ],
+)
+def test_foreign_weights_are_refused(tmp_path, change: dict, words: str) -> None:
+    network = DetectorNet(DetectorConfig((8, 8, 8, 16)))
+    path = tmp_path / "detector.safetensors"
+    save_tensors(path, network.state_dict(), {**json.loads(json.dumps(describe(network))), **change})
+    with pytest.raises(BadFile, match=words):
+        Detector.load(path)

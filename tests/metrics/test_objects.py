@@ -1,0 +1,132 @@
+"""Objects that are hidden and come back, that are moved, and where they are found: small cases by hand."""
+
+import numpy as np
+import pytest
+
+from vap_sim.errors import InvalidInput
+from vap_sim.metrics.objects import Move, Return, amodal_masks, moves, offset_in_widths, returns, visible_shares
+
+RED, BLUE = (200, 40, 30), (20, 40, 180)
+
+
+def layer(*pixels: tuple[slice, slice, tuple[int, int, int], float]) -> np.ndarray:
+    """An object layer (1, 16, 16, 4): rows, columns, color and brightness of each patch."""
+    picture = np.zeros((1, 16, 16, 4), np.uint8)
+    for rows, columns, color, light in pixels:
+        picture[0, rows, columns, :3] = np.asarray(color) * light
+        picture[0, rows, columns, 3] = 255
+    return picture
+
+
+def test_what_the_robot_hides_goes_to_the_object_of_that_hue_at_any_brightness() -> None:
+    red, blue = (slice(2, 8), slice(2, 8)), (slice(8, 14), slice(2, 8))
+    picture = layer((*red, RED, 1.0), (slice(4, 8), slice(2, 8), RED, 0.4), (*blue, BLUE, 0.8))
+    labels = np.zeros((1, 16, 16), np.uint8)
+    labels[0][red], labels[0][blue] = 2, 3
+    labels[0, 5:11, :] = 1  # the robot lies across both
+    masks = amodal_masks(labels=labels, layer=picture, count=2)
+    expected = np.zeros((2, 1, 16, 16), np.bool_)
+    expected[0, 0][red] = expected[1, 0][blue] = True
+    np.testing.assert_array_equal(masks, expected)
+    np.testing.assert_allclose(visible_shares(labels=labels, amodal=masks), [[0.5], [0.5]])
+
+
+def test_an_object_never_seen_has_no_mask_and_no_share() -> None:
+    labels = np.ones((1, 16, 16), np.uint8)
+    masks = amodal_masks(labels=labels, layer=layer((slice(2, 9), slice(2, 9), RED, 1.0)), count=1)
+    assert not masks.any()
+    assert np.isnan(visible_shares(labels=labels, amodal=masks)).all()
+
+
+def still(frames: int, objects: int = 1) -> np.ndarray:
+    return np.zeros((frames, objects, 3))
+
+
+def hidden(*, before: int = 2, gone: int, after: int = 2) -> np.ndarray:
+    return np.array([[1.0] * before + [0.0] * gone + [1.0] * after])
+
+
+def test_a_hidden_object_that_comes_back_is_found_with_its_frames() -> None:
+    shares = np.array([[1.0, 0.9, 0.1, 0.0, 0.15, 0.3, 0.6, 1.0]])
+    assert returns(shares=shares, positions=still(8)) == (Return(0, 2, 4, 6),)
+
+
+@pytest.mark.parametrize(("gone", "counts"), [(1, False), (2, True), (10, True), (11, False)])
+def test_two_to_ten_frames_hidden_count(gone: int, counts: bool) -> None:
+    shares = hidden(gone=gone)
+    assert bool(returns(shares=shares, positions=still(shares.shape[1]))) is counts
+
+
+def test_every_time_an_object_comes_back_counts() -> None:
+    shares = np.concatenate([hidden(gone=2), hidden(gone=3)], axis=1)
+    assert [item.again for item in returns(shares=shares, positions=still(shares.shape[1]))] == [4, 11]
+
+
+def test_hidden_again_before_it_was_uncovered_begins_anew() -> None:
+    shares = np.array([[1.0, 0.0, 0.0, 0.0, 0.3, 0.0, 0.0, 1.0]])
+    assert returns(shares=shares, positions=still(8)) == (Return(0, 5, 6, 7),)
+
+
+def test_touched_objects_unseen_starts_and_objects_out_of_the_picture_do_not_count() -> None:
+    shares = hidden(gone=3)
+    pushed = still(7)
+    pushed[3:, 0, 0] = 0.006
+    assert not returns(shares=shares, positions=pushed)
+    for moment in (2, 5):  # while the arm comes, and while it goes
+        pushed = still(7)
+        pushed[moment:, 0, 1] = 0.006
+        assert not returns(shares=shares, positions=pushed)
+    before = still(7)
+    before[1:, 0, 0] = 0.2
+    assert returns(shares=shares, positions=before)
+    nudged = still(7)
+    nudged[3:, 0, 0] = 0.004
+    assert returns(shares=shares, positions=nudged)
+    assert not returns(shares=np.array([[0.3, 1, 0, 0, 1.0]]), positions=still(5))
+    assert not returns(shares=np.array([[1.0, 0, 0, np.nan, 1.0]]), positions=still(5))
+
+
+def test_moves_are_told_at_the_last_frame_in_which_the_object_is_uncovered() -> None:
+    shares = np.array([[1.0, 1.0, 0.8, 0.4], [1.0, 1.0, 1.0, 1.0], [1.0, 0.1, 0.1, 0.1], [0.2, 1.0, 1.0, 1.0]])
+    positions = still(4, 4)
+    positions[1:, 0, 0] = 0.2
+    positions[2, 1, 2] = 0.05  # lifted in between
+    positions[3, 1, 1] = 0.04
+    positions[1:, 2:, 0] = 0.3  # moved, but not seen afterwards; and not seen at the start
+    found = moves(shares=shares, positions=positions)
+    assert found == (Move(0, 2, pytest.approx(0.2), False), Move(1, 3, pytest.approx(0.04), True))
+
+
+def test_less_than_three_centimetres_is_no_move() -> None:
+    positions = still(3)
+    positions[2, 0, 0] = 0.029
+    assert not moves(shares=np.ones((1, 3)), positions=positions)
+
+
+def patch(top: int, left: int, height: int = 4, width: int = 4) -> np.ndarray:
+    mask = np.zeros((24, 24), np.bool_)
+    mask[top : top + height, left : left + width] = True
+    return mask
+
+
+def test_offsets_are_in_widths_of_the_whole_object() -> None:
+    truth = patch(8, 8)
+    assert offset_in_widths(generated=truth, truth=truth, amodal=truth) == 0
+    assert offset_in_widths(generated=patch(8, 12), truth=truth, amodal=truth) == 1
+    assert offset_in_widths(generated=patch(11, 12), truth=truth, amodal=patch(8, 8, width=10)) == pytest.approx(0.5)
+
+
+def test_a_few_pixels_do_not_make_an_object() -> None:
+    truth = patch(8, 8)
+    assert offset_in_widths(generated=patch(8, 8, 1, 3), truth=truth, amodal=truth) is None
+    assert offset_in_widths(generated=patch(8, 8, 1, 4), truth=truth, amodal=truth) is not None
+
+
+def test_wrong_arguments_are_named() -> None:
+    with pytest.raises(InvalidInput, match="labels and layer"):
+        amodal_masks(labels=np.zeros((2, 4, 4), np.uint8), layer=np.zeros((2, 4, 4, 3), np.uint8), count=1)
+    for tell in (returns, moves):
+        with pytest.raises(InvalidInput, match="shares and positions"):
+            tell(shares=np.ones((2, 3)), positions=still(3, 1))
+    with pytest.raises(InvalidInput, match="a frame in which the object can be seen"):
+        offset_in_widths(generated=patch(0, 0), truth=patch(0, 0, 0, 0), amodal=patch(0, 0))
