@@ -64,7 +64,10 @@ class CompactWorld:
         """The world of a weights file, by default the one that ships with the package. Raises BadFile."""
         path = WEIGHTS if path is None else Path(path)
         tensors, description = load_tensors(path)
-        network = CompactNetwork(read_config(description.get("network"), path))
+        with torch.device("meta"):
+            network = CompactNetwork(read_config(description.get("network"), path))
+        fill(network, tensors, path)  # compares shapes: a file that lies about its own takes no memory
+        network.to_empty(device="cpu")
         fill(network, tensors, path)
         return cls(network, str(description.get("profile", "compact")), device)
 

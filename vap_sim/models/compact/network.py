@@ -8,31 +8,47 @@ picture.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vap_sim.errors import InvalidInput
+
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Channels and residual blocks of each level, from 64 x 64 downwards."""
+    """Channels and residual blocks of each level, from 64 x 64 downwards. Raises InvalidInput for impossible ones."""
 
     widths: tuple[int, ...]
     blocks: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        fits = 1 <= len(self.widths) == len(self.blocks) <= 8
+        if not fits or not all(1 <= w <= 1024 for w in self.widths) or not all(0 <= n <= 16 for n in self.blocks):
+            given = f"widths {self.widths}, blocks {self.blocks}"
+            raise InvalidInput("levels of a U-Net", given, "1 to 8 levels of 1 to 1024 channels and 0 to 16 blocks")
+
 
 @dataclass(frozen=True)
 class CompactConfig:
-    """Everything that fixes the shape of the compact model's weights."""
+    """Everything that fixes the shape of the compact model's weights. Raises InvalidInput for impossible shapes."""
 
     size: int = 128
     style: int = 24
     scene: UNetConfig = UNetConfig((32, 64, 96, 128), (1, 1, 2, 2))
     motion: UNetConfig = UNetConfig((32, 64, 96, 128), (1, 1, 2, 2))
     robot: UNetConfig = UNetConfig((32, 64, 96, 128), (1, 1, 2, 2))
+
+    def __post_init__(self) -> None:
+        levels = max(len(net.widths) for net in (self.scene, self.motion, self.robot))
+        least = max(16, 1 << levels)  # the lowest level sees at least one position
+        if not least <= self.size <= 1024 or self.size & (self.size - 1):
+            raise InvalidInput("picture size of the compact model", self.size, f"a power of two from {least} to 1024")
+        if not 1 <= self.style <= 1024:
+            raise InvalidInput("style of the compact model", self.style, "1 to 1024 numbers")
 
 
 def to_blocks(image: Tensor) -> Tensor:
@@ -111,72 +127,73 @@ def _start_rare(head: nn.Conv2d, planes: dict[int, float], first: int = 0) -> No
             head.bias[first + 4 * plane : first + 4 * plane + 4] = logit
 
 
-def position_planes(size: int) -> Tensor:
-    """(1, 2, size, size) float32: horizontal and vertical position in [-1, 1]."""
-    line = torch.linspace(-1, 1, size)
-    return torch.stack([line[None, :].expand(size, size), line[:, None].expand(size, size)])[None]
+def position_planes(x: Tensor) -> Tensor:
+    """(b, 2, h, w) horizontal and vertical position in [-1, 1], like `x` (b, *, h, w) in dtype and device."""
+    batch, _, height, width = x.shape
+    return _positions(height, width, x.dtype, x.device).expand(batch, -1, -1, -1)
 
 
-def join(dtype: torch.dtype, parts: Sequence[Tensor], positions: Tensor) -> Tensor:
-    """The input of a network: parts (b, *, h, w) and positions (1, 2, h, w) as one tensor, channels innermost."""
-    every = (*parts, positions.expand(len(parts[0]), -1, -1, -1))
-    return torch.cat([part.to(dtype).contiguous(memory_format=torch.channels_last) for part in every], dim=1)
+@lru_cache(maxsize=16)
+def _positions(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    exact = torch.promote_types(dtype, torch.float32)
+    across = torch.linspace(-1, 1, width, dtype=exact, device=device).expand(height, width)
+    down = torch.linspace(-1, 1, height, dtype=exact, device=device)[:, None].expand(height, width)
+    return torch.stack([across, down])[None].to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+def join(dtype: torch.dtype, *parts: Tensor) -> Tensor:
+    """The input of a network: parts (b, *, h, w) and their positions as one tensor, channels innermost."""
+    every = [part.to(dtype).contiguous(memory_format=torch.channels_last) for part in parts]
+    return torch.cat([*every, position_planes(every[0])], dim=1)
 
 
 class SceneNet(nn.Module):
     """Reads one picture: where loose objects are, what lies behind them and the robot, and in what light it is."""
 
-    positions: Tensor
     OUTPUTS = 10  # object alpha, object unseen, object rgb, plate unseen, plate rgb, robot alpha
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
         self.unet = UNet(2 * 12 + 2, 4 * self.OUTPUTS, config.scene)
         self.style = nn.Linear(config.scene.widths[-1], config.style)
-        self.register_buffer("positions", position_planes(config.size // 2), persistent=False)
         _start_rare(self.unet.head, {0: -4.0, 1: -2.0, 5: -2.0, 9: -2.0})
 
     def forward(self, frame: Tensor, skeleton: Tensor) -> tuple[Tensor, Tensor]:
         """Blocks of frame and skeleton, (b, 12, h, w) in [-1, 1] -> planes (b, 10, H, W) logits, style (b, S)."""
-        planes, lowest = self.unet(join(self.unet.dtype, (frame, skeleton), self.positions))
+        planes, lowest = self.unet(join(self.unet.dtype, frame, skeleton))
         return to_pixels(planes), torch.tanh(self.style(lowest.mean(dim=(2, 3))))
 
 
 class MotionNet(nn.Module):
     """Reads three skeletons, the object layer and its last motion; says of every block how what is there will move."""
 
-    positions: Tensor
     OUTPUTS = 6  # x, y [8 px], turn [rad], log of growth, weight of this block's opinion, logit of moving at all
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
         self.unet = UNet(3 * 12 + 16 + 2 + 2, self.OUTPUTS, config.motion)
-        self.register_buffer("positions", position_planes(config.size // 2), persistent=False)
         nn.init.zeros_(self.unet.head.weight)
         nn.init.zeros_(self.unet.head.bias)  # type: ignore[arg-type]
 
     def forward(self, skeletons: Tensor, objects: Tensor, velocity: Tensor) -> Tensor:
         """Blocks of skeletons (b, 36, h, w) newest first in [-1, 1], of objects (b, 16, h, w) in [0, 1], velocity
         (b, 2, h, w) [8 px] -> (b, 6, h, w)."""
-        out: Tensor = self.unet(join(self.unet.dtype, (skeletons, objects, velocity), self.positions))[0]
+        out: Tensor = self.unet(join(self.unet.dtype, skeletons, objects, velocity))[0]
         return out
 
 
 class RobotNet(nn.Module):
     """Paints the robot over a skeleton, leaving out what objects hide."""
 
-    positions: Tensor
-
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
         self.unet = UNet(12 + 16 + 2, 16, config.robot, style=config.style)
-        self.register_buffer("positions", position_planes(config.size // 2), persistent=False)
         _start_rare(self.unet.head, {0: -2.0})
 
     def forward(self, skeleton: Tensor, objects: Tensor, style: Tensor) -> Tensor:
         """Blocks of the skeleton (b, 12, h, w) in [-1, 1] and of objects (b, 16, h, w) in [0, 1], style (b, S)
         -> alpha and rgb logits (b, 4, H, W)."""
-        planes, _ = self.unet(join(self.unet.dtype, (skeleton, objects), self.positions), style)
+        planes, _ = self.unet(join(self.unet.dtype, skeleton, objects), style)
         return to_pixels(planes)
 
 
