@@ -1,0 +1,64 @@
+"""The whole way in small: record twin episodes, train the compact recipe for three steps, dream with the result.
+
+Three steps teach nothing; docs/training.md tells how many do. Everything goes into a temporary folder.
+"""
+
+import tempfile
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+
+import vap_sim
+from vap_sim.data.twin import episode_files, load_episode
+from vap_sim.envs.twin_recorder import RecorderSettings, record_file
+from vap_sim.models.checkpoint import save_tensors
+from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNetConfig
+from vap_sim.training.clips import ClipSource, load_films
+from vap_sim.training.compact import CompactRecipe, CompactTraining, Stage
+from vap_sim.training.loop import LoopSettings, train
+
+TINY = UNetConfig(widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1))
+
+
+def record(folder: Path) -> None:
+    """Three episodes of eight actions; `vap-sim record` does the same on all cores."""
+    folder.mkdir()
+    for seed in range(3):
+        episode = load_episode(record_file(seed, folder, RecorderSettings(steps=8)))
+        objects = [f"{item['color']} {item['shape']}" for item in episode.meta["scene"]["objects"]]
+        print(f"seed {seed}: {episode.length} pictures, {', '.join(episode.meta['behaviours'])}; {', '.join(objects)}")
+
+
+def fit(data: Path, run: Path) -> Path:
+    """Three steps of the shipped recipe on a tiny network; `vap-sim train` takes the full one."""
+    training = CompactTraining(stages=(Stage(start=0, length=4, batch=2, painted=1, jitter=0.5),))
+    films = load_films(episode_files(data), training.profile, threads=1, progress=False)
+    network = CompactNetwork(CompactConfig(scene=TINY, motion=TINY, robot=TINY))
+    recipe = CompactRecipe(network, ClipSource(films[:2]), ClipSource(films[2:]), training)
+    outcome = train(recipe, LoopSettings(run, steps=2))
+    print(f"stopped after step {outcome.step}; the folder holds {', '.join(sorted(p.name for p in run.iterdir()))}")
+    outcome = train(recipe, LoopSettings(run, steps=3))
+    print(f"resumed from there, stopped after step {outcome.step}")
+    path = run / "tiny.safetensors"
+    save_tensors(path, outcome.weights, {"network": recipe.describe()["network"], "profile": training.profile})
+    return path
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        record(Path(folder) / "data")
+        weights = fit(Path(folder) / "data", Path(folder) / "run")
+        size = weights.stat().st_size
+        print(f"{weights.name}: {size / 1e6:.2f} MB, fingerprint {vap_sim.load_world(weights).spec.fingerprint}")
+        env = gym.make("VAPWorld-DROID-v0", world=weights, control="ee_delta", trust=True)
+        _, info = env.reset(seed=0)
+        print(f"agreement at the start {info['prompt_agreement']:.2f}", end=", ")
+        for _ in range(6):
+            _, _, _, _, info = env.step(np.array([0, 0, -0.2, 0, 0, 0, 1], np.float32))  # the hand goes down
+        print(f"after six steps of the dream {info.get('prompt_agreement', 0.0):.2f}")
+        env.close()
+
+
+if __name__ == "__main__":
+    main()
