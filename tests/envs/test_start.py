@@ -108,7 +108,8 @@ def test_parts_that_disagree_are_named(start: Start, changes: dict[str, Any], wo
         replace(start, **changes)
 
 
-BEHIND = Camera.look_at("away", (1.0, 0.0, 0.5), (2.0, 0.0, 0.5), focal_px=150.0, size=(128, 128))
+# Its optical axis runs back through the robot's base, which its picture would show if it saw what is behind it.
+BEHIND = Camera.look_at("away", (1.0, 0.0, 0.0), (2.0, 0.0, 0.0), focal_px=150.0, size=(128, 128))
 ASIDE = Camera.look_at("aside", (1.5, 0.0, 0.5), (1.2, 2.0, 0.5), focal_px=150.0, size=(128, 128))
 
 

@@ -129,6 +129,24 @@ def test_masks_and_pictures_wait_for_the_next_picture_together() -> None:
     env.close()
 
 
+def test_start_shows_this_moment_even_between_two_pictures() -> None:
+    env = TwinEnv(task="push", control_hz=15.0)
+    env.reset(seed=0)
+    observation = env.step(np.array([1, 0, 0, 0, 0, 0, 0, 0], np.float32))[0]
+    assert not np.array_equal(env.start().frames[0].numpy(), observation["image"])
+    assert env.start().joints[:7].numpy() == pytest.approx(observation["joint_position"])
+    env.close()
+
+
+def test_going_back_before_the_end_undoes_the_end(env: TwinEnv, recwarn: pytest.WarningsRecorder) -> None:
+    env.reset(seed=0)
+    state = env.get_state()
+    env._ended = True
+    env.set_state(state)
+    env.step(STILL)
+    assert not recwarn.list
+
+
 def test_wrist_camera_rides_on_the_hand() -> None:
     env = TwinEnv(task="reach", views=("exterior_2", "wrist"), size=(96, 64))
     first, _ = env.reset(seed=0)
@@ -159,8 +177,10 @@ def test_measured_joints_follow_the_nominal_ones(env: TwinEnv, start: Start) -> 
 
 def test_state_ends_with_its_episode(env: TwinEnv) -> None:
     env.reset(seed=0)
-    state = env.get_state()
+    state, episode = env.get_state(), env._episode
+    assert episode is not None
     env.reset(seed=0)
+    assert episode.physics._client == -1, "an episode that is over is freed, whoever still knows it"
     with pytest.raises(InvalidInput, match="state: given one of an episode that is over, expected one of this episode"):
         env.set_state(state)
     other = TwinEnv(task="push")
@@ -190,12 +210,16 @@ def test_engine_forgets_states_and_episodes_that_nobody_holds(monkeypatch: pytes
     assert physics._client == -1
 
 
-def test_state_may_outlive_the_environment(env: TwinEnv) -> None:
+def test_state_may_outlive_the_environment(env: TwinEnv, monkeypatch: pytest.MonkeyPatch) -> None:
     env.reset(seed=0)
+    assert env._episode is not None
+    forgotten: list[object] = []
+    monkeypatch.setattr(env._episode.physics, "forget", forgotten.append)
     state = env.get_state()
     env.close()
     del state
     gc.collect()
+    assert not forgotten, "a closed engine has nothing to free"
 
 
 def test_start_must_have_what_the_task_needs(env: TwinEnv, start: Start) -> None:

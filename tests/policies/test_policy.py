@@ -104,6 +104,18 @@ def test_infos_of_vector_environments_come_apart() -> None:
     assert info_rows(singles[0]) == [singles[0]]
 
 
+def test_rows_of_an_info_have_only_what_they_were_told() -> None:
+    mask = np.array([True, False])
+    info = {
+        "joints": np.zeros((2, 8)),
+        "_joints": np.ones(2, bool),
+        "scene": {"name": np.array(["a", None]), "_name": mask},
+    }
+    first, second = info_rows(info | {"_scene": mask})
+    assert first["scene"] == {"name": "a"}
+    assert set(second) == {"joints"}
+
+
 def test_batch_of_one() -> None:
     batch = as_batch({"image": np.zeros((4, 5, 3)), "gripper_position": np.zeros(1)})
     assert {key: value.shape for key, value in batch.items()} == {"image": (1, 4, 5, 3), "gripper_position": (1, 1)}
