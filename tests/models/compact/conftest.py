@@ -53,8 +53,8 @@ def make_clip(seed: int, count: int = 2, length: int = 4) -> Clip:
             places = np.zeros((SLOTS, 2), np.float32)
             places[0], places[1] = (x + frame + 2.5, y + 2.5), (6.5, 26.5)
             centres.append(places)
-            skeletons[row, frame + 2, y + 3, : x + frame] = 255
-        skeletons[row, :2] = skeletons[row, 2]
+        for frame in range(length + 2):  # two older ones first
+            skeletons[row, frame, y + 3, : x + frame - 2] = 255
         numbers[row, y : y + 6, x : x + 6], numbers[row, 24:30, 4:10] = 1, 2
     steps = np.zeros((count, length, SLOTS, 4), np.float32)
     steps[:, 1:, 0, 0] = 1.0

@@ -106,6 +106,16 @@ def test_slots_without_an_object_never_move() -> None:
     assert not rest.velocity.any() and torch.equal(rest.centre, after.centre)
 
 
+@pytest.mark.parametrize("aside", [-2.0, 2.0])
+def test_the_lower_of_two_objects_covers_the_upper(aside: float) -> None:
+    layer = paint((RED, slice(10, 20), slice(20, 30)), (BLUE, slice(26, 36), slice(20, 30)))
+    slots = slots_of(layer)
+    shift = torch.zeros(1, SLOTS, 2)
+    shift[0, int(slots.centre[0, :2, 1].argmin())] = torch.tensor([aside, 10.0])
+    over = render(advance(slots, shift, torch.zeros(1, SLOTS, 2), torch.ones(1, SLOTS, dtype=torch.bool)), SIZE)
+    assert torch.allclose(over[:, :, 26:36, 20:30], as_layers(layer)[:, :, 26:36, 20:30], atol=2e-5)
+
+
 def test_gradients_reach_every_part_of_a_step() -> None:
     slots = slots_of(LAYER)
     shift, twist = (torch.full((1, SLOTS, 2), 0.1, requires_grad=True) for _ in range(2))

@@ -9,10 +9,15 @@ import torch
 
 from vap_sim.models.compact import layers
 from vap_sim.models.compact.losses import Clip, unit
-from vap_sim.models.compact.network import CompactNetwork
+from vap_sim.models.compact.network import CompactNetwork, UNet
 from vap_sim.models.compact.slots import SLOTS, Slots, advance, cut, footprints, render
 
 SIZE = 32
+
+
+def bias_of(unet: UNet) -> torch.Tensor:
+    assert unet.head.bias is not None
+    return unet.head.bias
 
 
 def prompts(clip: Clip) -> list[torch.Tensor]:
@@ -55,7 +60,7 @@ def test_what_is_seen_is_taken_from_the_picture(networks: Callable[..., CompactN
     """A network that holds nothing for an object and all ground for seen gives the picture back as its plate."""
     network = networks(0)
     with torch.no_grad():
-        network.scene.unet.head.bias.fill_(-30.0)
+        bias_of(network.scene.unet).fill_(-30.0)
         network.scene.unet.head.weight.zero_()
     frame = unit(clip.frames[:, 0])
     reading = layers.read(network, frame, prompts(clip)[2])
@@ -102,7 +107,7 @@ def test_a_slot_moves_as_the_blocks_under_it_say(networks: Callable[..., Compact
     network = networks(0)
     with torch.no_grad():
         said = torch.tensor([3 / layers.FLOW_UNIT, -1 / layers.FLOW_UNIT, 0.2, 0.1, 5.0, 4.0])
-        network.motion.unet.head.bias.copy_(said)
+        bias_of(network.motion.unet).copy_(said)
     slots, skeletons = slots_of(clip), prompts(clip)
     motion = layers.move(network, torch.cat(skeletons[:3][::-1], dim=1), render(slots, SIZE), slots)
     present = slots.present
@@ -127,7 +132,7 @@ def test_painting_covers_the_scene_by_the_robot(
     network = networks(0)
     with torch.no_grad():
         network.robot.unet.head.weight.zero_()
-        network.robot.unet.head.bias.copy_(torch.tensor([logit] * 4 + [1.0] * 4 + [0.0] * 4 + [-1.0] * 4))
+        bias_of(network.robot.unet).copy_(torch.tensor([logit] * 4 + [1.0] * 4 + [0.0] * 4 + [-1.0] * 4))
     objects, plate = unit(clip.objects[:, 1]), unit(clip.plate)
     painting = layers.paint(network, prompts(clip)[3], objects, torch.zeros(2, 4), plate)
     rgb = torch.sigmoid(torch.tensor([1.0, 0.0, -1.0]))[None, :, None, None].expand(2, 3, SIZE, SIZE)
