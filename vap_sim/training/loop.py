@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from vap_sim.errors import BadFile, InvalidInput, MissingDependency
-from vap_sim.models.checkpoint import load_split, save_split
+from vap_sim.models.checkpoint import fill, load_split, save_split
 
 CHECKPOINT = "checkpoint"
 
@@ -61,6 +61,15 @@ class LoopSettings:
             raise InvalidInput(
                 "training steps", f"{self.steps} with cooldown {self.cooldown}", "steps >= cooldown, >= 1"
             )
+        if self.cooldown < 0 or min(self.checkpoint_every, self.log_every, self.preview_every) < 1:
+            given = (self.cooldown, self.checkpoint_every, self.log_every, self.preview_every)
+            raise InvalidInput(
+                "cooldown and steps between checkpoints, logs, previews", given, "0 or more, then 1 or more"
+            )
+        if not 0 <= self.average < 1:
+            raise InvalidInput(
+                "average", self.average, "the share of the old average that a step keeps, 0 <= share < 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -79,13 +88,30 @@ def train(recipe: Recipe, settings: LoopSettings) -> Outcome:
         BadFile: the checkpoint is damaged or belongs to a recipe of other settings.
         OSError: the disk refuses (full, read-only); the last whole checkpoint stays.
     """
-    writer = _writer(settings.folder)
     network = recipe.network
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
     )
     average = {name: value.detach().clone() for name, value in network.state_dict().items()}
     step = _resume(recipe, settings.folder, optimizer, average)
+    writer = _writer(settings.folder)
+    try:
+        step = _run(recipe, settings, optimizer, average, step, writer)
+    finally:
+        writer.close()
+    return Outcome(step, settings.steps, average)
+
+
+def _run(
+    recipe: Recipe,
+    settings: LoopSettings,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+    step: int,
+    writer: Any,
+) -> int:
+    """Train from `step` on, and return where it stopped, which is where the last checkpoint is."""
+    network = recipe.network
     deadline = None if settings.minutes is None else time.monotonic() + 60 * settings.minutes
     network.train()
     with tqdm(total=settings.steps, initial=step, unit="step", dynamic_ncols=True, mininterval=5) as bar:
@@ -112,8 +138,7 @@ def train(recipe: Recipe, settings: LoopSettings) -> Outcome:
             if step % settings.checkpoint_every == 0:
                 _save(recipe, settings.folder, optimizer, average, step)
     _save(recipe, settings.folder, optimizer, average, step)
-    writer.close()
-    return Outcome(step, settings.steps, average)
+    return step
 
 
 def learning_rate(settings: LoopSettings, step: int) -> float:
@@ -156,24 +181,43 @@ def _resume(recipe: Recipe, folder: Path, optimizer: torch.optim.Optimizer, aver
     if found is None:
         return 0
     tensors, description = found
+    index = folder / f"{CHECKPOINT}.json"
     if description.get("recipe") != dict(recipe.describe()):
-        raise BadFile(
-            folder / f"{CHECKPOINT}.json",
-            f"a checkpoint of {description.get('recipe')}, this recipe is {dict(recipe.describe())}",
-        )
+        raise BadFile(index, f"a checkpoint of {description.get('recipe')}, this recipe is {dict(recipe.describe())}")
+    step = description.get("step")
+    if not isinstance(step, int) or step < 0:
+        raise BadFile(index, f"field 'step' is {step!r}, expected a number of steps")
     parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
     for key, value in tensors.items():
-        kind, name = key.split("/", 1)
+        kind, _, name = key.partition("/")
+        if kind not in parts:
+            raise BadFile(index, f"tensor {key!r} is neither of {', '.join(parts)}")
         parts[kind][name] = value
-    recipe.network.load_state_dict(parts["network"])
-    for name, value in parts["average"].items():
-        average[name].copy_(value)
+    fill(recipe.network, parts["network"], index)
+    _fill_average(average, parts["average"], index)
+    _fill_optimizer(optimizer, parts["optimizer"], index)
+    return step
+
+
+def _fill_average(average: dict[str, Tensor], saved: Mapping[str, Tensor], index: Path) -> None:
+    for name, value in average.items():
+        if name not in saved or saved[name].shape != value.shape:
+            raise BadFile(index, f"the average of {name!r} is missing or of another shape")
+        value.copy_(saved[name])
+
+
+def _fill_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor], index: Path) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in parts["optimizer"].items():
-        index, name = key.split("/", 1)
-        state.setdefault(int(index), {})[name] = value
+    for key, value in saved.items():
+        number, _, name = key.partition("/")
+        known = number.isdecimal() and int(number) < len(parameters)
+        if not known or value.shape not in ((), parameters[int(number)].shape):
+            raise BadFile(index, f"the optimizer's tensor {key!r} belongs to no weight of this shape")
+        state.setdefault(int(number), {})[name] = value
+    if state and any(set(values) != {"step", "exp_avg", "exp_avg_sq"} for values in state.values()):
+        raise BadFile(index, "the optimizer's memory of a weight is not whole")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(description["step"])
 
 
 def _writer(folder: Path) -> Any:
@@ -182,8 +226,3 @@ def _writer(folder: Path) -> Any:
     except ImportError as error:
         raise MissingDependency("tensorboard", "train") from error
     return SummaryWriter(str(folder / "tensorboard"))
-
-
-def settings_text(settings: LoopSettings) -> dict[str, Any]:
-    """Settings as JSON values, for run records."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
