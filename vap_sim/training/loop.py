@@ -21,7 +21,10 @@ CHECKPOINT = "checkpoint"
 class Recipe(Protocol):
     """What is trained. All that is random in it follows from the step's number: a resumed run sees the same batches."""
 
-    network: nn.Module
+    @property
+    def network(self) -> nn.Module:
+        """The weights that are trained."""
+        ...
 
     def loss(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss of one step's batch, and its terms for the log."""
