@@ -49,6 +49,7 @@ MEASURES: dict[str, tuple[str, float | None]] = {
     "object-mask ST-IoU": ("", 0.60),
     "object-mask IoU, mean of frames": ("", None),
     "object permanence": ("%", 0.95),
+    "permanence, in place until hidden": ("%", None),
     "contact, all moved": ("%", 0.70),
     "contact, pushed": ("%", None),
     "contact, carried": ("%", None),
@@ -102,9 +103,14 @@ def judge_masks(truth: Truth, labels: Tensor) -> dict[str, tuple[list[float], in
         offset = offset_in_widths(**masks, amodal=truth.amodal[index, frame])
         return float(offset is not None and offset <= 1)
 
-    back = [near(item.index, item.again) for item in returns(shares=shares, positions=positions)]
+    back = [(near(item.index, item.again), item) for item in returns(shares=shares, positions=positions)]
     moved = [(near(item.index, item.frame), item.carried) for item in moves(shares=shares, positions=positions)]
-    results["object permanence"] = back, 0
+    results["object permanence"] = [value for value, _ in back], 0
+    # Apart from what false contacts did before: of objects that the dream, too, had in place until they were hidden.
+    results["permanence, in place until hidden"] = (
+        [value for value, item in back if near(item.index, item.first - 1)],
+        0,
+    )
     results["contact, all moved"] = [value for value, _ in moved], 0
     results["contact, pushed"] = [value for value, carried in moved if not carried], 0
     results["contact, carried"] = [value for value, carried in moved if carried], 0
@@ -135,7 +141,7 @@ def _at(found: Scores, step: int) -> tuple[list[float], int]:
 def add(tallies: Mapping[str, Tally], results: Mapping[str, tuple[list[float], int]]) -> None:
     for name, (values, undefined) in results.items():
         # Events count each; everything else counts once an episode, as the mean over its objects or frames.
-        if name.startswith(("object permanence", "contact")):
+        if name.startswith(("object permanence", "permanence", "contact")):
             tallies[name].add(values, undefined)
         else:
             tallies[name].add_mean(values, undefined)
