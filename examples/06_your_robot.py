@@ -27,7 +27,6 @@ def small_arm() -> Path:
         '<limit lower="-2.8" upper="2.8" velocity="2" effort="50"/></joint>'
         for i in range(6)
     )
-    OUT.mkdir(exist_ok=True)
     path = OUT / "06_small_arm.urdf"
     path.write_text(f'<robot name="small_arm"><link name="part_0"/>{joints}</robot>', encoding="utf-8")
     return path
@@ -43,6 +42,7 @@ def straight_skeleton(robot: Robot) -> SkeletonSpec:
 
 
 def main() -> None:
+    OUT.mkdir(exist_ok=True)
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else small_arm()
     robot = Robot.from_urdf(path)
     tip = robot.link_names[-1]
@@ -50,15 +50,16 @@ def main() -> None:
     for name, low, high in zip(robot.joint_names, robot.lower.tolist(), robot.upper.tolist(), strict=True):
         print(f"  {name}: {low:.2f} .. {high:.2f}")
 
-    # A batch of poses; gradients flow through the kinematics, so the Jacobian can be checked against them.
+    # Everything takes batches: here five poses, and then small steps around the first to check the Jacobian.
     share = torch.linspace(0.35, 0.65, 5, dtype=torch.float64)[:, None]
     low, high = robot.lower.double().clamp_min(-3), robot.upper.double().clamp_max(3)
     q = low + share * (high - low)
     poses = robot.forward(q)
     print(f"forward: {tuple(q.shape)} -> {tuple(poses.shape)}; the tip at {poses[0, -1, :3, 3].tolist()}")
-    jacobian = robot.jacobian(q[0], tip)
-    by_gradient = torch.func.jacrev(lambda x: robot.forward(x)[-1, :3, 3])(q[0])
-    print(f"Jacobian against gradients: {(jacobian[:3] - by_gradient).abs().max():.1e} apart")
+    nudge = 1e-6 * torch.eye(robot.num_joints, dtype=torch.float64)  # each joint in turn, as a batch
+    ahead, behind = (robot.forward(q[0] + sign * nudge)[:, robot.link_index(tip), :3, 3] for sign in (1, -1))
+    apart = robot.jacobian(q[0], tip)[:3] - (ahead - behind).T / 2e-6
+    print(f"Jacobian against differences: {apart.abs().max():.1e} apart")
 
     # Find joints that bring the tip to each of the five poses, from the pose before it. A far start may get stuck.
     before = torch.cat([q[:1], q[:-1]])

@@ -1,0 +1,179 @@
+"""Every example runs from another folder, in a process of its own, and shows what it promises."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+LONGEST = 100
+
+
+def play(name: str, folder: Path, *arguments: str) -> str:
+    """What an example prints when it is run in `folder`, on one core, from this checkout."""
+    (script,) = (path for path in EXAMPLES if path.name.startswith(name))
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def number(pattern: str, text: str) -> float:
+    """The number that the first group of a pattern finds."""
+    found = re.search(pattern, text)
+    assert found is not None, f"nothing like {pattern!r} in:\n{text}"
+    return float(found[1])
+
+
+def picture(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path))
+    assert image is not None, path
+    return image
+
+
+def film(path: Path) -> np.ndarray:
+    """The frames (T, H, W, 3) of a video."""
+    import av
+
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def first_dream(said: str, out: Path) -> None:
+    assert "begins at pick_place_" in said and "put the" in said
+    assert number(r"step 18 .* by ([\d.]+)", said) > 0.5
+    frames = film(out / "01_first_dream.mp4")
+    assert frames.shape == (19, 384, 768, 3)
+    dream = frames[:, :, :384].astype(int)
+    assert (np.abs(dream[-1] - dream[0]) > 40).any(-1).mean() > 0.02  # something moved
+
+
+def beside_twin(said: str, out: Path) -> None:
+    rows = re.findall(r"^ *(\d+) +([\d.]+) dB +([\d.]+) dB +([\d.]+) +([\d.]+)$", said, re.MULTILINE)
+    steps, dream, still, agreement, ceiling = (np.array(column, float) for column in zip(*rows, strict=True))
+    assert steps[0] == 1 and len(steps) >= 3
+    assert dream[-1] > still[-1] + 1, "the dream is no truer than its first picture"
+    assert agreement.min() > 0.5 and ceiling.min() > 0.6
+    assert "the task is done" in said
+    assert film(out / "02_dream_beside_twin.mp4").shape == (steps[-1] + 1, 384, 1152, 3)
+
+
+def many_dreams(said: str, out: Path) -> None:
+    assert "8 dreams, pictures (8, 128, 128, 3), actions (8, 8)" in said
+    assert "row 3 equals a single environment in 8 of 8 pictures" in said
+    sheet = picture(out / "03_many_dreams.png")
+    assert sheet.shape == (4 * 128, 8 * 128, 3)
+    firsts = {sheet[:128, 128 * row : 128 * (row + 1)].tobytes() for row in range(8)}
+    assert len(firsts) == 8, "two dreams begin alike"
+
+
+def fork_and_rewind(said: str, out: Path) -> None:
+    assert said.count("bits equal: True") == 2 and "False" not in said
+    assert number(r"record of ([\d.]+) MB", said) < 2
+    assert number(r"another future: (\d+)%", said) >= 1
+    assert "1 row at step 8" in said and (out / "04_state.safetensors").stat().st_size < 2e6
+    sheet = picture(out / "04_fork_and_rewind.png")
+    moments = sheet[:, :128].reshape(3, 128, 128, 3)
+    assert (moments == moments[0]).all(), "the futures do not begin at one moment"
+
+
+def your_photo(said: str, out: Path) -> None:
+    right, askew = (number(rf"camera {words}: .* by ([\d.]+)", said) for words in ("as calibrated", "10 cm off"))
+    assert right > 0.8 and askew < right - 0.15
+    assert "step  9: agreement" in said and "task: push the object away" in said
+    assert picture(out / "05_photo.png").shape == (480, 640, 3)
+    assert picture(out / "05_your_photo.png").shape == (256, 4 * 128, 3)
+
+
+def your_robot(said: str, out: Path) -> None:
+    assert "small_arm: 6 joints, 7 links, tip part_6" in said and "joint_5: -2.80 .. 2.80" in said
+    assert "(5, 6) -> (5, 7, 4, 4)" in said and "inverse: 5 of 5 found" in said
+    assert number(r"differences: ([\d.e-]+) apart", said) < 1e-8
+    drawn = picture(out / "06_your_robot.png")
+    assert drawn.shape == (256, 5 * 256, 3) and all(part.max() > 100 for part in np.split(drawn, 5, axis=1))
+
+
+def draw_prompts(said: str, out: Path) -> None:
+    assert "panda_robotiq: 8 joints, 19 key points, 17 bones" in said
+    for name in ("compact", "vap"):
+        assert f"profile {name}: skeleton (2, 2, 5, 160, 160, 3) torch.uint8" in said
+    assert number(r"drawn at (\d+) a second", said) > 10
+    sheet = picture(out / "07_draw_prompts.png")
+    assert sheet.shape == (4 * 160, 10 * 160, 3)
+    bold, thin = ((sheet[:480, part].max(-1) > 0).mean() for part in (slice(0, 800), slice(800, 1600)))
+    assert bold > 2 * thin > 0
+
+
+def kinematic_world(said: str, out: Path) -> None:
+    assert "both move the robot alike: True" in said
+    fast, slow = number(r"kinematic (\d+)", said), number(r"compact (\d+)", said)
+    assert fast > 2 * slow
+    ends = {name: number(rf"steps ([\d.]+): {name}", said) for name in ("dream", "liar", "kinematic")}
+    assert ends["dream"] > 0.6 and ends["dream"] > ends["liar"] + 0.15
+    assert number(r"ends after (\d+) of 12", said) < 12
+    sheet = picture(out / "08_kinematic_world.png")
+    liar = sheet[128:256].reshape(128, 5, 128, 3)
+    assert (liar == liar[:, :1]).all()
+
+
+def record_and_train(said: str, out: Path) -> None:
+    assert re.findall(r"seed (\d): 9 pictures, \w", said) == ["0", "1", "2"]
+    assert re.search(r"stopped after step 2; .*checkpoint\.json", said)
+    assert "resumed from there, stopped after step 3" in said
+    assert number(r"tiny.safetensors: ([\d.]+) MB", said) < 1
+    start, later = (number(rf"{words} ([\d.]+)", said) for words in ("at the start", "of the dream"))
+    assert start > 0.8 and later < start, "three steps of training cannot be that good"
+    assert not out.exists(), "everything was to go into a temporary folder"
+
+
+CHECKS: dict[str, Callable[[str, Path], None]] = {
+    "01": first_dream,
+    "02": beside_twin,
+    "03": many_dreams,
+    "04": fork_and_rewind,
+    "05": your_photo,
+    "06": your_robot,
+    "07": draw_prompts,
+    "08": kinematic_world,
+    "09": record_and_train,
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_example_shows_what_it_promises(name: str, tmp_path: Path) -> None:
+    said = play(name, tmp_path)
+    CHECKS[name](said, tmp_path / "out")
+    left = {path.name for path in tmp_path.iterdir()} - {"out"}
+    assert not left, f"files beside out/: {left}"
+    for written in re.findall(r"written: (\S+?),? ", said):
+        assert (tmp_path / written).is_file()
+
+
+def test_any_urdf_will_do(tmp_path: Path) -> None:
+    data = pytest.importorskip("pybullet_data")
+    said = play("06", tmp_path, str(Path(data.getDataPath()) / "xarm" / "xarm6_with_gripper.urdf"))
+    assert "7 joints" in said and "5 of 5 found" in said
+    assert picture(tmp_path / "out" / "06_your_robot.png").max() > 100
+
+
+def test_every_example_is_checked_and_fits_on_two_screens() -> None:
+    assert [path.name[:2] for path in EXAMPLES] == list(CHECKS)
+    for path in EXAMPLES:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert len(lines) < LONGEST and lines[0].startswith('"""')
