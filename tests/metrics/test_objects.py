@@ -84,6 +84,7 @@ def test_touched_objects_unseen_starts_and_objects_out_of_the_picture_do_not_cou
     assert returns(shares=shares, positions=nudged)
     assert not returns(shares=np.array([[0.3, 1, 0, 0, 1.0]]), positions=still(5))
     assert not returns(shares=np.array([[1.0, 0, 0, np.nan, 1.0]]), positions=still(5))
+    assert not returns(shares=np.array([[1.0, np.nan, 0, 0, 1.0]]), positions=still(5))
 
 
 def test_moves_are_told_at_the_last_frame_in_which_the_object_is_uncovered() -> None:

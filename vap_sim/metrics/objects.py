@@ -94,7 +94,7 @@ def returns(*, shares: Floats, positions: Floats) -> tuple[Return, ...]:
             if np.isnan(row[frame]):
                 first = None
             elif row[frame] < HIDDEN:
-                if first is None or row[frame - 1] >= HIDDEN:
+                if row[frame - 1] >= HIDDEN:  # never true of one that comes back into the picture already hidden
                     first = frame
             elif first is not None and row[frame] >= UNCOVERED:
                 last = first + int(np.argmax(row[first:] >= HIDDEN)) - 1
