@@ -268,8 +268,10 @@ class WorldModelContract:
                 state, _ = world.step(state, prompt)
             shapes = {name: (tuple(value.shape), value.dtype) for name, value in state.context.items()}
             costs[number] = (work.operations, work.elements, state.nbytes, shapes)
-        assert costs[20][0] > 0
-        assert costs[self.long_run] == costs[20]
+        early, late = costs[20], costs[self.long_run]
+        assert early[0] > 0 and late[2:] == early[2:]
+        # Some work follows what is seen, such as the places of objects; it may not grow.
+        assert late[0] <= 1.05 * early[0] and late[1] <= 1.05 * early[1]
 
     def test_states_are_small(self, world: WorldModel) -> None:
         assert begin(world).nbytes <= ROWS * self.bytes_a_row

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 from torch import Tensor
 
@@ -16,7 +17,8 @@ from vap_sim.models.checkpoint import fill, load_tensors
 from vap_sim.models.compact import layers
 from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNetConfig, to_blocks
 from vap_sim.models.compact.packed import fast_dtype, packed
-from vap_sim.models.compact.slots import Slots, advance, footprints, render
+from vap_sim.models.compact.placing import lay
+from vap_sim.models.compact.slots import Slots, advance
 from vap_sim.models.protocol import Rollout, WorldModelSpec
 from vap_sim.models.rollout import check_frames, check_prompt, check_state, imagine, start_keys
 from vap_sim.prompts.visual_prompt import VisualPrompt
@@ -103,7 +105,7 @@ class CompactWorld:
         return {
             "plate": _levels(reading.plate),
             "style": reading.style.to(self._dtype),
-            "skeletons": blocks.repeat(1, 2, 1, 1),
+            "skeletons": _joined(blocks, blocks),
             "patches": _levels(slots.patches),
             **{name: getattr(slots, name) for name in _POSES},
             **self._laid(slots),
@@ -111,15 +113,14 @@ class CompactWorld:
 
     def _laid(self, slots: Slots) -> dict[str, Tensor]:
         """The slots rendered, in the forms that networks and painting want: the same until something moves."""
-        objects = render(slots, self.network.config.size)
-        blocks = to_blocks(objects).to(self._dtype).contiguous(memory_format=torch.channels_last)
-        return {"objects": objects, "blocks": blocks, "footprint": footprints(slots, objects.shape[-1])}
+        objects, footprint = lay(slots, self.network.config.size)
+        return {"objects": objects, "blocks": to_blocks(objects.to(self._dtype)), "footprint": footprint}
 
     @torch.no_grad()
     def _step_row(self, context: Mapping[str, Tensor], row: int, skeleton: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         old = {name: value[row : row + 1] for name, value in context.items()}
         blocks = self._blocks(skeleton)
-        history = torch.cat([blocks, old["skeletons"]], dim=1)
+        history = _joined(blocks, old["skeletons"])
         poses = {name: old[name] for name in _POSES}
         laid = {name: old[name] for name in ("objects", "blocks", "footprint")}
         if bool(old["present"].any()):
@@ -143,7 +144,18 @@ class CompactWorld:
         return _unit(image.to(self.device).permute(2, 0, 1)[None])
 
     def _blocks(self, skeleton: Tensor) -> Tensor:
-        return layers.skeleton_blocks(self._unit(skeleton)).to(self._dtype)
+        """A drawn skeleton (H, W, 3) uint8 as `layers.skeleton_blocks` gives it."""
+        height, width, _ = skeleton.shape
+        pairs = skeleton.cpu().contiguous().numpy().reshape(height, width // 2, 6)
+        planes = cv2.split(pairs)  # the left pixels' colors, then the right ones'
+        order = [planes[3 * right + color][low::2] for color in range(3) for low in range(2) for right in range(2)]
+        blocks = torch.from_numpy(cv2.merge(order)).to(self.device).permute(2, 0, 1)[None]
+        return _unit(blocks).mul_(2).sub_(1).to(self._dtype)
+
+
+def _joined(*parts: Tensor) -> Tensor:
+    """Channels (b, *, h, w) side by side and innermost, however each part lies in memory."""
+    return torch.cat([part.permute(0, 2, 3, 1) for part in parts], dim=3).permute(0, 3, 1, 2)
 
 
 def _levels(values: Tensor) -> Tensor:
