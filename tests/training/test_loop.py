@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,20 +18,22 @@ from torch import Tensor, nn
 
 from vap_sim.errors import BadFile, InvalidInput, MissingDependency
 from vap_sim.models import checkpoint as checkpoint_module
-from vap_sim.training import loop
 from vap_sim.training.loop import LoopSettings, Outcome, learning_rate, train
 
 
 class Tiny:
     """Fits a small convolution to a fixed one; the batch follows from the step. `stop_at`: a step that fails."""
 
-    def __init__(self, seed: int = 0, stop_at: int | None = None, broken: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self, seed: int = 0, stop_at: int | None = None, broken: frozenset[int] = frozenset(), training: bool = False
+    ) -> None:
         source = torch.Generator().manual_seed(seed)
         self.network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Conv2d(4, 1, 1))
         with torch.no_grad():
             for value in self.network.parameters():
                 value.copy_(torch.randn(value.shape, generator=source) * 0.3)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.train(training)
         self.seed, self.stop_at, self.broken = seed, stop_at, broken
         self.steps: list[int] = []
         self.previews: list[dict[str, Tensor]] = []
@@ -38,6 +41,7 @@ class Tiny:
     def loss(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         if step == self.stop_at:
             raise KeyboardInterrupt
+        assert self.network.training and torch.is_grad_enabled()
         self.steps.append(step)
         source = torch.Generator().manual_seed(1000 * self.seed + step)
         x = torch.randn(4, 3, 6, 6, generator=source)
@@ -80,7 +84,7 @@ def test_a_run_learns_and_says_where_it_stopped(whole: tuple[Tiny, Outcome]) -> 
     recipe, outcome = whole
     assert (outcome.step, outcome.steps) == (12, 12) and recipe.steps == list(range(12))
     assert not equal(outcome.weights, state(Tiny()))
-    fresh, taught = Tiny().loss(99)[0], recipe.loss(99)[0]
+    fresh, taught = (item.loss(99)[0] for item in (Tiny(training=True), recipe))
     assert float(taught.detach()) < 0.9 * float(fresh.detach())
 
 
@@ -106,7 +110,7 @@ def test_a_run_in_three_pieces_of_time_equals_a_whole_one(
     assert json.loads((tmp_path / "run" / "checkpoint.json").read_text())["step"] == 0
     ticks = iter(range(1000))
     with monkeypatch.context() as patch:
-        patch.setattr(loop.time, "monotonic", lambda: float(next(ticks)))
+        patch.setattr(time, "monotonic", lambda: float(next(ticks)))
         part = train(Tiny(), replace(run, minutes=4.5 / 60))
     assert part.step == 4
     last = Tiny()
@@ -165,6 +169,14 @@ def test_the_learning_rate_rises_stays_and_falls_to_nothing(tmp_path: Path) -> N
     assert rates[90] == pytest.approx(1.0) and rates[99] == pytest.approx(0.1)
     flat = settings(tmp_path, warmup=0, cooldown=0, learning_rate=2.0)
     assert {learning_rate(flat, step) for step in range(12)} == {2.0}
+
+
+@pytest.mark.parametrize("changes", [{"learning_rate": 0.0}, {"clip": 1e-13, "weight_decay": 0.0}])
+def test_no_rate_and_no_gradient_change_nothing(changes: dict[str, float], tmp_path: Path) -> None:
+    recipe = Tiny()
+    train(recipe, settings(tmp_path, **changes))
+    for name, value in state(Tiny()).items():
+        assert torch.allclose(recipe.network.state_dict()[name], value, atol=1e-6), name
 
 
 def test_one_broken_batch_does_not_break_the_weights(tmp_path: Path) -> None:
@@ -232,7 +244,7 @@ def test_a_checkpoint_without_a_step_is_refused(step: object, whole: tuple[Tiny,
 def test_a_full_disk_leaves_the_last_whole_checkpoint(
     whole: tuple[Tiny, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saved = checkpoint_module.save_file
+    saved = safetensors.torch.save_file
     calls = iter(range(100))
 
     def fills_up(*arguments: Any, **options: Any) -> None:

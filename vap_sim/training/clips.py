@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vap_sim.data.twin import TwinEpisode, load_episode
-from vap_sim.errors import BadFile, InvalidInput
+from vap_sim.errors import BadFile, InvalidInput, VAPSimError
 from vap_sim.models.compact.losses import Clip
 from vap_sim.prompts.profiles import profile
 from vap_sim.prompts.prompter import Prompter
@@ -49,6 +49,24 @@ class ClipSource:
     films: tuple[Film, ...]
     eventful: float = 0.75
 
+    def __post_init__(self) -> None:
+        if not self.films:
+            raise InvalidInput("films to draw clips from", "none", "at least one")
+        sizes = sorted({film.frames.shape[1:3] for film in self.films})
+        if len(sizes) > 1:
+            raise InvalidInput("films to draw clips from", f"pictures (H, W) of {sizes}", "one size for all")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of all films [px]."""
+        height, width = self.films[0].frames.shape[1:3]
+        return int(width), int(height)
+
+    @property
+    def shortest(self) -> int:
+        """Frames of the shortest film."""
+        return min(len(film.frames) for film in self.films)
+
     def draw(self, rng: np.random.Generator, count: int, length: int) -> Clip:
         """A batch of `count` clips of `length` frames, colors of a clip permuted half of the time."""
         rows = [self._row(rng, length) for _ in range(count)]
@@ -59,7 +77,7 @@ class ClipSource:
             film = self.films[int(rng.integers(len(self.films)))]
             total = len(film.frames)
             if total < length:
-                raise InvalidInput("clip length", length, f"at most {total} frames, the shortest episode")
+                raise InvalidInput("clip length", length, f"at most {self.shortest} frames, as the shortest film has")
             start = int(rng.integers(total - length + 1))
             if rng.uniform() > self.eventful or film.moving[start + 1 : start + length].any():
                 break
@@ -88,13 +106,21 @@ def _first(image: np.ndarray) -> np.ndarray:
 def load_films(
     files: Sequence[Path], profile_name: str, *, threads: int = 2, progress: bool = True
 ) -> tuple[Film, ...]:
-    """Read episodes and draw the prompts of all their frames. Raises BadFile for the first file that is not whole."""
+    """Read episodes and draw the prompts of all their frames. Raises BadFile for the first file that is no good."""
     if not files:
         raise BadFile("the data set", "no episode files")
     with ThreadPoolExecutor(threads) as pool:
-        jobs = pool.map(lambda path: films_of(load_episode(path, _MEMBERS), profile_name), files)
+        jobs = pool.map(lambda path: _load(path, profile_name), files)
         bar = tqdm(jobs, total=len(files), desc="reading episodes", unit="episode", disable=not progress, mininterval=5)
         return tuple(film for films in bar for film in films)
+
+
+def _load(path: Path, profile_name: str) -> list[Film]:
+    episode = load_episode(path, _MEMBERS)
+    try:
+        return films_of(episode, profile_name)
+    except (VAPSimError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise BadFile(path, f"meta.json: scene, robot or cameras cannot be used ({error!r})") from error
 
 
 def films_of(episode: TwinEpisode, profile_name: str) -> list[Film]:

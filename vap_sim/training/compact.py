@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vap_sim.errors import InvalidInput
 from vap_sim.models.compact import layers
 from vap_sim.models.compact.losses import Clip, LossWeights, compact_loss, unit
 from vap_sim.models.compact.network import CompactNetwork
@@ -61,7 +62,18 @@ class CompactRecipe:
         training: CompactTraining,
         device: str = "cpu",
     ) -> None:
-        """`shown`: films whose dreams are drawn as previews (not used for training)."""
+        """`shown`: films whose dreams are drawn as previews (not used for training).
+
+        Raises InvalidInput where films are shorter than the longest clip of the training (or than two frames, to be
+        shown), or of another size than the network's pictures.
+        """
+        side = network.config.size
+        if source.size != (side, side) or shown.size != (side, side):
+            raise InvalidInput("size of films for training", f"{source.size} and {shown.size}", f"{(side, side)}")
+        longest = max(stage.length for stage in training.stages)
+        if source.shortest < longest or shown.shortest < 2:
+            given = f"{source.shortest} frames in the shortest film, {shown.shortest} in the shortest one to show"
+            raise InvalidInput("films for training", given, f"at least {longest}, the longest clip, and 2 to show")
         self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.source, self.shown, self.training, self.device = source, shown, training, device
 
@@ -80,12 +92,13 @@ class CompactRecipe:
             return compact_loss(self.network, clip, self.training.weights, jitter=jitter, painted=painted)
 
     def preview(self, step: int) -> Mapping[str, Tensor]:
-        """Dreams of 25 frames: columns are frames 1, 5, 10, 15, 20, 25; rows truth, dream, next clip."""
+        """Dreams of up to 25 frames: columns are frames 1, 5, 10, 15, 20, 25; rows truth, dream, next clip."""
         rng = np.random.default_rng([self.training.seed, 99])
-        clip = _to(self.shown.draw(rng, 4, 26), self.device)
+        length = min(26, self.shown.shortest)
+        clip = _to(self.shown.draw(rng, 4, length), self.device)
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.training.precision == "bf16"):
             dreamed = dream(self.network, clip)
-        columns = [1, 5, 10, 15, 20, 25]
+        columns = [column for column in (1, 5, 10, 15, 20, 25) if column < length]
         truth = unit(clip.frames[:, columns])
         pairs = torch.stack([truth, dreamed[:, [c - 1 for c in columns]]], dim=1)
         sheet = pairs.permute(0, 1, 4, 2, 5, 3)  # rows, kind, H, columns, W, C
