@@ -83,7 +83,7 @@ examples: $(VENV)/.core
 	@set -e; for script in examples/[0-9][0-9]_*.py; do echo "== $$script"; $(PY) $$script; done
 
 bench: $(VENV)/.core
-	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(PY) $$script $(ARGS); done
+	@set -e; for script in $(filter-out benchmarks/harness.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(PY) $$script $(ARGS); done
 
 train: $(VENV)/.core
 	$(PY) -m vap_sim train $(ARGS)
