@@ -104,6 +104,13 @@ def test_eventful_clips_hold_movement(films: tuple[Film, ...]) -> None:
     assert events(1.0) == 1.0 and events(0.0) < 0.95
 
 
+def test_what_moved_before_a_clip_is_no_event_of_it(films: tuple[Film, ...]) -> None:
+    once = np.arange(10) == 5
+    marked = np.where(once[:, None, None], films[0].steps * 0 + 9, films[0].steps * 0).astype(np.float32)
+    clips = draw((replace(films[0], moving=once, steps=marked),), 0, count=30, length=3, eventful=1.0)
+    assert (clips.steps[:, 1:] == 9).flatten(1).any(dim=1).all()
+
+
 def test_where_nothing_moves_clips_are_drawn_all_the_same(films: tuple[Film, ...]) -> None:
     still = tuple(replace(film, moving=np.zeros(10, bool)) for film in films)
     assert draw(still, 0, eventful=1.0).frames.shape[0] == 2

@@ -12,8 +12,10 @@ import torch
 
 from vap_sim.data.twin import TwinEpisode
 from vap_sim.errors import BadFile, InvalidInput
-from vap_sim.models.compact.losses import LossWeights
+from vap_sim.models.compact import layers
+from vap_sim.models.compact.losses import LossWeights, unit
 from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNetConfig
+from vap_sim.models.compact.slots import cut
 from vap_sim.training.clips import ClipSource, films_of
 from vap_sim.training.compact import CompactRecipe, CompactTraining, Stage, dream
 from vap_sim.training.loop import LoopSettings, train
@@ -29,9 +31,14 @@ def source(recording: TwinEpisode) -> ClipSource:
 
 
 def recipe(source: ClipSource, training: CompactTraining = TRAINING) -> CompactRecipe:
-    with torch.random.fork_rng(devices=[]):
+    """The recipe on a network all of whose layers say something, with the second film to show."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(3)
-        return CompactRecipe(CompactNetwork(CONFIG), source, source, training)
+        network = CompactNetwork(CONFIG)
+        for value in network.parameters():
+            value.add_(torch.randn_like(value) * 0.03)
+        network.motion.unet.head.weight.mul_(5)
+        return CompactRecipe(network, source, ClipSource(source.films[1:]), training)
 
 
 def test_stages_begin_at_their_step() -> None:
@@ -88,16 +95,23 @@ def test_dreams_are_frames_of_the_clip(source: ClipSource) -> None:
     assert torch.equal(short, frames[:, :2])  # the future is not looked at
 
 
-def test_dreams_see_the_start_picture_and_the_prompts_alone(source: ClipSource) -> None:
+def test_dreams_see_the_start_picture_and_the_prompts_alone(
+    source: ClipSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The objects are given, because a network that has learned nothing finds none."""
     made = recipe(source)
     clip = source.draw(np.random.default_rng(0), 1, 4)
+    found = cut(unit(clip.objects[:, 0]), clip.numbers)
+    assert found.present.any()
+    monkeypatch.setattr(layers, "find_slots", lambda objects: found)
     blind = {name: torch.zeros_like(getattr(clip, name)) for name in ("objects", "plate", "robot", "seen", "numbers")}
     later = torch.cat([clip.frames[:, :1], torch.zeros_like(clip.frames[:, 1:])], dim=1)
     older = torch.cat([torch.zeros_like(clip.skeletons[:, :2]), clip.skeletons[:, 2:]], dim=1)
+    other = torch.cat([clip.skeletons[:, :3], torch.zeros_like(clip.skeletons[:, 3:])], dim=1)
     with torch.no_grad():
-        assert torch.equal(
-            dream(made.network, replace(clip, frames=later, skeletons=older, **blind)), dream(made.network, clip)
-        )
+        dreamt = dream(made.network, clip)
+        assert torch.equal(dream(made.network, replace(clip, frames=later, skeletons=older, **blind)), dreamt)
+        assert not torch.equal(dream(made.network, replace(clip, skeletons=other)), dreamt)
 
 
 def test_a_preview_lays_truth_over_dream(source: ClipSource) -> None:
@@ -107,7 +121,7 @@ def test_a_preview_lays_truth_over_dream(source: ClipSource) -> None:
         assert torch.equal(sheet, made.preview(7)["dreams"])  # the same clips at every step
     # Ten frames are enough for columns 1 and 5; four clips, truth and dream each.
     assert sheet.dtype == torch.uint8 and sheet.shape == (3, 4 * 2 * 64, 2 * 64)
-    clip = source.draw(np.random.default_rng([TRAINING.seed, 99]), 4, 10)
+    clip = made.shown.draw(np.random.default_rng([TRAINING.seed, 99]), 4, 10)
     assert torch.equal(sheet[:, 128:192, 64:], clip.frames[1, 5])
 
 

@@ -171,7 +171,7 @@ def test_the_learning_rate_rises_stays_and_falls_to_nothing(tmp_path: Path) -> N
     assert {learning_rate(flat, step) for step in range(12)} == {2.0}
 
 
-@pytest.mark.parametrize("changes", [{"learning_rate": 0.0}, {"clip": 1e-13, "weight_decay": 0.0}])
+@pytest.mark.parametrize("changes", [{"learning_rate": 0.0}, {"warmup": 10**9}, {"clip": 1e-13, "weight_decay": 0.0}])
 def test_no_rate_and_no_gradient_change_nothing(changes: dict[str, float], tmp_path: Path) -> None:
     recipe = Tiny()
     train(recipe, settings(tmp_path, **changes))
