@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -17,29 +18,32 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], frame_rate: float, quali
     """Write frames (H, W, 3) uint8, H and W even, as MP4; returns their number. The file appears whole or not at all.
 
     Args:
-        path: where to. frame_rate: [Hz]. quality: x264's constant rate factor, lower is better.
+        path: where to; its name ends in .mp4. frame_rate: [Hz]. quality: x264's constant rate factor, 0 (lossless) to
+            51, lower is better.
 
     Raises:
-        InvalidInput: no frames, odd sizes, or frames of different sizes.
+        InvalidInput: no frames, frames of odd or different sizes or of another type, an impossible rate or quality.
     """
     path = Path(path)
+    rate = _rate(path, frame_rate, quality)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.stem + ".partial" + path.suffix)
-    count, shape = 0, None
+    # A look at the first frame before anything is opened: a container without a stream cannot be closed.
+    rest = iter(frames)
+    first = next(rest, None)
+    if first is None:
+        raise InvalidInput("video", "no frames", "at least one")
+    height, width = _checked(first, None)
+    count = 0
     try:
         with av.open(str(partial), "w") as container:
-            stream = container.add_stream("libx264", rate=Fraction(frame_rate).limit_denominator(1000))
+            stream = container.add_stream("libx264", rate=rate)
             stream.pix_fmt, stream.options = "yuv420p", {"crf": str(quality)}
-            for image in frames:
-                if shape is None:
-                    shape = _checked(image)
-                    stream.height, stream.width = shape[:2]
-                if image.shape != shape:
-                    raise InvalidInput("video frame", f"shape {image.shape}", f"{shape}, as the first frame")
+            stream.height, stream.width = height, width
+            for image in chain([first], rest):
+                _checked(image, (height, width))
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
                 count += 1
-            if not count:
-                raise InvalidInput("video", "no frames", "at least one")
             container.mux(stream.encode())
         os.replace(partial, path)
     finally:
@@ -47,7 +51,20 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], frame_rate: float, quali
     return count
 
 
-def _checked(image: np.ndarray) -> tuple[int, ...]:
+def _rate(path: Path, frame_rate: float, quality: int) -> Fraction:
+    if path.suffix.lower() != ".mp4":
+        raise InvalidInput("video file", path.name, "a name that ends in .mp4")
+    if not 0.01 <= frame_rate <= 1000:
+        raise InvalidInput("frame rate of a video", frame_rate, "0.01 to 1000 Hz")
+    if not 0 <= quality <= 51:
+        raise InvalidInput("quality of a video", quality, "0 to 51, lower is better")
+    return Fraction(frame_rate).limit_denominator(1000)
+
+
+def _checked(image: np.ndarray, size: tuple[int, int] | None) -> tuple[int, int]:
+    """(height, width) of a frame, which must be `size` where that is given."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.shape[0] % 2 or image.shape[1] % 2:
         raise InvalidInput("video frame", f"{image.dtype} {image.shape}", "uint8 (H, W, 3) with even H and W")
-    return image.shape
+    if size is not None and image.shape[:2] != size:
+        raise InvalidInput("video frame", f"(height, width) {image.shape[:2]}", f"{size}, as the first frame")
+    return int(image.shape[0]), int(image.shape[1])
