@@ -14,8 +14,8 @@ from vap_sim.errors import InvalidInput
 class Train:
     """Train the compact model. Example: vap-sim train --data data/train --run runs/compact --minutes 60
 
-    Stops after `minutes` with a checkpoint; the same command goes on from there. Whenever it stops, the averaged weights
-    are written to RUN/compact.safetensors. `weights` starts a new run from existing weights."""
+    Stops after `minutes` with a checkpoint; the same command goes on from there. Whenever it stops, the averaged
+    weights are written to RUN/compact.safetensors. `weights` starts a new run from existing weights."""
 
     data: Path
     run: Path
