@@ -28,11 +28,14 @@ class Record:
 
 def run(command: Record) -> Path:
     """Record, and return the folder."""
-    if command.episodes < 1 or command.workers < 1:
-        given = f"{command.episodes} episodes, {command.workers} workers"
+    from vap_sim.envs.twin_recorder import check_seeds
+
+    if command.episodes < 1 or command.steps < 1 or command.workers < 1:
+        given = f"{command.episodes} episodes, {command.steps} steps, {command.workers} workers"
         raise InvalidInput("vap-sim record", given, "at least one of each")
-    command.out.mkdir(parents=True, exist_ok=True)
     seeds = range(command.seed, command.seed + command.episodes)
+    check_seeds(seeds, held_out=command.held_out)
+    command.out.mkdir(parents=True, exist_ok=True)
     jobs = [(seed, command.out, command.steps, command.held_out) for seed in seeds]
     with ProcessPoolExecutor(command.workers, mp_context=get_context("spawn")) as pool:
         list(tqdm(pool.map(_one, jobs), total=len(jobs), unit="episode", desc="recording", dynamic_ncols=True))

@@ -42,18 +42,7 @@ def run(command: Train) -> Path:
     from vap_sim.training.compact import CompactRecipe, CompactTraining
     from vap_sim.training.loop import LoopSettings, train
 
-    torch.set_num_threads(command.threads)
-    torch.manual_seed(command.seed)
-    files = episode_files(command.data)
-    if not 0 < command.validation < len(files):
-        raise InvalidInput("--validation", command.validation, f"1 to {len(files) - 1} of the {len(files)} episodes")
-    training = CompactTraining(seed=command.seed, scale=command.batch_scale)
-    films = load_films(files, training.profile, threads=command.threads)
-    network = CompactNetwork(CompactConfig())
-    if command.weights is not None:
-        fill(network, load_tensors(command.weights)[0], command.weights)
-    source, shown = ClipSource(films[: -command.validation]), ClipSource(films[-command.validation :], eventful=1.0)
-    recipe = CompactRecipe(network, source, shown, training, command.device)
+    _check(command)
     settings = LoopSettings(
         folder=command.run,
         steps=command.steps,
@@ -61,6 +50,22 @@ def run(command: Train) -> Path:
         learning_rate=command.learning_rate,
         cooldown=command.cooldown,
     )
+    files = episode_files(command.data)
+    if not 0 < command.validation < len(files):
+        raise InvalidInput("--validation", command.validation, f"at least 1 and fewer than the {len(files)} episodes")
+    torch.set_num_threads(command.threads)
+    torch.manual_seed(command.seed)
+    training = CompactTraining(seed=command.seed, scale=command.batch_scale)
+    # Split by file: the views of one episode are either all learned from or all kept.
+    source, shown = (
+        load_films(part, training.profile, threads=command.threads)
+        for part in (files[: -command.validation], files[-command.validation :])
+    )
+    network = CompactNetwork(CompactConfig())
+    if command.weights is not None:
+        fill(network, load_tensors(command.weights)[0], command.weights)
+    clips = ClipSource(source), ClipSource(shown, eventful=1.0)
+    recipe = CompactRecipe(network, *clips, training, command.device)
     began = time.time()
     outcome = train(recipe, settings)
     description = {
@@ -69,10 +74,27 @@ def run(command: Train) -> Path:
         "profile": training.profile,
         "step": outcome.step,
         "seed": command.seed,
-        "episodes": len(films) - command.validation,
+        "episodes": len(files) - command.validation,
     }
     path = command.run / "compact.safetensors"
     save_tensors(path, {name: value.to(torch.bfloat16) for name, value in outcome.weights.items()}, description)
     record = {**description, "command": {k: str(v) for k, v in asdict(command).items()}, "seconds": time.time() - began}
     (command.run / "run.json").write_text(json.dumps(record, indent=1))
     return path
+
+
+def _check(command: Train) -> None:
+    """Raise InvalidInput for what would only fail after the data has been read."""
+    import torch
+
+    for name in ("threads", "batch_scale", "learning_rate"):
+        value = getattr(command, name)
+        if not value > 0:
+            raise InvalidInput(f"--{name.replace('_', '-')}", value, "more than 0")
+    try:
+        torch.zeros(1, device=command.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidInput(
+            "--device", command.device, f"one that torch can use here, such as cpu ({reason})"
+        ) from error
