@@ -243,7 +243,7 @@ class Session:
         prompt = self.prompter.draw(torch.from_numpy(poses), state.cameras)
         began = perf_counter()
         world, made = self.world.step(state.world, prompt)
-        frames = made[:, :, -1].cpu().numpy()
+        frames = made.cpu().numpy()[:, :, -1]
         self.network_seconds += perf_counter() - began
         drawn = poses[:, -1]
         agreement = self._agreement(frames, drawn, state.cameras)

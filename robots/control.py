@@ -84,7 +84,7 @@ class Controller:
 
     def initial(self, q: ArrayLike) -> ControlState:
         """At rest at joint values q (b, J), moved into the limits. Raises InvalidInput."""
-        joints = np.clip(self._joints("joints q", q), self._lower, self._upper)
+        joints = _between(self._joints("joints q", q), self._lower, self._upper)
         return ControlState(joints, joints)
 
     def step(self, state: ControlState, action: ArrayLike, poses: int = 1) -> tuple[ControlState, NDArray[np.float32]]:
@@ -95,10 +95,10 @@ class Controller:
         """
         values = self._checked(action, state.target.shape[0])
         base = self._base(state)
-        wish = np.clip(self._asks(base, values), self._lower, self._upper)
-        move = np.clip(wish - base, -self._longest, self._longest)
+        wish = _between(self._asks(base, values), self._lower, self._upper)
+        move = _between(wish - base, -self._longest, self._longest)
         path = self._follow(state.joints, base, move, poses)
-        target = np.clip(base + move, self._lower, self._upper)
+        target = _between(base + move, self._lower, self._upper)
         return ControlState(target, path[:, -1].copy()), path[:, :-1].astype(np.float32) if poses else _no_path(path)
 
     def actions_for(self, state: ControlState, q_target: ArrayLike) -> NDArray[np.float32]:
@@ -106,7 +106,7 @@ class Controller:
 
         End-effector modes reach the link's pose at q_target, which need not be the same joint values.
         """
-        goal = np.clip(self._joints("q_target", q_target), self._lower, self._upper)
+        goal = _between(self._joints("q_target", q_target), self._lower, self._upper)
         base = self._base(state)
         if self.mode == "joint_velocity":
             body = (goal - base)[:, self._arm] / (JOINT_SPEED * self.control_dt)
@@ -116,7 +116,7 @@ class Controller:
             body = self._pose_action(base, goal)
         if self._gripper is not None:
             body = np.concatenate([body, (goal[:, [self._gripper]] - self._open) / self._travel], axis=1)
-        return np.clip(body, self._low, self._high).astype(np.float32)
+        return _between(body, self._low, self._high).astype(np.float32)
 
     def _joints(self, what: str, q: ArrayLike) -> Array:
         values = np.asarray(q, dtype=np.float64)
@@ -133,7 +133,7 @@ class Controller:
         if values.shape != (rows, self._low.size):
             expected = f"({rows}, {self._low.size}): {', '.join(self.spec.names)}"
             raise InvalidInput(f"{self.mode} action", f"shape {values.shape}", expected)
-        inside = np.clip(values, self._low, self._high)
+        inside = _between(values, self._low, self._high)
         # Not a number compares unequal to itself, so one comparison finds every kind of bad entry.
         if (inside == values).all():
             return values
@@ -154,7 +154,7 @@ class Controller:
             self._coefficients[poses] = self._response(poses)
         decay, start, ramp = self._coefficients[poses]
         path: Array = decay * joints[:, None] + start * base[:, None] + ramp * move[:, None]
-        return np.clip(path, self._lower, self._upper)
+        return _between(path, self._lower, self._upper)
 
     def _response(self, poses: int) -> tuple[Array, Array, Array]:
         """Weights (poses + 1, 1) of the old joints, the target before, and its move over the interval."""
@@ -223,6 +223,11 @@ class Controller:
         turn = matrix_to_rpy(pose[:, :3, :3] @ before[:, :3, :3].mT) / TURN_SPEED
         shift = (pose[:, :3, 3] - before[:, :3, 3]) / LINEAR_SPEED
         return torch.cat([shift, turn], dim=1).numpy() / self.control_dt
+
+
+def _between(values: Array, low: Array, high: Array) -> Array:
+    """`np.clip`, in a third of its time for a single robot."""
+    return np.minimum(np.maximum(values, low), high)
 
 
 def _no_path(path: Array) -> NDArray[np.float32]:

@@ -26,15 +26,28 @@ def projection_matrix(camera: Camera, T_base_link: Tensor, robot: Robot) -> Floa
     gets a matrix for every frame, one that stands still a single matrix a row.
     """
     rows = T_base_link.shape[0]
+    if camera.parent_link is None:
+        return fixed_matrix(camera, rows)
+    intrinsics, pose = _parameters(camera, rows)
+    parent = as_floats(T_base_link[:, :, robot.link_index(camera.parent_link)])
+    return _seen_from(intrinsics, product(parent, pose))
+
+
+def fixed_matrix(camera: Camera, rows: int) -> Floats:
+    """The (b, 1, 3, 4) matrices of a camera that stands still; see `projection_matrix`."""
+    return _seen_from(*_parameters(camera, rows))
+
+
+def _parameters(camera: Camera, rows: int) -> tuple[Floats, Floats]:
+    """Intrinsics (b, 1, 3, 3) and pose in the parent (b, 1, 4, 4)."""
     lead = tuple(camera.intrinsics.shape[:-2])
     if lead not in ((), (rows,)):
         raise InvalidInput(f"leading axis of camera {camera.name!r}", lead, f"none or ({rows},)")
-    intrinsics = as_floats(camera.intrinsics)
-    pose = as_floats(camera.T_parent_camera)
-    intrinsics = np.broadcast_to(intrinsics, (rows, 3, 3))[:, None]
-    pose = np.broadcast_to(pose, (rows, 4, 4))[:, None]
-    if camera.parent_link is not None:
-        pose = product(as_floats(T_base_link[:, :, robot.link_index(camera.parent_link)]), pose)
+    intrinsics = np.broadcast_to(as_floats(camera.intrinsics), (rows, 3, 3))[:, None]
+    return intrinsics, np.broadcast_to(as_floats(camera.T_parent_camera), (rows, 4, 4))[:, None]
+
+
+def _seen_from(intrinsics: Floats, pose: Floats) -> Floats:
     turn = pose[..., :3, :3].swapaxes(-1, -2)
     inverse = np.concatenate([turn, -product(turn, pose[..., :3, 3:])], axis=-1)
     return product(intrinsics, inverse)

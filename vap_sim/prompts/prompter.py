@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -11,11 +12,14 @@ from torch import Tensor
 
 from vap_sim.errors import InvalidInput
 from vap_sim.prompts.profiles import DrawProfile
-from vap_sim.prompts.projection import as_floats, projection_matrix, to_rays
+from vap_sim.prompts.projection import Floats, as_floats, fixed_matrix, projection_matrix, to_rays
 from vap_sim.prompts.skeleton import DrawPlan, draw_rays, plan_drawing
 from vap_sim.prompts.visual_prompt import VisualPrompt
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import RobotModel
+from vap_sim.robots.points import PointPlan, plan_points
+
+_FEW = 80  # poses up to which numpy is faster than torch
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +33,11 @@ class Prompter:
     profile: DrawProfile
     size: tuple[int, int]
     plan: DrawPlan = field(init=False, repr=False)
+    points: PointPlan = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "plan", plan_drawing(self.model.skeleton, self.profile, self.size))
+        object.__setattr__(self, "points", plan_points(self.model.robot, self.model.skeleton))
 
     def draw(self, q: Tensor, cameras: Sequence[Camera]) -> VisualPrompt:
         """The prompt for poses q (b, F, J), floats in radians or metres, seen by V cameras of size `size`.
@@ -43,19 +49,42 @@ class Prompter:
         check_poses(q, self.model)
         check_cameras(cameras, self.size)
         b, pixel_frames = q.shape[:2]
-        robot, views = self.model.robot, len(cameras)
-        with torch.no_grad():
-            # In double precision, how forward kinematics groups its sums for a batch cannot reach the drawn pixels.
-            T_base_link = robot.forward(q.to("cpu", torch.float64))
-            points = as_floats(self.model.skeleton.positions(robot, T_base_link))
+        views = len(cameras)
+        # In double precision, how kinematics group their sums for a batch cannot reach the drawn pixels.
+        exact = q.detach().cpu().numpy().astype(np.float64)
+        if b * pixel_frames <= _FEW and all(camera.parent_link is None for camera in cameras):
+            points = self.points.positions(exact.reshape(-1, exact.shape[-1])).astype(np.float32)
+            points = points.reshape(b, pixel_frames, -1, 3)
+            seen = [_standing(camera, b) for camera in cameras]
+        else:
+            points, seen = self._of_many(torch.from_numpy(exact), cameras)
         rays = np.empty((b, views, pixel_frames, points.shape[-2], 3), dtype=np.float32)
         focal = np.empty((b, views, pixel_frames), dtype=np.float32)
-        for view, camera in enumerate(cameras):
-            rays[:, view] = to_rays(projection_matrix(camera, T_base_link, robot), points)
-            focal[:, view] = as_floats(camera.intrinsics)[..., 1, 1, None]
+        for view, (matrix, length) in enumerate(seen):
+            rays[:, view] = to_rays(matrix, points)
+            focal[:, view] = length
         pictures = draw_rays(self.plan, rays.reshape(-1, *rays.shape[3:]), focal.reshape(-1))
         width, height = self.size
         return VisualPrompt(torch.from_numpy(pictures).view(b, views, pixel_frames, height, width, 3), joints=q)
+
+    @torch.no_grad()
+    def _of_many(self, q: Tensor, cameras: Sequence[Camera]) -> tuple[Floats, list[tuple[Floats, Floats]]]:
+        """Points (b, F, P, 3) and views of many poses, or of cameras that ride on links."""
+        robot = self.model.robot
+        T_base_link = robot.forward(q)
+        points = as_floats(self.model.skeleton.positions(robot, T_base_link))
+        return points, [(projection_matrix(camera, T_base_link, robot), _focal(camera)) for camera in cameras]
+
+
+@lru_cache(maxsize=64)
+def _standing(camera: Camera, rows: int) -> tuple[Floats, Floats]:
+    """The matrices (b, 1, 3, 4) and focal lengths (b or none, 1) [px] of a camera that stands still."""
+    return fixed_matrix(camera, rows), _focal(camera)
+
+
+def _focal(camera: Camera) -> Floats:
+    focal: Floats = as_floats(camera.intrinsics)[..., 1, 1, None]
+    return focal
 
 
 def check_poses(q: Tensor, model: RobotModel) -> None:
@@ -63,7 +92,7 @@ def check_poses(q: Tensor, model: RobotModel) -> None:
     joints = len(model.robot.joint_names)
     if q.ndim != 3 or q.shape[-1] != joints or not q.is_floating_point():
         raise InvalidInput("q", f"{q.dtype} {tuple(q.shape)}", f"floats of shape (b, F, {joints})")
-    if not bool(torch.isfinite(q).all()):
+    if not np.isfinite(q.detach().cpu().numpy()).all():
         raise InvalidInput("q", "values that are not finite", "finite joint angles")
 
 

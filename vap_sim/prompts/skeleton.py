@@ -19,6 +19,7 @@ from vap_sim.robots.skeleton import SkeletonSpec
 # OpenCV softens the edge of a polygon outwards; measured over all directions this adds that much to every side.
 _SOFT_EDGE = np.float32(0.72)
 _QUARTER_TURN = np.array([-1, 1], dtype=np.float32)
+_CORNER_DIRECTIONS = np.array([0, 0, 1, 2, 2, 3])  # across, across, along, and their opposites
 _SUBPIXEL_BITS = 8
 _ROWS_AT_ONCE = 128
 _DEPTH_STEPS = 256  # a metre
@@ -36,9 +37,10 @@ class DrawPlan:
     profile: DrawProfile
     size: tuple[int, int]
     pieces: int
-    marks: NDArray[np.intp]  # (M,) the key point of each mark
-    bones: NDArray[np.intp] | None  # (2, 2S) both ends of each mark's bone, None where no bone is dashed
-    share: Floats  # (2S, 1) where on its bone a mark lies
+    marks: NDArray[np.intp]  # (M,) the key point of each mark; where bones are dashed, the start of its bone
+    others: NDArray[np.intp] | None  # (M,) the end of its bone, None where no bone is dashed
+    shares: tuple[Floats, Floats]  # each (M, 1): what start and end count in where a mark lies
+    outline: NDArray[np.intp]  # (S, 6) the mark at each corner of a line piece
     half_width: Floats  # (M, 1) half a line's width or a disc's radius: pixels, or metres where the profile says so
     bounds: tuple[np.float32, np.float32]  # of half widths, pixels
     reach: np.float32  # coordinates beyond +-reach pixels are cut off, far outside the picture
@@ -59,14 +61,19 @@ def plan_drawing(skeleton: SkeletonSpec, profile: DrawProfile, size: tuple[int, 
     low, high = 0.5 * profile.thinnest * height, 0.5 * profile.thickest * height
     angle = (np.arange(_corners_of_disc(high)) + 0.5) * (2 * np.pi / _corners_of_disc(high))
     ends = np.array(bones, dtype=np.intp).reshape(-1, 2)
-    both = np.concatenate([ends, ends]).T
+    first, last = np.arange(len(ends)), np.arange(len(ends)) + len(ends)
+    on_bones = np.array(share, dtype=np.float32).reshape(-1, 2).T.reshape(-1, 1)
+    on_all = np.concatenate([on_bones, np.zeros((len(centres), 1), np.float32)])
+    discs = np.array(centres, dtype=np.intp)
+    dashed = any(style.dashes > 1 for style in profile.groups)
     return DrawPlan(
         profile=profile,
         size=size,
         pieces=len(ends),
-        marks=np.concatenate([ends[:, 0], ends[:, 1], np.array(centres, dtype=np.intp)]),
-        bones=both if any(style.dashes > 1 for style in profile.groups) else None,
-        share=np.array(share, dtype=np.float32).reshape(-1, 2).T.reshape(-1, 1),
+        marks=np.concatenate([ends[:, 0], ends[:, 0] if dashed else ends[:, 1], discs]),
+        others=np.concatenate([ends[:, 1], ends[:, 1], discs]) if dashed else None,
+        shares=(1 - on_all, on_all),
+        outline=np.stack([first, last, last, last, first, first], axis=-1),
         half_width=np.array([*half_width, *half_width, *radii], dtype=np.float32)[:, None] * np.float32(scale),
         bounds=(np.float32(low), np.float32(high)),
         reach=np.float32(_REACH * max(size)),
@@ -190,9 +197,9 @@ def _polygons(
     The branches only skip work: what is drawn of one row is the same whether or not another row needs cutting.
     """
     pieces, profile = plan.pieces, plan.profile
-    marks = rays[:, plan.marks]
-    if plan.bones is not None:
-        marks[:, : 2 * pieces] = (1 - plan.share) * rays[:, plan.bones[0]] + plan.share * rays[:, plan.bones[1]]
+    marks = rays.take(plan.marks, axis=1)
+    if plan.others is not None:
+        marks = plan.shares[0] * marks + plan.shares[1] * rays.take(plan.others, axis=1)
     seen = None
     if (marks[..., 2] < profile.z_near).any():
         marks, seen = _cut_near(marks, pieces, profile.z_near)
@@ -202,11 +209,13 @@ def _polygons(
     if profile.unit == "metres" and focal is not None:
         half = half * focal[:, None, None] / z
     half = np.minimum(np.maximum(half, plan.bounds[0]), plan.bounds[1])
-    half = np.broadcast_to(np.maximum(half - _SOFT_EDGE, np.float32(0)), z.shape)
+    half = np.maximum(half - _SOFT_EDGE, np.float32(0))
+    if half.shape != z.shape:
+        half = np.broadcast_to(half, z.shape)
     if not np.abs(xy).max(initial=0) <= plan.reach:
         xy, half, shown = _cut_frame(xy, half, pieces, plan.reach)
         seen = shown if seen is None else seen & shown
-    lines = _outlines(xy[:, :pieces], xy[:, pieces : 2 * pieces], half[:, :pieces], half[:, pieces : 2 * pieces])
+    lines = _outlines(plan, xy, half)
     discs = xy[:, 2 * pieces :, None] + half[:, 2 * pieces :, None] * plan.circle
     depth = np.concatenate([0.5 * (z[:, :pieces, 0] + z[:, pieces : 2 * pieces, 0]), z[:, 2 * pieces :, 0]], axis=-1)
     return _fixed_point(lines), _fixed_point(discs), depth, seen
@@ -235,16 +244,18 @@ def _cut_frame(xy: Floats, half: Floats, pieces: int, reach: np.float32) -> tupl
     return cut, np.concatenate([half_p, half_q, half[:, 2 * pieces :]], axis=1), shown
 
 
-def _outlines(p: Floats, q: Floats, half_p: Floats, half_q: Floats) -> Floats:
-    """Hexagons (N, S, 6, 2) around lines from p to q; their pointed ends close the gaps where bones meet."""
-    step = q - p
-    length = np.sqrt(step[..., :1] * step[..., :1] + step[..., 1:] * step[..., 1:])
-    along = step / np.maximum(length, np.float32(1e-3))
-    across = along[..., ::-1] * _QUARTER_TURN
-    side_p, side_q = across * half_p, across * half_q
-    corners = np.empty((*p.shape[:2], 6, 2), dtype=np.float32)
-    corners[..., 0, :], corners[..., 1, :], corners[..., 2, :] = p + side_p, q + side_q, q + along * half_q
-    corners[..., 3, :], corners[..., 4, :], corners[..., 5, :] = q - side_q, p - side_p, p - along * half_p
+def _outlines(plan: DrawPlan, xy: Floats, half: Floats) -> Floats:
+    """Hexagons (N, S, 6, 2) around line pieces; their pointed ends close the gaps where bones meet."""
+    pieces = plan.pieces
+    step = xy[:, pieces : 2 * pieces] - xy[:, :pieces]
+    squares = step * step
+    along = step / np.maximum(np.sqrt(squares[..., :1] + squares[..., 1:]), np.float32(1e-3))
+    turned = np.empty((*along.shape[:2], 4, 2), dtype=np.float32)
+    turned[:, :, 0], turned[:, :, 1] = along[..., ::-1] * _QUARTER_TURN, along
+    np.negative(turned[:, :, :2], out=turned[:, :, 2:])
+    # Both ends to one side, the tip at the far end, both ends to the other side, the tip at the near end.
+    corners: Floats = turned.take(_CORNER_DIRECTIONS, axis=2) * half.take(plan.outline, axis=1)
+    corners += xy.take(plan.outline, axis=1)
     return corners
 
 
@@ -258,7 +269,7 @@ def _shades(plan: DrawPlan, depth: Floats) -> list[list[list[int]]] | None:
     cue = plan.profile.depth_cue
     if cue is None:
         return None
-    share = np.clip((depth - np.float32(cue.near)) / np.float32(cue.far - cue.near), 0, 1)
-    brightness = 1 - np.float32(1 - cue.dimmest) * share
+    share = (depth - np.float32(cue.near)) / np.float32(cue.far - cue.near)
+    brightness = 1 - np.float32(1 - cue.dimmest) * np.minimum(np.maximum(share, np.float32(0)), np.float32(1))
     shades: list[list[list[int]]] = np.rint(plan.colors * brightness[..., None]).astype(int).tolist()
     return shades

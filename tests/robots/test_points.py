@@ -1,0 +1,67 @@
+"""Key points in numpy are those of forward kinematics, for every kind of joint, each row for itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vap_sim.errors import UnknownName
+from vap_sim.robots.kinematics import Robot
+from vap_sim.robots.library import RobotModel
+from vap_sim.robots.points import plan_points
+from vap_sim.robots.skeleton import Bone, KeyPoint, SkeletonSpec
+
+LIFT = """<robot name="lift">
+  <link name="base"/><link name="post"/><link name="slide"/><link name="hook"/><link name="end"/>
+  <joint name="turn" type="revolute"><parent link="base"/><child link="post"/><origin xyz="0.1 0 0.2" rpy="0.3 0 0.1"/>
+    <axis xyz="0 0.6 0.8"/><limit lower="-2" upper="2" velocity="1" effort="1"/></joint>
+  <joint name="lift" type="prismatic"><parent link="post"/><child link="slide"/><origin xyz="0 0.2 0"/>
+    <axis xyz="0 0 1"/><limit lower="0" upper="0.5" velocity="1" effort="1"/></joint>
+  <joint name="follow" type="revolute"><parent link="post"/><child link="hook"/><axis xyz="1 0 0"/>
+    <limit lower="-3" upper="3" velocity="1" effort="1"/><mimic joint="turn" multiplier="-0.5" offset="0.2"/></joint>
+  <joint name="fixed" type="fixed"><parent link="slide"/><child link="end"/><origin xyz="0.05 0 0.1"/></joint>
+</robot>"""
+
+
+def random_joints(robot: Robot, rows: int) -> torch.Tensor:
+    share = torch.rand(rows, robot.num_joints, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    return robot.lower + share * (robot.upper - robot.lower)
+
+
+def test_points_of_the_shipped_robot(model: RobotModel) -> None:
+    q = random_joints(model.robot, 20)
+    expected = model.skeleton.positions(model.robot, model.robot.forward(q)).numpy()
+    plan = plan_points(model.robot, model.skeleton)
+    found = plan.positions(q.numpy())
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    assert (found[:, model.skeleton.point_index("ground"), 2] == 0).all()
+    for row in range(20):
+        assert np.array_equal(plan.positions(q[row : row + 1].numpy())[0], found[row])
+
+
+def test_points_of_sliding_and_following_joints(tmp_path: Path) -> None:
+    (tmp_path / "lift.urdf").write_text(LIFT)
+    robot = Robot.from_urdf(tmp_path / "lift.urdf")
+    points = tuple(KeyPoint(link, link, (0.1, -0.2, 0.3)) for link in robot.link_names)
+    skeleton = SkeletonSpec(points, (Bone("base", "end", "arm", (255, 0, 0)),))
+    q = random_joints(robot, 6)
+    expected = skeleton.positions(robot, robot.forward(q)).numpy()
+    np.testing.assert_allclose(plan_points(robot, skeleton).positions(q.numpy()), expected, rtol=0, atol=1e-12)
+
+
+def test_points_of_a_robot_without_joints(tmp_path: Path) -> None:
+    (tmp_path / "stone.urdf").write_text('<robot name="stone"><link name="base"/></robot>')
+    robot = Robot.from_urdf(tmp_path / "stone.urdf")
+    skeleton = SkeletonSpec((KeyPoint("a", "base", (0.0, 1.0, 2.0)),), ())
+    assert plan_points(robot, skeleton).positions(np.zeros((2, 0))).tolist() == [[[0.0, 1.0, 2.0]]] * 2
+
+
+def test_a_point_on_a_link_that_is_missing(model: RobotModel) -> None:
+    skeleton = SkeletonSpec(
+        (KeyPoint("a", "panda_link77", (0.0, 0.0, 0.0)), KeyPoint("b", "tool", (0.0, 0.0, 0.0))), ()
+    )
+    with pytest.raises(UnknownName, match="unknown link 'panda_link77'"):
+        plan_points(model.robot, skeleton)
