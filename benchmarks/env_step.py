@@ -26,6 +26,8 @@ import torch
 
 import vap_sim  # noqa: F401 - registers the environments
 
+ROWS = 8
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -53,6 +55,13 @@ def actions(count: int) -> np.ndarray:
 def stepper(env: gym.Env[Any, Any]) -> Callable[[np.ndarray], object]:
     env.reset(seed=0)
     return env.step
+
+
+def vector_stepper(world: str) -> Callable[[np.ndarray], object]:
+    """A step of ROWS dreams at once, all under the same action."""
+    envs = gym.make_vec("VAPWorld-DROID-v0", num_envs=ROWS, world=world)
+    envs.reset(seed=0)
+    return lambda action: envs.step(np.tile(action, (ROWS, 1)))
 
 
 def diamond(folder: Path) -> Callable[[np.ndarray], object]:
@@ -184,6 +193,17 @@ def snapshots(env: gym.Env[Any, Any], repeats: int = 200) -> tuple[float, float]
     return base.get_state().nbytes / 1e6, 1e3 * float(np.median(seconds))
 
 
+def forks_apart(env: gym.Env[Any, Any], steps: int = 20) -> int:
+    """Numbers of all pictures in which two forks of a dream under the same actions differ."""
+    env.reset(seed=0)
+    base: Any = env.unwrapped
+    state, films = base.get_state(), []
+    for _ in range(2):
+        base.set_state(state)
+        films.append(np.stack([env.step(action)[0]["image"] for action in actions(steps)]))
+    return int(np.count_nonzero(films[0] != films[1]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--world", default="compact")
@@ -199,6 +219,7 @@ def main() -> None:
         "dream, 128 x 128": stepper(dream),
         "twin with picture, 128 x 128": stepper(gym.make("VAPTwin-DROID-v0", **long)),
         "dream with trust meter": stepper(gym.make("VAPWorld-DROID-v0", world=options.world, trust=True, **long)),
+        f"{ROWS} dreams in a vector environment": vector_stepper(options.world),
     }
     if options.diamond is not None:
         programs["DIAMOND, 64 x 64"] = diamond(options.diamond)
@@ -211,6 +232,7 @@ def main() -> None:
     rate = {name: float(1 / np.median(values)) for name, values in seconds.items()}
     share = outside(dream)
     megabytes, milliseconds = snapshots(dream)
+    forked = forks_apart(dream)
     ours = rate["dream, 128 x 128"]
     bars = [
         Bar("env.step of one dream", ours, 60, "/s"),
@@ -219,6 +241,7 @@ def main() -> None:
         Bar("time of step 1,000 over step 20", growth(dream), 1.05, "x", most=True),
         Bar("get_state, size", megabytes, 1, "MB", most=True),
         Bar("get_state and set_state, time", milliseconds, 1, "ms", most=True),
+        Bar("pixels in which two forks of a dream differ", forked, 0, "", most=True),
     ]
     if "DIAMOND, 64 x 64" in rate:
         bars.insert(1, Bar("dream's rate over DIAMOND's", ours / rate["DIAMOND, 64 x 64"], 5, "x"))
