@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from vap_sim.errors import InvalidInput
+from vap_sim.errors import InvalidInput, UnknownName
+
+if TYPE_CHECKING:
+    from vap_sim.models.compact.network import CompactNetwork
+    from vap_sim.training.loop import Recipe
+
+PARTS = ("pictures", "motion")
 
 
 @dataclass(frozen=True)
 class Train:
     """Train the compact model. Example: vap-sim train --data data/train --run runs/compact --minutes 60
 
-    Stops after `minutes` with a checkpoint; the same command goes on from there. Whenever it stops, the averaged
-    weights are written to RUN/compact.safetensors. `weights` starts a new run from existing weights."""
+    The networks that read and paint pictures and the one that moves objects learn nothing from each other: these two
+    `parts` are trained side by side, each with half of the threads. Training stops after `minutes` with checkpoints;
+    the same command goes on from there. Whenever it stops, the averaged weights are written to
+    RUN/compact.safetensors. `weights` starts a new run from existing weights."""
 
     data: Path
     run: Path
     steps: int = 20000
+    motion_steps: int = 20000
     cooldown: int = 2000
     minutes: float | None = None
     learning_rate: float = 8e-4
@@ -29,64 +41,113 @@ class Train:
     threads: int = 2
     validation: int = 8
     weights: Path | None = None
+    parts: tuple[str, ...] = PARTS
 
 
 def run(command: Train) -> Path:
     """Train, write the averaged weights and a record of the run, and return the weights file."""
-    import torch
-
     from vap_sim.data.twin import episode_files
-    from vap_sim.models.checkpoint import fill, load_tensors, save_tensors
-    from vap_sim.models.compact.network import CompactConfig, CompactNetwork
-    from vap_sim.training.clips import ClipSource, load_films
-    from vap_sim.training.compact import CompactRecipe, CompactTraining
-    from vap_sim.training.loop import LoopSettings, train
 
     _check(command)
-    settings = LoopSettings(
-        folder=command.run,
-        steps=command.steps,
-        minutes=command.minutes,
-        learning_rate=command.learning_rate,
-        cooldown=command.cooldown,
-    )
     files = episode_files(command.data)
     if not 0 < command.validation < len(files):
         raise InvalidInput("--validation", command.validation, f"at least 1 and fewer than the {len(files)} episodes")
-    torch.set_num_threads(command.threads)
-    torch.manual_seed(command.seed)
-    training = CompactTraining(seed=command.seed, scale=command.batch_scale)
-    # Split by file: the views of one episode are either all learned from or all kept.
-    source, shown = (
-        load_films(part, training.profile, threads=command.threads)
-        for part in (files[: -command.validation], files[-command.validation :])
-    )
-    network = CompactNetwork(CompactConfig())
-    if command.weights is not None:
-        fill(network, load_tensors(command.weights)[0], command.weights)
-    clips = ClipSource(source), ClipSource(shown, eventful=1.0)
-    recipe = CompactRecipe(network, *clips, training, command.device)
     began = time.time()
-    outcome = train(recipe, settings)
-    description = {
-        "name": "compact",
-        "network": recipe.describe()["network"],
-        "profile": training.profile,
-        "step": outcome.step,
+    if len(command.parts) == 1:
+        steps = [_train_part(command, command.parts[0], command.threads, files)]
+    else:
+        share = max(1, command.threads // len(command.parts))
+        with ProcessPoolExecutor(len(command.parts), mp_context=get_context("spawn")) as pool:
+            jobs = [pool.submit(_train_part, command, part, share, files) for part in command.parts]
+            steps = [job.result() for job in jobs]
+    record = {
+        "step": dict(zip(command.parts, steps, strict=True)),
         "seed": command.seed,
         "episodes": len(files) - command.validation,
     }
-    path = command.run / "compact.safetensors"
-    save_tensors(path, {name: value.to(torch.bfloat16) for name, value in outcome.weights.items()}, description)
-    record = {**description, "command": {k: str(v) for k, v in asdict(command).items()}, "seconds": time.time() - began}
+    path = _join(command, record)
+    record |= {"command": {k: str(v) for k, v in asdict(command).items()}, "seconds": time.time() - began}
     (command.run / "run.json").write_text(json.dumps(record, indent=1))
     return path
 
 
-def _check(command: Train) -> None:
-    """Raise InvalidInput for what would only fail after the data has been read."""
+def _train_part(command: Train, part: str, threads: int, files: list[Path]) -> int:
+    """Train one part in RUN/PART, write its averaged weights to RUN/PART.safetensors, and return where it stopped."""
     import torch
 
+    from vap_sim.models.checkpoint import save_tensors
+    from vap_sim.training.loop import LoopSettings, train
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(command.seed)
+    settings = LoopSettings(
+        folder=command.run / part,
+        steps=command.steps if part == "pictures" else command.motion_steps,
+        minutes=command.minutes,
+        learning_rate=command.learning_rate,
+        cooldown=command.cooldown,
+    )
+    outcome = train(_recipe(command, part, threads, files), settings)
+    save_tensors(command.run / f"{part}.safetensors", outcome.weights, {"part": part, "step": outcome.step})
+    return outcome.step
+
+
+def _recipe(command: Train, part: str, threads: int, files: list[Path]) -> Recipe:
+    from vap_sim.training.films import MotionFilm, PictureFilm, load_films
+    from vap_sim.training.motion import MotionRecipe, MotionTraining
+    from vap_sim.training.pictures import PictureRecipe, PictureTraining
+
+    # Split by file: the views of one episode are either all learned from or all kept.
+    halves = files[: -command.validation], files[-command.validation :]
+    if part == "pictures":
+        pictures = PictureTraining(seed=command.seed, scale=command.batch_scale)
+        films, shown = (load_films(half, pictures.profile, PictureFilm.of, threads=threads) for half in halves)
+        return PictureRecipe(_network(command), films, shown, pictures, command.device)
+    motion = MotionTraining(seed=command.seed, scale=command.batch_scale)
+    paths, followed = (load_films(half, motion.profile, MotionFilm.of, threads=threads) for half in halves)
+    return MotionRecipe(_network(command), paths, followed, motion, command.device)
+
+
+def _network(command: Train) -> CompactNetwork:
+    from vap_sim.models.checkpoint import fill, load_tensors
+    from vap_sim.models.compact.network import CompactConfig, CompactNetwork
+
+    network = CompactNetwork(CompactConfig())
+    if command.weights is not None:
+        fill(network, load_tensors(command.weights)[0], command.weights)
+    return network
+
+
+def _join(command: Train, record: dict[str, Any]) -> Path:
+    """Write RUN/compact.safetensors from the parts trained in RUN, and from `--weights` for a part that never was."""
+    import torch
+
+    from vap_sim.models.checkpoint import load_tensors, save_tensors
+
+    network = _network(command)
+    weights = network.state_dict()
+    for part in PARTS:
+        file = command.run / f"{part}.safetensors"
+        if file.exists():
+            weights |= load_tensors(file)[0]
+    path = command.run / "compact.safetensors"
+    description = {"name": "compact", "network": asdict(network.config), "profile": "compact", **record}
+    save_tensors(path, {name: value.to(torch.bfloat16) for name, value in weights.items()}, description)
+    return path
+
+
+def _check(command: Train) -> None:
+    """Raise InvalidInput or UnknownName for what would only fail after the data has been read."""
+    import torch
+
+    for part in command.parts:
+        if part not in PARTS:
+            raise UnknownName("part to train", part, PARTS)
+    if not command.parts or len(set(command.parts)) < len(command.parts):
+        raise InvalidInput("--parts", command.parts, f"some of {PARTS}, each once")
+    left = [part for part in PARTS if part not in command.parts]
+    if left and command.weights is None and not (command.run / f"{left[0]}.safetensors").exists():
+        raise InvalidInput("--parts", command.parts, f"also {left[0]}, or --weights to take it from")
     for name in ("threads", "batch_scale", "learning_rate"):
         value = getattr(command, name)
         if not value > 0:

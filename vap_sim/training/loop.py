@@ -144,6 +144,13 @@ def _run(
     return step
 
 
+def plain(value: Any) -> Any:
+    """Tuples to lists all the way down, as JSON gives them back."""
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def learning_rate(settings: LoopSettings, step: int) -> float:
     """The learning rate at a step."""
     rise = min(1.0, (step + 1) / max(1, settings.warmup))

@@ -1,9 +1,8 @@
-"""A picture in three layers (plate, objects, robot): reading it apart, moving it on by one frame, painting it together.
+"""A picture in three layers (plate, objects, robot): reading it apart and painting it together.
 
 The plate (table, wall) never changes in a dream, the robot is painted afresh from its skeleton in every frame, and
-only where the
-objects are is carried from frame to frame (see `slots`). What the arm hides is therefore never forgotten, errors of
-the robot cannot accumulate, and an object out of contact stays what and where it is, bit by bit.
+only where the objects are is carried from frame to frame (see `slots`, `motion`). What the arm hides is therefore never
+forgotten, errors of the robot cannot accumulate, and an object out of contact stays what and where it is, bit by bit.
 """
 
 from __future__ import annotations
@@ -16,10 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vap_sim.models.compact.network import CompactNetwork, to_blocks
-from vap_sim.models.compact.slots import Slots, cut, footprints, number_objects
-
-FLOW_UNIT = 8.0
-"""Networks speak of motion in units of this many pixels."""
+from vap_sim.models.compact.slots import Slots, cut, number_objects
 
 
 @dataclass(frozen=True)
@@ -32,18 +28,6 @@ class Reading:
     color: Tensor
     style: Tensor
     planes: Tensor
-
-
-@dataclass(frozen=True)
-class Motion:
-    """How slots move in one step: shift (b, S, 2) [px], twist (b, S, 2) turn [rad] and log of growth, logit (b, S) of
-    moving at all. For losses: blocks (b, 6, h, w) as the network said it, footprint (b, S, h, w)."""
-
-    shift: Tensor
-    twist: Tensor
-    logit: Tensor
-    blocks: Tensor
-    footprint: Tensor
 
 
 @dataclass(frozen=True)
@@ -106,28 +90,6 @@ def find_slots(objects: Tensor) -> Slots:
     return cut(objects, numbers.to(objects.device))
 
 
-def move(
-    network: CompactNetwork,
-    skeletons: Tensor,
-    objects: Tensor,
-    slots: Slots,
-    *,
-    object_blocks: Tensor | None = None,
-    footprint: Tensor | None = None,
-) -> Motion:
-    """Foretell one step; skeletons (b, 36, h, w): blocks of three frames, newest first; objects: the slots rendered.
-
-    object_blocks, footprint: what `to_blocks(objects)` and `footprints(slots, W)` give, where that is at hand."""
-    object_blocks = to_blocks(objects) if object_blocks is None else object_blocks
-    footprint = footprints(slots, objects.shape[-1]) if footprint is None else footprint
-    velocity = torch.einsum("bshw,bsc->bchw", footprint, slots.velocity) / FLOW_UNIT
-    blocks = network.motion(skeletons, object_blocks, velocity).float()
-    weight = footprint * (F.softplus(blocks[:, 4:5]) + 0.01)
-    pooled = torch.einsum("bshw,bchw->bsc", weight, blocks) / (weight.sum((2, 3))[..., None] + 1e-3)
-    shift, twist = pooled[..., 0:2] * FLOW_UNIT, pooled[..., 2:4]
-    return Motion(shift, twist, pooled[..., 5], blocks, footprint)
-
-
 def paint(
     network: CompactNetwork,
     skeleton: Tensor,
@@ -137,7 +99,8 @@ def paint(
     *,
     object_blocks: Tensor | None = None,
 ) -> Painting:
-    """Paint the robot over the scene; skeleton (b, 12, h, w) as `skeleton_blocks` gives; object_blocks as in `move`."""
+    """Paint the robot over the scene; skeleton (b, 12, h, w) as `skeleton_blocks` gives; object_blocks what
+    `to_blocks(objects)` gives, where that is at hand."""
     object_blocks = to_blocks(objects) if object_blocks is None else object_blocks
     planes = network.robot(skeleton, object_blocks, style).float()
     objects, rgb = objects.float(), torch.sigmoid(planes[:, 1:4])

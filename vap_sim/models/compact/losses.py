@@ -1,11 +1,11 @@
-"""What the compact model is trained for: reading pictures apart, moving objects over many steps, painting the robot.
+"""What the picture networks of the compact model are trained for: reading a picture apart, painting the robot.
 
 Every term is normalised by the area it speaks of, so that a small object weighs as much as a large table.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,19 +13,14 @@ from torch.nn import functional as F
 
 from vap_sim.models.compact import layers
 from vap_sim.models.compact.network import CompactNetwork
-from vap_sim.models.compact.slots import advance, cut, render
 
 
 @dataclass(frozen=True)
-class Clip:
-    """A batch of clips, all channels first; T frames, the first of which is the start of a dream.
+class Pictures:
+    """A batch of P pictures each of b scenes, channels first; the first of a scene is read, the others are painted.
 
-    frames (b, T, 3, H, W), skeletons (b, T + 2, 3, H, W) (two older ones first), objects (b, T, 4, H, W)
-    premultiplied rgba,
-    plate (b, 3, H, W), robot (b, T, 1, H, W), seen (b, T, 1, H, W) visible share of objects, numbers (b, H, W) which
-    object of the
-    first frame: uint8; centres (b, T, S, 2) of the objects [px] and steps (b, T, S, 4) from the frame before: x, y
-    [px], turn [rad], log of growth: float32.
+    frames (b, P, 3, H, W), skeletons (b, P, 3, H, W), objects (b, P, 4, H, W) premultiplied rgba, plate (b, 3, H, W),
+    robot (b, P, 1, H, W) and seen (b, P, 1, H, W) visible shares of robot and objects: uint8.
     """
 
     frames: Tensor
@@ -34,32 +29,20 @@ class Clip:
     plate: Tensor
     robot: Tensor
     seen: Tensor
-    numbers: Tensor
-    centres: Tensor
-    steps: Tensor
 
 
 @dataclass(frozen=True)
-class LossWeights:
-    """Shares of the terms, and how the rollout is fed."""
+class PictureWeights:
+    """Shares of the terms."""
 
     object_alpha: float = 1.0
     object_color: float = 3.0
     object_unseen: float = 0.2
     plate: float = 2.0
     unseen: float = 0.5
-    moving: float = 1.0
-    shift: float = 1.0
-    twist: float = 1.0
-    blocks: float = 0.3
     robot_alpha: float = 1.0
     robot_color: float = 1.0
     frame: float = 6.0
-
-
-_MOVED, _TURNED = 0.12, 0.02  # [px], [rad] a frame: less is rest
-_LOST = 10.0  # [px]
-_PULL, _LARGEST_PULL = 0.3, 1.5  # share, and most [px], of a misplacement to mend in one step
 
 
 def unit(values: Tensor) -> Tensor:
@@ -67,48 +50,28 @@ def unit(values: Tensor) -> Tensor:
     return values.float() / 255
 
 
-def compact_loss(
-    network: CompactNetwork, clip: Clip, weights: LossWeights, *, jitter: Tensor, painted: tuple[int, ...]
+def picture_loss(
+    network: CompactNetwork, pictures: Pictures, weights: PictureWeights
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The training loss of a batch of clips.
+    """The loss of a batch, in the network's training precision (autocast is the caller's).
 
-    Objects are moved by the network itself from frame to frame and pulled towards the truth, so that it meets its own
-    errors; no gradient flows from one frame into another.
-
-    Args:
-        network: in its training precision (autocast is the caller's).
-        clip: the batch.
-        jitter: (b, S, 2) [px] by which slots start misplaced.
-        painted: indices into 1..T-1 of the frames whose robot is painted (painting costs as much as moving).
-
-    Returns:
-        the weighted sum, and every term by name (detached).
-    """
+    Returns the weighted sum, and every term by name (detached)."""
     terms: dict[str, Tensor] = {}
-    objects = unit(clip.objects)
-    skeletons = [layers.skeleton_blocks(unit(item)) for item in clip.skeletons.unbind(1)]
-    plate, robot, seen = unit(clip.plate), unit(clip.robot), unit(clip.seen)
-    reading = layers.read(network, unit(clip.frames[:, 0]), skeletons[2])
+    objects, plate = unit(pictures.objects), unit(pictures.plate)
+    robot, seen = unit(pictures.robot), unit(pictures.seen)
+    skeletons = torch.stack([layers.skeleton_blocks(unit(item)) for item in pictures.skeletons.unbind(1)], dim=1)
+    reading = layers.read(network, unit(pictures.frames[:, 0]), skeletons[:, 0])
     _reading_terms(terms, reading, objects[:, 0], plate, robot[:, 0], seen[:, 0])
-    slots = cut(objects[:, 0], clip.numbers)
-    offset = slots.centre - clip.centres[:, 0]
-    slots = replace(slots, centre=slots.centre + jitter)
-    moves: list[dict[str, Tensor]] = []
-    paints: list[dict[str, Tensor]] = []
-    for step in range(1, clip.frames.shape[1]):
-        history = torch.cat([skeletons[step + 2], skeletons[step + 1], skeletons[step]], dim=1)
-        with torch.no_grad():
-            layer = render(slots, objects.shape[-1])
-        motion = layers.move(network, history, layer, slots)
-        missed = clip.centres[:, step - 1] + offset - slots.centre
-        moves.append(_motion_terms(motion, clip.steps[:, step], missed, slots.present))
-        slots = advance(slots, motion.shift, motion.twist, motion.logit > 0).detach()
-        if step in painted:
-            painting = layers.paint(network, skeletons[step + 2], objects[:, step], reading.style, plate)
-            paints.append(_painting_terms(painting, unit(clip.frames[:, step]), robot[:, step], seen[:, step]))
-    for group in (moves, paints):
-        for name in group[0] if group else ():
-            terms[name] = torch.stack([item[name] for item in group]).mean()
+    painted = pictures.frames.shape[1] - 1
+    painting = layers.paint(
+        network,
+        skeletons[:, 1:].flatten(0, 1),
+        objects[:, 1:].flatten(0, 1),
+        reading.style.repeat_interleave(painted, 0),
+        plate.repeat_interleave(painted, 0),
+    )
+    truth = unit(pictures.frames[:, 1:].flatten(0, 1))
+    _painting_terms(terms, painting, truth, robot[:, 1:].flatten(0, 1), seen[:, 1:].flatten(0, 1))
     total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
     return total, {name: value.detach() for name, value in terms.items()}
 
@@ -130,36 +93,21 @@ def _reading_terms(
     terms["plate"] = (error * foreground).sum() / (foreground.sum() + 100) + error.mean()
 
 
-def _motion_terms(motion: layers.Motion, truth: Tensor, missed: Tensor, present: Tensor) -> dict[str, Tensor]:
-    """Terms of one step: truth (b, S, 4) the true step, missed (b, S, 2) [px] by how much slots lie wrong before it."""
-    moving = (truth[..., :2].abs().amax(-1) > _MOVED) | (truth[..., 2].abs() > _TURNED)
-    known = (present & (missed.abs().amax(-1) < _LOST)).float()  # a slot that is lost has nothing to learn from
-    goal = truth[..., :2] + (_PULL * missed).clamp(-_LARGEST_PULL, _LARGEST_PULL)
-    sure = known * moving
-    count, active = known.sum() + 1, sure.sum() + 1
-    twist = (motion.twist - truth[..., 2:]).abs() @ truth.new_tensor([2.0, 4.0])
-    spread = motion.footprint * known[..., None, None]
-    target = torch.cat([goal / layers.FLOW_UNIT, truth[..., 2:]], dim=-1)
-    dense = (motion.blocks[:, None, :4] - target[..., None, None]).abs().sum(2) * moving[..., None, None]
-    logit = motion.blocks[:, None, 5].expand_as(spread)
-    dense = dense + _bce(logit, moving[..., None, None].float().expand_as(spread))
-    return {
-        "moving": (_bce(motion.logit, moving.float()) * known).sum() / count,
-        "shift": ((motion.shift - goal).abs().sum(-1) * sure).sum() / active / 4,
-        "twist": (twist * sure).sum() / active,
-        "blocks": (dense * spread).sum() / (spread.sum() + 30),
-    }
-
-
-def _painting_terms(painting: layers.Painting, frame: Tensor, robot: Tensor, seen: Tensor) -> dict[str, Tensor]:
+def _painting_terms(
+    terms: dict[str, Tensor], painting: layers.Painting, frame: Tensor, robot: Tensor, seen: Tensor
+) -> None:
     edge = _grown(robot, 2)
     area = robot.sum() + 100
-    error = (painting.frame - frame).abs().mean(1, keepdim=True)
-    return {
-        "robot_alpha": (_bce(painting.robot_logit, robot) * (0.2 + edge)).sum() / area,
-        "robot_color": ((painting.robot_rgb - frame).abs().mean(1, keepdim=True) * (robot > 0.9)).sum() / area,
-        "frame": (error * (0.5 + edge + 2 * _grown(seen, 2))).sum() / (edge.sum() + 0.5 * edge.numel()),
-    }
+    terms["robot_alpha"] = (_bce(painting.robot_logit, robot) * (0.2 + edge)).sum() / area
+    terms["robot_color"] = (_error(painting.robot_rgb, frame) * (robot > 0.9)).sum() / area
+    importance = 0.5 + edge + 2 * _grown(seen, 2)
+    terms["frame"] = (_error(painting.frame, frame) * importance).sum() / (edge.sum() + 0.5 * edge.numel())
+
+
+def _error(image: Tensor, truth: Tensor) -> Tensor:
+    """(b, 1, H, W): absolute error, which keeps edges sharp, and a share of the squared one, which judges agree on."""
+    error = (image - truth).abs()
+    return (error + 5 * error.square()).mean(1, keepdim=True)
 
 
 def _color_error(color: Tensor, objects: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from torch import Tensor
 from vap_sim.errors import BadFile
 from vap_sim.models.checkpoint import fill, load_tensors
 from vap_sim.models.compact import layers
+from vap_sim.models.compact.motion import apply, move
 from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNetConfig, to_blocks
 from vap_sim.models.compact.packed import fast_dtype, packed
 from vap_sim.models.compact.placing import lay
-from vap_sim.models.compact.slots import Slots, advance
+from vap_sim.models.compact.slots import Slots
 from vap_sim.models.protocol import Rollout, WorldModelSpec
 from vap_sim.models.rollout import check_frames, check_prompt, check_state, imagine, start_keys
 from vap_sim.prompts.visual_prompt import VisualPrompt
@@ -99,13 +100,13 @@ class CompactWorld:
 
     @torch.no_grad()
     def _encode_row(self, frame: Tensor, skeleton: Tensor) -> dict[str, Tensor]:
-        blocks = self._blocks(skeleton)
-        reading = layers.read(self.network, self._unit(frame), blocks)
+        reading = layers.read(self.network, self._unit(frame), self._blocks(skeleton))
         slots = layers.find_slots(_unit(_levels(reading.objects)))
+        planes = self._planes(skeleton)
         return {
             "plate": _levels(reading.plate),
             "style": reading.style.to(self._dtype),
-            "skeletons": _joined(blocks, blocks),
+            "skeletons": torch.cat([planes, planes], dim=1),
             "patches": _levels(slots.patches),
             **{name: getattr(slots, name) for name in _POSES},
             **self._laid(slots),
@@ -113,31 +114,33 @@ class CompactWorld:
 
     def _laid(self, slots: Slots) -> dict[str, Tensor]:
         """The slots rendered, in the forms that networks and painting want: the same until something moves."""
-        objects, footprint = lay(slots, self.network.config.size)
-        return {"objects": objects, "blocks": to_blocks(objects.to(self._dtype)), "footprint": footprint}
+        objects = lay(slots, self.network.config.size)
+        return {"objects": objects, "blocks": to_blocks(objects.to(self._dtype))}
 
     @torch.no_grad()
     def _step_row(self, context: Mapping[str, Tensor], row: int, skeleton: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         old = {name: value[row : row + 1] for name, value in context.items()}
-        blocks = self._blocks(skeleton)
-        history = _joined(blocks, old["skeletons"])
+        history = torch.cat([self._planes(skeleton), old["skeletons"]], dim=1)
         poses = {name: old[name] for name in _POSES}
-        laid = {name: old[name] for name in ("objects", "blocks", "footprint")}
+        laid = {name: old[name] for name in ("objects", "blocks")}
         if bool(old["present"].any()):
-            slots = Slots(old["patches"], **poses)
-            known = {"object_blocks": laid["blocks"], "footprint": laid["footprint"]}
-            motion = layers.move(self.network, history, laid["objects"], slots, **known)
-            moves = motion.logit > 0
-            slots = advance(slots, motion.shift, motion.twist, moves)
-            poses = {name: getattr(slots, name) for name in _POSES}
-            if bool((moves & slots.present).any()):
-                laid = self._laid(replace(slots, patches=_unit(slots.patches)))
+            slots = Slots(_unit(old["patches"]), **poses)
+            motion = move(self.network.motion, _unit(history), laid["objects"], slots)
+            moved = apply(slots, motion)
+            poses = {name: getattr(moved, name) for name in _POSES}
+            if not (torch.equal(moved.centre, slots.centre) and torch.equal(moved.turn, slots.turn)):
+                laid = self._laid(moved)
+        blocks, plate = self._blocks(skeleton), _unit(old["plate"])
         painting = layers.paint(
-            self.network, blocks, laid["objects"], old["style"], _unit(old["plate"]), object_blocks=laid["blocks"]
+            self.network, blocks, laid["objects"], old["style"], plate, object_blocks=laid["blocks"]
         )
         frame = _levels(painting.frame).permute(0, 2, 3, 1).contiguous()
         kept = {name: old[name] for name in ("plate", "style", "patches")}
-        return {**kept, **laid, **poses, "skeletons": history[:, :24]}, frame
+        return {**kept, **laid, **poses, "skeletons": history[:, :6]}, frame
+
+    def _planes(self, image: Tensor) -> Tensor:
+        """(H, W, 3) uint8 -> (1, 3, H, W) uint8, every plane in one piece."""
+        return image.to(self.device).permute(2, 0, 1)[None].contiguous()
 
     def _unit(self, image: Tensor) -> Tensor:
         """(H, W, C) uint8 -> (1, C, H, W) float32 in [0, 1]."""
@@ -151,11 +154,6 @@ class CompactWorld:
         order = [planes[3 * right + color][low::2] for color in range(3) for low in range(2) for right in range(2)]
         blocks = torch.from_numpy(cv2.merge(order)).to(self.device).permute(2, 0, 1)[None]
         return _unit(blocks).mul_(2).sub_(1).to(self._dtype)
-
-
-def _joined(*parts: Tensor) -> Tensor:
-    """Channels (b, *, h, w) side by side and innermost, however each part lies in memory."""
-    return torch.cat([part.permute(0, 2, 3, 1) for part in parts], dim=3).permute(0, 3, 1, 2)
 
 
 def _levels(values: Tensor) -> Tensor:

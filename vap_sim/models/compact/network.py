@@ -16,6 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vap_sim.errors import InvalidInput
+from vap_sim.models.compact.windows import OVERVIEW, WINDOW
+
+MOTION_UNIT = 8.0
+"""The motion network speaks of motion in units of this many pixels."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,14 @@ class CompactConfig:
     size: int = 128
     style: int = 24
     scene: UNetConfig = UNetConfig((32, 64, 96, 128), (1, 1, 2, 2))
-    motion: UNetConfig = UNetConfig((32, 64, 96, 128), (1, 1, 2, 2))
-    robot: UNetConfig = UNetConfig((32, 64, 96, 128), (1, 1, 2, 2))
+    motion: UNetConfig = UNetConfig((32, 64, 96, 128), (1, 2, 2, 2))
+    robot: UNetConfig = UNetConfig((48, 64, 96, 128), (1, 2, 2, 2))
 
     def __post_init__(self) -> None:
         levels = max(len(net.widths) for net in (self.scene, self.motion, self.robot))
         least = max(16, 1 << levels)  # the lowest level sees at least one position
+        if WINDOW >> len(self.motion.widths) < 1:
+            raise InvalidInput("levels of the motion network", len(self.motion.widths), f"few enough to halve {WINDOW}")
         if not least <= self.size <= 1024 or self.size & (self.size - 1):
             raise InvalidInput("picture size of the compact model", self.size, f"a power of two from {least} to 1024")
         if not 1 <= self.style <= 1024:
@@ -179,20 +185,38 @@ class SceneNet(nn.Module):
 
 
 class MotionNet(nn.Module):
-    """Reads three skeletons, the object layer and its last motion; says of every block how what is there will move."""
+    """Looks at one object and what is around it in three skeletons; says how the object will move."""
 
-    OUTPUTS = 6  # x, y [8 px], turn [rad], log of growth, weight of this block's opinion, logit of moving at all
+    OUTPUTS = 5  # x, y [MOTION_UNIT px], turn [rad], log of growth, logit of moving at all
+    CHANNELS = 3 * 3 + 2  # skeletons newest first, alpha of the object, alpha of all objects
+    STATE = 5  # place in the picture x, y, last motion x, y [MOTION_UNIT px], log of size
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
-        self.unet = UNet(3 * 12 + 16 + 2 + 2, self.OUTPUTS, config.motion)
-        nn.init.zeros_(self.unet.head.weight)
-        nn.init.zeros_(self.unet.head.bias)  # type: ignore[arg-type]
+        widths, blocks = config.motion.widths, config.motion.blocks
+        hidden = widths[-1]
+        side = WINDOW >> len(widths)
+        self.overview = nn.Linear(3 * OVERVIEW**2 + self.STATE, hidden)
+        self.stem = nn.Conv2d(4 * self.CHANNELS, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.blocks = nn.ModuleList(_blocks(w, n) for w, n in zip(widths, blocks, strict=True))
+        self.style = nn.ModuleList(nn.Linear(hidden, w) for w in widths)
+        self.gather = nn.Linear(widths[-1] * side**2, hidden)
+        self.head = nn.Linear(hidden, self.OUTPUTS)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
-    def forward(self, skeletons: Tensor, objects: Tensor, velocity: Tensor) -> Tensor:
-        """Blocks of skeletons (b, 36, h, w) newest first in [-1, 1], of objects (b, 16, h, w) in [0, 1], velocity
-        (b, 2, h, w) [8 px] -> (b, 6, h, w)."""
-        out: Tensor = self.unet(join(self.unet.dtype, skeletons, objects, velocity))[0]
+    def forward(self, windows: Tensor, overview: Tensor, state: Tensor) -> Tensor:
+        """windows (n, 11, WINDOW, WINDOW) and overview (n, 3, OVERVIEW, OVERVIEW) of the newest skeleton, both in
+        [0, 1], state (n, 5) -> (n, 5), as `CHANNELS`, `STATE` and `OUTPUTS` list them."""
+        dtype = self.head.weight.dtype
+        style = F.silu(self.overview(torch.cat([overview.flatten(1), state], dim=1).to(dtype)))
+        x = self.stem(to_blocks(windows.to(dtype)).contiguous(memory_format=torch.channels_last))
+        for level, blocks in enumerate(self.blocks):
+            if level:
+                x = self.down[level - 1](x)
+            x = blocks(x + self.style[level](style)[:, :, None, None])
+        out: Tensor = self.head(F.silu(self.gather(F.silu(x).flatten(1)) + style))
         return out
 
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vap_sim.models.compact.network import CompactNetwork, ResidualBlock, UNet
+from vap_sim.models.compact.network import CompactNetwork, MotionNet, ResidualBlock, UNet, to_blocks
+from vap_sim.models.compact.windows import WINDOW
 
 Step = Callable[[Tensor], Tensor]
 
@@ -23,8 +24,9 @@ Step = Callable[[Tensor], Tensor]
 def packed(network: CompactNetwork) -> CompactNetwork:
     """A copy of a network that is no longer trained, for rows one at a time; `network` itself stays as it is."""
     out = copy.deepcopy(network).eval().requires_grad_(False)
-    for part in (out.scene, out.motion, out.robot):
+    for part in (out.scene, out.robot):
         part.unet = cast(UNet, PackedUNet(part.unet, network.config.size // 2))
+    out.motion = cast(MotionNet, PackedMotionNet(out.motion))
     return out
 
 
@@ -61,6 +63,35 @@ class PackedUNet(nn.Module):
             x = F.interpolate(self._up[level](x), scale_factor=2.0, mode="nearest").add_(skips[level])
             x = _through(self._after[level], x)
         return self._head(F.silu(x)), lowest
+
+
+class PackedMotionNet(nn.Module):
+    """What `MotionNet` computes, without gradients."""
+
+    def __init__(self, network: MotionNet) -> None:
+        super().__init__()
+        self._made_of = (network,)
+        self.overview, self.style, self.gather, self.head = (
+            network.overview, network.style, network.gather, network.head
+        )  # fmt: skip
+        sizes = [WINDOW >> (level + 1) for level in range(len(network.blocks))]
+        self._stem = pack(network.stem, sizes[0])
+        self._down = [pack(down, before) for down, before in zip(network.down, sizes, strict=False)]
+        self._blocks = [_pack_blocks(blocks, at) for blocks, at in zip(network.blocks, sizes, strict=True)]
+
+    def __reduce__(self) -> tuple[type[PackedMotionNet], tuple[MotionNet]]:
+        return PackedMotionNet, self._made_of  # weights in oneDNN's order belong to this machine
+
+    def forward(self, windows: Tensor, overview: Tensor, state: Tensor) -> Tensor:
+        dtype = self.head.weight.dtype
+        style = F.silu(self.overview(torch.cat([overview.flatten(1), state], dim=1).to(dtype)))
+        x = self._stem(to_blocks(windows.to(dtype)).contiguous(memory_format=torch.channels_last))
+        for level, blocks in enumerate(self._blocks):
+            if level:
+                x = self._down[level - 1](x)
+            x = _through(blocks, x + self.style[level](style)[:, :, None, None])
+        out: Tensor = self.head(F.silu(self.gather(F.silu(x).flatten(1)) + style))
+        return out
 
 
 def _through(blocks: list[tuple[Step, Step]], x: Tensor) -> Tensor:

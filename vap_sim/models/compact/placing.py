@@ -1,4 +1,4 @@
-"""Placing slots in a dream: what `slots.render` and `slots.footprints` give, computed only where a slot can be seen."""
+"""Placing slots in a dream: what `slots.render` gives, computed only where a slot can be seen."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vap_sim.models.compact.slots import PATCH, SLOTS, Slots
+from vap_sim.models.compact.slots import PATCH, Slots
 
 _MIDDLE = PATCH // 2
 _REACH = max(_MIDDLE + 1, PATCH - _MIDDLE)  # a cut-out ends less than so many of its pixels from its middle
 
 
-def lay(slots: Slots, size: int) -> tuple[Tensor, Tensor]:
-    """Objects (b, 4, size, size) and footprint (b, S, size/2, size/2) of slots, as the module says; no gradients."""
+def lay(slots: Slots, size: int) -> Tensor:
+    """Objects (b, 4, size, size) of slots, as the module says; no gradients."""
     rows = range(slots.present.shape[0])
-    device = slots.centre.device
-    canvas = torch.zeros(len(rows), 4, size, size, device=device)
-    footprint = torch.zeros(len(rows), SLOTS, size // 2, size // 2, device=device)
+    canvas = torch.zeros(len(rows), 4, size, size, device=slots.centre.device)
     order = slots.centre[:, :, 1].argsort(dim=1).tolist()
     present, centres, turns = slots.present.tolist(), slots.centre.tolist(), slots.turn.tolist()
     for row in rows:
@@ -30,20 +28,18 @@ def lay(slots: Slots, size: int) -> tuple[Tensor, Tensor]:
             layer = _place(slots.patches[row, slot], slots.centre[row, slot], slots.turn[row, slot], window)
             below = canvas[row][:, window[0], window[1]]
             below.mul_(1 - layer[3:4]).add_(layer)
-            halves = tuple(slice(side.start // 2, side.stop // 2) for side in window)
-            footprint[row, slot][halves] = F.avg_pool2d(layer[None, 3:4], 2)[0, 0]
-    return canvas, footprint
+    return canvas
 
 
 def _window(centre: list[float], turn: list[float], size: int) -> tuple[slice, slice] | None:
-    """Rows and columns that a cut-out may reach, from even to even; None outside of the picture."""
+    """Rows and columns that a cut-out may reach; None outside of the picture."""
     reach = _REACH * (abs(turn[0]) + abs(turn[1]))
     sides = []
     for middle in (centre[1], centre[0]):
         if not math.isfinite(middle + reach):
             return None
-        first = max(math.floor(middle - reach) // 2 * 2, 0)
-        last = min(math.ceil(middle + reach) // 2 * 2 + 2, size)
+        first = max(math.floor(middle - reach), 0)
+        last = min(math.ceil(middle + reach) + 1, size)
         if first >= last:
             return None
         sides.append(slice(first, last))

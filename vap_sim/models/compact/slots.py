@@ -132,14 +132,6 @@ def place(patches: Tensor, centre: Tensor, turn: Tensor, size: int) -> Tensor:
     return F.grid_sample(patches, look, mode="bilinear", padding_mode="zeros", align_corners=True)
 
 
-def footprints(slots: Slots, size: int) -> Tensor:
-    """How much of each block of 2 x 2 pixels a slot covers: (b, S, size/2, size/2) in [0, 1]."""
-    batch = slots.centre.shape[0]
-    alpha = slots.patches.flatten(0, 1)[:, 3:4]
-    layers = place(alpha, slots.centre.flatten(0, 1), slots.turn.flatten(0, 1), size)
-    return F.avg_pool2d(layers.reshape(batch, SLOTS, size, size) * slots.present[:, :, None, None], 2)
-
-
 def advance(slots: Slots, shift: Tensor, twist: Tensor, moves: Tensor) -> Slots:
     """Move slots: shift (b, S, 2) [px], twist (b, S, 2) turn [rad] and log of growth, where moves (b, S) is True."""
     factor = torch.exp(twist[..., 1])
