@@ -1,10 +1,10 @@
-"""Draw profiles: how a skeleton looks, as frozen data that travels with a checkpoint."""
+"""Draw profiles: in which form a prompt comes and how it looks, as frozen data that travels with a checkpoint."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -13,6 +13,8 @@ from vap_sim.robots.skeleton import GROUPS
 
 UNITS = ("height_share", "metres")
 DISCS = ("all", "tips")
+FORMS = ("skeleton", "mesh", "depth", "raw_action", "text")
+RENDERERS = ("software", "gl")
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,12 @@ class DepthCue:
 
 @dataclass(frozen=True)
 class DrawProfile:
-    """One way to draw skeletons; a model is trained with one and must be used with the same.
+    """One way to tell a model the action; a model is trained with one and must be used with the same.
+
+    form: "skeleton" draws lines; "mesh" shows the robot's surface in shaded colour; "depth" shows how far it is, near
+    bright; "raw_action" is black and leaves the joints as the only news; "text" is black and carries no joints either.
+    Of what follows, skeletons use all but `backend`; the others have no groups; meshes and depth use `z_near` and
+    `backend`, and depth needs `depth_cue`, which fixes its grey levels in metres for all pictures alike.
 
     groups: the groups drawn, each with its style; the others are left out.
     unit: "height_share" makes lengths shares of the image height, equal at every depth; "metres" makes them physical,
@@ -65,7 +72,7 @@ class DrawProfile:
     widths and disc diameters as shares of the image height. Whatever they say, edges are softened over about one pixel,
     so that no line comes out thinner than about 1.9 pixels. joint_tint: how far discs are mixed from the colour of
     their bone (0) to white (1). depth_cue: darkening with depth, or None. z_near: bones are cut where they come nearer
-    to the camera than this, metres.
+    to the camera than this, metres. backend: what renders surfaces, "software" or "gl" (pyrender).
     """
 
     name: str
@@ -76,12 +83,23 @@ class DrawProfile:
     joint_tint: float = 0.5
     depth_cue: DepthCue | None = None
     z_near: float = 0.02
+    form: str = "skeleton"
+    backend: str = "software"
 
     def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise UnknownName("prompt form", self.form, FORMS)
+        if self.backend not in RENDERERS:
+            raise UnknownName("renderer", self.backend, RENDERERS)
+        if self.form == "depth" and self.depth_cue is None:
+            raise InvalidInput(f"depth_cue of profile {self.name!r}", None, "near, far and dimmest of a depth picture")
         if self.unit not in UNITS:
             raise UnknownName("length unit of a draw profile", self.unit, UNITS)
         names = [style.group for style in self.groups]
-        if not names or len(set(names)) != len(names):
+        if self.form != "skeleton":
+            if names:
+                raise InvalidInput(f"groups of draw profile {self.name!r}", names, f"none in the form {self.form!r}")
+        elif not names or len(set(names)) != len(names):
             raise InvalidInput(f"groups of draw profile {self.name!r}", names, f"some of {GROUPS}, each once")
         _check_number("thinnest", self.thinnest, 0.0, 1.0)
         _check_number("thickest", self.thickest, self.thinnest, 1.0, open_low=True)
@@ -112,15 +130,26 @@ class DrawProfile:
 
 
 def profile_names() -> tuple[str, ...]:
-    """The names that `profile` knows."""
+    """The names of the shipped ways to draw skeletons."""
     return tuple(_PROFILES)
 
 
+def form_names() -> tuple[str, ...]:
+    """The names of the shipped forms of a prompt, one profile each."""
+    return tuple(_FORM_PROFILES)
+
+
 def profile(name: str) -> DrawProfile:
-    """A shipped draw profile: "vap" (constant widths) or "compact" (widths and brightness tell depth, plumb line)."""
-    if name not in _PROFILES:
-        raise UnknownName("draw profile", name, _PROFILES)
-    return _PROFILES[name]
+    """A shipped draw profile, or the profile of a shipped form.
+
+    "vap" (constant widths) and "compact" (widths and brightness tell depth, plumb line) draw skeletons. The forms that
+    are compared with one another are "skeleton" (as "vap" draws it), "mesh", "depth", "raw_action" and "text". Raises
+    UnknownName.
+    """
+    found = _PROFILES.get(name) or _FORM_PROFILES.get(name)
+    if found is None:
+        raise UnknownName("draw profile", name, (*_PROFILES, *_FORM_PROFILES))
+    return found
 
 
 def _checked_fields(record: type, data: object) -> dict[str, Any]:
@@ -162,5 +191,15 @@ _PROFILES: Mapping[str, DrawProfile] = MappingProxyType(
             thickest=12 / 128,
             depth_cue=DepthCue(near=0.4, far=2.0, dimmest=0.55),
         ),
+    }
+)
+
+_FORM_PROFILES: Mapping[str, DrawProfile] = MappingProxyType(
+    {
+        "skeleton": replace(_PROFILES["vap"], name="skeleton"),
+        "mesh": DrawProfile("mesh", (), form="mesh"),
+        "depth": DrawProfile("depth", (), form="depth", depth_cue=DepthCue(near=0.0, far=2.5, dimmest=0.1)),
+        "raw_action": DrawProfile("raw_action", (), form="raw_action"),
+        "text": DrawProfile("text", (), form="text"),
     }
 )

@@ -1,4 +1,4 @@
-"""From joint angles to visual prompts: forward kinematics, projection and drawing in one call."""
+"""From joint angles to visual prompts of any form: forward kinematics, projection and drawing in one call."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vap_sim.errors import InvalidInput
+from vap_sim.prompts.checks import check_cameras, check_poses
+from vap_sim.prompts.forms import draw_form
 from vap_sim.prompts.profiles import DrawProfile
 from vap_sim.prompts.projection import Floats, as_floats, fixed_matrix, projection_matrix, to_rays
 from vap_sim.prompts.skeleton import DrawPlan, draw_rays, plan_drawing
+from vap_sim.prompts.surface import Surface, gather_surface
 from vap_sim.prompts.visual_prompt import VisualPrompt
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import RobotModel
@@ -24,7 +26,9 @@ _FEW = 80  # poses up to which numpy is faster than torch
 
 @dataclass(frozen=True, eq=False)
 class Prompter:
-    """Draws what cameras would see of a robot's skeleton. Holds only what it was given and the plan made of it.
+    """Draws what cameras would see of a robot, in the form its profile names: a skeleton, a mesh, depth, or nothing.
+
+    Holds only what it was given and the plans made of it.
 
     size: (width, height) of the pictures; the cameras passed to `draw` must have the same.
     """
@@ -34,10 +38,13 @@ class Prompter:
     size: tuple[int, int]
     plan: DrawPlan = field(init=False, repr=False)
     points: PointPlan = field(init=False, repr=False)
+    surface: Surface | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "plan", plan_drawing(self.model.skeleton, self.profile, self.size))
         object.__setattr__(self, "points", plan_points(self.model.robot, self.model.skeleton))
+        shown = self.profile.form in ("mesh", "depth")
+        object.__setattr__(self, "surface", gather_surface(self.model) if shown else None)
 
     def draw(self, q: Tensor, cameras: Sequence[Camera]) -> VisualPrompt:
         """The prompt for poses q (b, F, J), floats in radians or metres, seen by V cameras of size `size`.
@@ -45,9 +52,14 @@ class Prompter:
         Each camera has no leading axis or one of length b. The prompt's skeleton is (b, V, F, H, W, 3) uint8 on the
         CPU; its joints are q itself. Raises InvalidInput for wrong shapes, for values that are not finite, and for
         cameras of another size.
+
+        The field `skeleton` holds the picture of whatever form the profile has. Only the form "text" keeps the joints
+        to itself.
         """
         check_poses(q, self.model)
         check_cameras(cameras, self.size)
+        if self.profile.form != "skeleton":
+            return draw_form(self.profile, self.surface, self.model, q, cameras)
         b, pixel_frames = q.shape[:2]
         views = len(cameras)
         # In double precision, how kinematics group their sums for a batch cannot reach the drawn pixels.
@@ -85,21 +97,3 @@ def _standing(camera: Camera, rows: int) -> tuple[Floats, Floats]:
 def _focal(camera: Camera) -> Floats:
     focal: Floats = as_floats(camera.intrinsics)[..., 1, 1, None]
     return focal
-
-
-def check_poses(q: Tensor, model: RobotModel) -> None:
-    """Raises InvalidInput unless q is finite floats (b, F, J) for the model's J joints."""
-    joints = len(model.robot.joint_names)
-    if q.ndim != 3 or q.shape[-1] != joints or not q.is_floating_point():
-        raise InvalidInput("q", f"{q.dtype} {tuple(q.shape)}", f"floats of shape (b, F, {joints})")
-    if not np.isfinite(q.detach().cpu().numpy()).all():
-        raise InvalidInput("q", "values that are not finite", "finite joint angles")
-
-
-def check_cameras(cameras: Sequence[Camera], size: tuple[int, int]) -> None:
-    """Raises InvalidInput unless there is a camera and all have the given (width, height)."""
-    if not cameras:
-        raise InvalidInput("cameras", "none", "at least one")
-    for camera in cameras:
-        if tuple(camera.size) != tuple(size):
-            raise InvalidInput(f"size of camera {camera.name!r}", camera.size, f"{size}, as camera.resized({size}) has")

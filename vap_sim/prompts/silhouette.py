@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vap_sim.prompts.checks import check_cameras, check_poses
 from vap_sim.prompts.projection import Floats, as_floats, product, projection_matrix, to_rays
-from vap_sim.prompts.prompter import check_cameras, check_poses
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import RobotModel
 

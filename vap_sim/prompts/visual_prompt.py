@@ -1,4 +1,4 @@
-"""What a world model is told about an action: the drawn skeleton and its optional companions."""
+"""What a world model is told about an action: the drawn prompt and its optional companions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class ReferenceClip:
 class VisualPrompt:
     """Everything a world model may be told about the action; b rows, V views, F pixel frames to be made.
 
-    skeleton: (b, V, F, H, W, 3) uint8 RGB; joints: (b, F, J) floats in radians or metres, or None;
+    skeleton: (b, V, F, H, W, 3) uint8 RGB, the drawn prompt of any form: a skeleton, or a mesh, depth, or black where
+    the action is told otherwise; joints: (b, F, J) floats in radians or metres, or None;
     reference: a demonstration of b rows, or None; motion: names of learned motion embeddings, shared by all rows;
     text: one caption a row, or None. Raises InvalidInput where the parts disagree.
     """
