@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from vap_sim.errors import InvalidInput, UnknownName
@@ -58,7 +61,7 @@ def run(command: Train) -> Path:
     else:
         share = max(1, command.threads // len(command.parts))
         with ProcessPoolExecutor(len(command.parts), mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(_train_part, command, part, share, files) for part in command.parts]
+            jobs = [pool.submit(_train_beside, command, part, share, files) for part in command.parts]
             steps = [job.result() for job in jobs]
     record = {
         "step": dict(zip(command.parts, steps, strict=True)),
@@ -69,6 +72,19 @@ def run(command: Train) -> Path:
     record |= {"command": {k: str(v) for k, v in asdict(command).items()}, "seconds": time.time() - began}
     (command.run / "run.json").write_text(json.dumps(record, indent=1))
     return path
+
+
+def _train_beside(command: Train, part: str, threads: int, files: list[Path]) -> int:
+    """`_train_part` in a process of its own, which ends when the one that began it was killed."""
+    parent = parent_process()
+    assert parent is not None
+    Thread(target=_end_with, args=(parent,), daemon=True).start()
+    return _train_part(command, part, threads, files)
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _train_part(command: Train, part: str, threads: int, files: list[Path]) -> int:
