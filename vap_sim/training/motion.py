@@ -68,7 +68,7 @@ class PathSource:
         kinds = (
             ([film.moving & _followed(film) for film in films], training.moving),
             ([film.near & ~film.moving & _followed(film) for film in films], training.near),
-            ([_followed(film) for film in films], 1 - training.moving - training.near),
+            ([_followed(film) for film in films], max(0.0, 1 - training.moving - training.near)),  # 1 - 0.9 - 0.1 < 0
         )
         events = [(_list(masks), share) for masks, share in kinds]
         self._events = [found for found, _ in events if len(found)]
@@ -185,7 +185,7 @@ class MotionRecipe:
         """Four paths of up to 13 frames: skeletons, in green where the object went, in red where it was dreamt."""
         length = min(13, min(len(film.skeletons) for film in self.shown))
         rng = np.random.default_rng([self.training.seed, 99])
-        still = MotionTraining(moving=1.0, near=0.0, turn=0.0, zoom=0.0, mirror=0.0)
+        still = MotionTraining(moving=0.98, near=0.01, turn=0.0, zoom=0.0, mirror=0.0)  # what moves, if anything does
         paths = _to(PathSource(self.shown, still).draw(rng, 4, length), self.device)
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.training.precision == "bf16"):
             misses = roll_out(self._net, paths, jitter=torch.zeros_like(paths.start))[2]

@@ -58,10 +58,11 @@ def look_at_patch(patches: Tensor, turn: Tensor, away: Tensor) -> Tensor:
 
 
 def overview(pictures: Tensor, frames: Tensor | None = None) -> Tensor:
-    """Whole pictures (n, C, H, W) coarsely: (n, C, OVERVIEW, OVERVIEW); frames as in `offsets`."""
+    """Whole pictures (n, C, H, W) coarsely: (n, C, OVERVIEW, OVERVIEW); frames as in `offsets`, n or of one picture."""
     coarse = F.adaptive_avg_pool2d(pictures, OVERVIEW)
     if frames is None:
         return coarse
+    coarse = coarse.expand(len(frames), -1, -1, -1)
     still = frames.new_zeros(len(frames), 2, 1)
     grid = F.affine_grid(torch.cat([frames, still], dim=2), list(coarse.shape), align_corners=False)
     return F.grid_sample(coarse, grid, align_corners=False)
