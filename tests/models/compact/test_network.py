@@ -12,12 +12,20 @@ from vap_sim.models.checkpoint import LARGEST_FILE
 from vap_sim.models.compact.network import (
     CompactConfig,
     CompactNetwork,
+    MotionNet,
     ResidualBlock,
     UNet,
     UNetConfig,
     position_planes,
     to_blocks,
 )
+from vap_sim.models.compact.windows import OVERVIEW, WINDOW
+
+
+def seen(count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What the motion network is shown of so many objects."""
+    windows, overview = torch.rand(count, MotionNet.CHANNELS, WINDOW, WINDOW), torch.rand(count, 3, OVERVIEW, OVERVIEW)
+    return windows, overview, torch.randn(count, MotionNet.STATE)
 
 
 def test_blocks_keep_every_pixel() -> None:
@@ -60,7 +68,7 @@ def test_what_the_networks_say_has_the_promised_shapes(lively: CompactNetwork) -
     objects = torch.rand(2, 16, 16, 16)
     planes, style = lively.scene(picture, skeleton)
     assert planes.shape == (2, 10, 32, 32) and style.shape == (2, 4) and style.abs().max() <= 1
-    assert lively.motion(torch.randn(2, 36, 16, 16), objects, torch.randn(2, 2, 16, 16)).shape == (2, 6, 16, 16)
+    assert lively.motion(*seen(2)).shape == (2, MotionNet.OUTPUTS) == (2, 5)
     assert lively.robot(skeleton, objects, style).shape == (2, 4, 32, 32)
 
 
@@ -75,6 +83,26 @@ def test_rows_do_not_leak(lively: CompactNetwork) -> None:
         assert torch.equal(together[1:], alone[1:]) and not torch.equal(together[0], alone[0])
 
 
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_all_that_the_motion_network_is_shown_matters_to_its_own_object_alone(
+    part: int, lively: CompactNetwork
+) -> None:
+    shown = seen(3)
+    changed = [value.clone() for value in shown]
+    changed[part][0] += 1
+    alone, together = lively.motion(*shown), lively.motion(*changed)
+    assert torch.allclose(together[1:], alone[1:], atol=1e-6)
+    assert not torch.allclose(together[0], alone[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("levels", [1, 3, 6])
+def test_a_motion_network_may_have_as_many_levels_as_a_window_has_halves(levels: int) -> None:
+    net = UNetConfig((4,) * levels, (0,) * levels)
+    assert MotionNet(CompactConfig(size=64, motion=net))(*seen(1)).shape == (1, 5)
+    with pytest.raises(InvalidInput, match="levels of the motion network: given 7, expected few enough to halve 64"):
+        CompactConfig(size=256, motion=UNetConfig((4,) * 7, (0,) * 7))
+
+
 def test_style_and_objects_change_the_robot(lively: CompactNetwork) -> None:
     skeleton, objects, style = torch.randn(1, 12, 16, 16), torch.rand(1, 16, 16, 16), torch.randn(1, 4)
     before = lively.robot(skeleton, objects, style)
@@ -86,7 +114,7 @@ def test_a_fresh_network_says_little(network: CompactNetwork) -> None:
     """Objects, hidden ground and robot start out rare; motion starts out as rest."""
     planes, style = network.scene(torch.randn(1, 12, 16, 16), torch.randn(1, 12, 16, 16))
     assert planes[:, 0].mean() < -3 and planes[:, 1].mean() < -1 and planes[:, 5].mean() < -1
-    assert not network.motion(torch.randn(1, 36, 16, 16), torch.rand(1, 16, 16, 16), torch.zeros(1, 2, 16, 16)).any()
+    assert not network.motion(*seen(2)).any()
     assert network.robot(torch.randn(1, 12, 16, 16), torch.rand(1, 16, 16, 16), style)[:, 0].mean() < -1
 
 

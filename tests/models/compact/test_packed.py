@@ -14,9 +14,11 @@ from torch.nn import functional as F
 from vap_sim.models.compact import layers
 from vap_sim.models.compact import packed as packed_module
 from vap_sim.models.compact.model import CompactWorld
-from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNet, UNetConfig
-from vap_sim.models.compact.packed import PackedUNet, fast_dtype, pack, packed
-from vap_sim.models.compact.slots import Slots, advance, cut, number_objects, render
+from vap_sim.models.compact.motion import apply, move
+from vap_sim.models.compact.network import CompactConfig, CompactNetwork, MotionNet, UNet, UNetConfig
+from vap_sim.models.compact.packed import PackedMotionNet, PackedUNet, fast_dtype, pack, packed
+from vap_sim.models.compact.slots import Slots, cut, number_objects, render
+from vap_sim.models.compact.windows import OVERVIEW, WINDOW
 from vap_sim.prompts.visual_prompt import VisualPrompt
 from vap_sim.state import WorldState
 
@@ -40,9 +42,7 @@ def network(moving: float) -> CompactNetwork:
     net = CompactNetwork(CONFIG)
     randomised(net, 3)
     with torch.no_grad():
-        bias = net.motion.unet.head.bias
-        assert bias is not None
-        bias[5] = moving
+        net.motion.head.bias[4] = moving
     return net
 
 
@@ -80,15 +80,14 @@ def plain_dream(
     net = net.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     known = state.context
     slots = Slots(known["patches"].float() / 255, *(known[n] for n in ("centre", "turn", "velocity", "present")))
-    old, frames = known["skeletons"], []
+    old, frames = known["skeletons"].float() / 255, []
     for item in prompts:
-        blocks = layers.skeleton_blocks(item.skeleton[0, 0, 0].permute(2, 0, 1)[None].float() / 255)
-        history = torch.cat([blocks, old], dim=1)
-        motion = layers.move(net, history, render(slots, CONFIG.size), slots)
-        slots = advance(slots, motion.shift, motion.twist, motion.logit > 0).detach()
+        skeleton = item.skeleton[0, 0, 0].permute(2, 0, 1)[None].float() / 255
+        blocks, history = layers.skeleton_blocks(skeleton), torch.cat([skeleton, old], dim=1)
+        slots = apply(slots, move(net.motion, history, render(slots, CONFIG.size), slots))
         painting = layers.paint(net, blocks, render(slots, CONFIG.size), known["style"], known["plate"].float() / 255)
         frames.append((painting.frame[0] * 255).round().to(torch.uint8).permute(1, 2, 0))
-        old = history[:, :24]
+        old = history[:, :6]
     return frames
 
 
@@ -110,6 +109,26 @@ def test_a_packed_unet_says_the_same(dtype: torch.dtype, size: int, style: int) 
     torch.testing.assert_close(found, expected, rtol=near, atol=near)
     torch.testing.assert_close(found_lowest, lowest, rtol=near, atol=near)
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("objects", [1, 5])
+@pytest.mark.parametrize("shape", [SMALL, UNetConfig((16,), (1,))], ids=["deep", "flat"])
+def test_a_packed_motion_network_says_the_same(dtype: torch.dtype, objects: int, shape: UNetConfig) -> None:
+    net = randomised(MotionNet(CompactConfig(size=64, motion=shape)), 0)
+    net.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    source = torch.Generator().manual_seed(2)
+    windows = torch.rand(objects, MotionNet.CHANNELS, WINDOW, WINDOW, generator=source)
+    overview = torch.rand(objects, 3, OVERVIEW, OVERVIEW, generator=source)
+    state = torch.randn(objects, MotionNet.STATE, generator=source)
+    before = [value.clone() for value in (windows, overview, state)]
+    with torch.no_grad():
+        expected = net(windows, overview, state)
+        found = PackedMotionNet(net)(windows, overview, state)  # type: ignore[arg-type]
+    assert expected.abs().min() > 1e-3 and found.dtype == dtype
+    near = {torch.float32: 1e-5, torch.bfloat16: 2e-2}[dtype]
+    torch.testing.assert_close(found, expected, rtol=near, atol=near)
+    assert all(torch.equal(*pair) for pair in zip(before, (windows, overview, state), strict=True))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -145,7 +164,8 @@ def test_a_copied_world_dreams_the_same(duplicate: object) -> None:
     assert callable(duplicate)
     twin = duplicate(world)
     assert torch.equal(twin.step(state, prompt(1))[1], world.step(state, prompt(1))[1])
-    assert not hasattr(twin.network.motion.unet, "stem") and twin.fingerprint == world.fingerprint
+    assert not hasattr(twin.network.motion, "stem") and not hasattr(twin.network.robot.unet, "stem")
+    assert twin.fingerprint == world.fingerprint
 
 
 def test_packing_leaves_the_network_as_it_is() -> None:

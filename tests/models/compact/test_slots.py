@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from vap_sim.models.compact.slots import PATCH, SLOTS, Slots, advance, cut, footprints, number_objects, place, render
+from vap_sim.models.compact.slots import PATCH, SLOTS, Slots, advance, cut, number_objects, place, render
 
 SIZE = 64
 
@@ -118,12 +118,6 @@ def test_more_objects_than_slots_drop_the_smallest() -> None:
 def test_an_empty_layer_has_no_slots() -> None:
     slots = slots_of(picture())
     assert not slots.present.any() and float(render(slots, SIZE).abs().max()) == 0
-
-
-def test_footprints_are_the_block_means_of_the_alpha() -> None:
-    slots = slots_of(picture((21, 20, 8, (200, 10, 10))))
-    alpha = render(slots, SIZE)[:, 3:4]
-    assert torch.allclose(footprints(slots, SIZE)[:, :1], torch.nn.functional.avg_pool2d(alpha, 2), atol=1e-6)
 
 
 def test_growth_widens_the_placed_picture() -> None:
