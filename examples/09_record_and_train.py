@@ -1,4 +1,4 @@
-"""The whole way in small: record twin episodes, train the compact recipe for three steps, dream with the result.
+"""The whole way in small: record twin episodes, train both parts of the compact model for three steps, dream with them.
 
 Three steps teach nothing; docs/training.md tells how many do. Everything goes into a temporary folder.
 """
@@ -14,9 +14,10 @@ from vap_sim.data.twin import episode_files, load_episode
 from vap_sim.envs.twin_recorder import RecorderSettings, record_file
 from vap_sim.models.checkpoint import save_tensors
 from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNetConfig
-from vap_sim.training.clips import ClipSource, load_films
-from vap_sim.training.compact import CompactRecipe, CompactTraining, Stage
+from vap_sim.training.films import MotionFilm, PictureFilm, load_films
 from vap_sim.training.loop import LoopSettings, train
+from vap_sim.training.motion import MotionRecipe, MotionTraining, Stage
+from vap_sim.training.pictures import PictureRecipe, PictureTraining
 
 TINY = UNetConfig(widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1))
 
@@ -31,17 +32,24 @@ def record(folder: Path) -> None:
 
 
 def fit(data: Path, run: Path) -> Path:
-    """Three steps of the shipped recipe on a tiny network; `vap-sim train` takes the full one."""
-    training = CompactTraining(stages=(Stage(start=0, length=4, batch=2, painted=1, jitter=0.5),))
-    films = load_films(episode_files(data), training.profile, threads=1, progress=False)
-    network = CompactNetwork(CompactConfig(scene=TINY, motion=TINY, robot=TINY))
-    recipe = CompactRecipe(network, ClipSource(films[:2]), ClipSource(films[2:]), training)
-    outcome = train(recipe, LoopSettings(run, steps=2))
-    print(f"stopped after step {outcome.step}; the folder holds {', '.join(sorted(p.name for p in run.iterdir()))}")
-    outcome = train(recipe, LoopSettings(run, steps=3))
-    print(f"resumed from there, stopped after step {outcome.step}")
+    """Three steps of each recipe on tiny networks; `vap-sim train` takes the full ones, side by side."""
+    network, files = CompactNetwork(CompactConfig(scene=TINY, motion=TINY, robot=TINY)), episode_files(data)
+    films = load_films(files, "compact", PictureFilm.of, threads=1, progress=False)
+    paths = load_films(files, "compact", MotionFilm.of, threads=1, progress=False)
+    short = MotionTraining(stages=(Stage(start=0, length=4, batch=2, jitter=0.5),))
+    recipes = {
+        "pictures": PictureRecipe(network, films[:2], films[2:], PictureTraining(scenes=2, painted=1)),
+        "motion": MotionRecipe(network, paths[:2], paths[2:], short),
+    }
+    weights = {}
+    for part, recipe in recipes.items():
+        outcome = train(recipe, LoopSettings(run / part, steps=2))
+        print(f"{part} stopped after step {outcome.step}; {', '.join(sorted(p.name for p in (run / part).iterdir()))}")
+        outcome = train(recipe, LoopSettings(run / part, steps=3))
+        print(f"{part} resumed from there, stopped after step {outcome.step}")
+        weights |= outcome.weights
     path = run / "tiny.safetensors"
-    save_tensors(path, outcome.weights, {"network": recipe.describe()["network"], "profile": training.profile})
+    save_tensors(path, weights, {"network": recipe.describe()["network"], "profile": "compact"})
     return path
 
 

@@ -135,8 +135,9 @@ def kinematic_world(said: str, out: Path) -> None:
 
 def record_and_train(said: str, out: Path) -> None:
     assert re.findall(r"seed (\d): 9 pictures, \w", said) == ["0", "1", "2"]
-    assert re.search(r"stopped after step 2; .*checkpoint\.json", said)
-    assert "resumed from there, stopped after step 3" in said
+    for part in ("pictures", "motion"):
+        assert re.search(rf"{part} stopped after step 2; .*checkpoint\.json", said)
+        assert f"{part} resumed from there, stopped after step 3" in said
     assert number(r"tiny.safetensors: ([\d.]+) MB", said) < 1
     start, later = (number(rf"{words} ([\d.]+)", said) for words in ("at the start", "of the dream"))
     assert start > 0.8 and later < start, "three steps of training cannot be that good"

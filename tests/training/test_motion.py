@@ -122,7 +122,7 @@ def marked(film: MotionFilm, **masks: list[tuple[int, int]]) -> MotionFilm:
     return replace(film, **values)
 
 
-def events(films: list[MotionFilm], length: int = 3, count: int = 40, **shares: float) -> list[tuple[range, int]]:
+def events(films: list[MotionFilm], length: int = 3, count: int = 40, **shares: Any) -> list[tuple[range, int]]:
     """Of every path the frames into which it steps, and the object."""
     paths = draw(films, count=count, length=length, **shares)
     found = [origin(films, paths, row) for row in range(count)]
@@ -164,7 +164,7 @@ def test_a_path_as_long_as_the_film_begins_at_its_start(motion_films: list[Motio
 
 
 def test_frames_turn_zoom_and_mirror_as_they_are_told(motion_films: list[MotionFilm]) -> None:
-    plain = {"turn": 0.0, "zoom": 0.0, "mirror": 0.0}
+    plain: dict[str, Any] = {"turn": 0.0, "zoom": 0.0, "mirror": 0.0}
     identity = torch.eye(2).expand(40, 2, 2)
     assert torch.equal(draw(motion_films, count=40, length=2, **plain).frames, identity)
     mirrored = draw(motion_films, count=40, length=2, **{**plain, "mirror": 1.0}).frames

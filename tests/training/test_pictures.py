@@ -145,7 +145,7 @@ def test_a_preview_lays_what_was_over_what_is_painted(
     for column, frame in enumerate((1, 4, 6, 9)):
         columns = slice(64 * column, 64 * column + 64)
         assert np.array_equal(sheet[:, :64, columns].permute(1, 2, 0), picture_films[1].frames[frame])
-    assert len(sheet[:, 64:].unique()) > 20
+    assert len(set(sheet[:, 64:].flatten().tolist())) > 20
 
 
 def test_films_that_do_not_suit_are_refused_at_once(picture_films: list[PictureFilm], networks: Make) -> None:

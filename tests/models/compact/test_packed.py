@@ -152,7 +152,7 @@ def test_a_share_is_the_same_with_and_without_gradients() -> None:
         assert torch.equal(layers.share(torch.tensor([-9.0, 9.0])), torch.tensor([0.0, 1.0]))
     logits = torch.tensor([-9.0, 0.3, 9.0], requires_grad=True)
     values = layers.share(logits)
-    values.sum().backward()
+    values.sum().backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None and bool((logits.grad > 0).all())
     with torch.no_grad():
         assert torch.equal(values, layers.share(logits))

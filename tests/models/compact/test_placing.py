@@ -67,5 +67,5 @@ def test_blocks_and_pixels_are_the_same_with_and_without_gradients(
 def test_gradients_pass_through_blocks() -> None:
     image = torch.randn(1, 2, 4, 4, requires_grad=True)
     weight: Tensor = torch.arange(32.0).view(1, 8, 2, 2)
-    (to_blocks(image) * weight).sum().backward()
+    (to_blocks(image) * weight).sum().backward()  # type: ignore[no-untyped-call]
     assert image.grad is not None and torch.equal(image.grad, F.pixel_shuffle(weight, 2))

@@ -35,7 +35,8 @@ def seen(picture: Tensor, frame: tuple[tuple[float, float], tuple[float, float]]
 
 def seen_at(centre: Tensor, frame: tuple[tuple[float, float], tuple[float, float]], size: int) -> Tensor:
     middle = (size - 1) / 2
-    return (centre - middle) @ torch.linalg.inv(torch.tensor(frame)).T + middle
+    inverse: Tensor = torch.linalg.inv(torch.tensor(frame))
+    return (centre - middle) @ inverse.T + middle
 
 
 def test_offsets_are_pixels_from_the_centre() -> None:
