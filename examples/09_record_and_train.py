@@ -8,6 +8,7 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
+from torch import Tensor
 
 import vap_sim
 from vap_sim.data.twin import episode_files, load_episode
@@ -15,7 +16,7 @@ from vap_sim.envs.twin_recorder import RecorderSettings, record_file
 from vap_sim.models.checkpoint import save_tensors
 from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNetConfig
 from vap_sim.training.films import MotionFilm, PictureFilm, load_films
-from vap_sim.training.loop import LoopSettings, train
+from vap_sim.training.loop import LoopSettings, Recipe, train
 from vap_sim.training.motion import MotionRecipe, MotionTraining, Stage
 from vap_sim.training.pictures import PictureRecipe, PictureTraining
 
@@ -37,11 +38,11 @@ def fit(data: Path, run: Path) -> Path:
     films = load_films(files, "compact", PictureFilm.of, threads=1, progress=False)
     paths = load_films(files, "compact", MotionFilm.of, threads=1, progress=False)
     short = MotionTraining(stages=(Stage(start=0, length=4, batch=2, jitter=0.5),))
-    recipes = {
+    recipes: dict[str, Recipe] = {
         "pictures": PictureRecipe(network, films[:2], films[2:], PictureTraining(scenes=2, painted=1)),
         "motion": MotionRecipe(network, paths[:2], paths[2:], short),
     }
-    weights = {}
+    weights: dict[str, Tensor] = {}
     for part, recipe in recipes.items():
         outcome = train(recipe, LoopSettings(run / part, steps=2))
         print(f"{part} stopped after step {outcome.step}; {', '.join(sorted(p.name for p in (run / part).iterdir()))}")

@@ -59,7 +59,7 @@ def test_position_planes_first_made_for_inference_serve_training(lively: Compact
     """They are kept between calls, and tensors born in inference mode must not be saved for a gradient."""
     with torch.inference_mode():
         lively.scene(torch.randn(1, 12, 8, 24), torch.randn(1, 12, 8, 24))
-    lively.scene(torch.randn(1, 12, 8, 24), torch.randn(1, 12, 8, 24))[0].sum().backward()  # type: ignore[no-untyped-call]
+    lively.scene(torch.randn(1, 12, 8, 24), torch.randn(1, 12, 8, 24))[0].sum().backward()
     assert lively.scene.unet.stem.weight.grad is not None
 
 
