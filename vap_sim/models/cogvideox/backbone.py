@@ -26,11 +26,11 @@ class Backbone(nn.Module):
     computes what it always did. b rows, T latent frames, P tokens a frame, L text tokens, D channels a token.
     """
 
-    def __init__(self, transformer: nn.Module) -> None:
+    def __init__(self, transformer: Any) -> None:
         super().__init__()
         self.transformer: Any = transformer
-        self.config = ModelConfig(dict(self.transformer.config))
-        open_blocks(self.transformer.transformer_blocks)
+        self.config = ModelConfig(dict(transformer.config))
+        open_blocks(transformer.transformer_blocks)
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
@@ -123,7 +123,7 @@ class Backbone(nn.Module):
                 timestep = timestep[:, 0]
             elif text_timestep is None:
                 text_timestep = timestep.amax(dim=1)
-        frames = self._time(timestep.flatten(), dtype).unflatten(0, timestep.shape)
+        frames = self._time(timestep.flatten(), dtype).reshape(*timestep.shape, -1)
         return Levels(frames, None if text_timestep is None else self._time(text_timestep, dtype))
 
     def rotary(
@@ -227,8 +227,7 @@ class Backbone(nn.Module):
             given = "neither in `text` nor in `past`" if text is None else "in `text` and in `past`"
             raise InvalidInput("text", given, "it in one of them")
         if past is not None and (len(past.keys) != rows or past.keys.shape[1] != self.config.blocks):
-            given = tuple(past.keys.shape[:2])
-            raise InvalidInput("rows and blocks of the past", given, (rows, self.config.blocks))
+            raise InvalidInput("rows and blocks of the past", tuple(past.keys.shape[:2]), (rows, self.config.blocks))
 
     def _check_blocks(self, injection: Injection, tokens: Tokens) -> None:
         for name, values in (("residuals", injection.residuals), ("tokens", injection.tokens)):

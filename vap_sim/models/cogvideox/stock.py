@@ -17,6 +17,6 @@ def stock(module: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] != library:
+        if error.name not in (None, library):
             raise
         raise MissingDependency(library, "diffusion", "CogVideoX needs it.") from error

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vap_sim.errors import Unsupported
 from vap_sim.models.cogvideox.codec import FRAMES, Carry, check_frames, check_latents, to_bytes
@@ -22,10 +22,11 @@ class VideoCodec:
     network: diffusers' object; tiling: work in overlapping tiles, for little memory at a large size; slicing: one row
     at a time. It runs where its weights are and in their type (bf16 for the published ones). The latents of a clip are
     the mean of what the encoder proposes, not a draw: the same frames give the same latents. Those of one frame are
-    the first-frame latents of image-to-video.
+    the first-frame latents of image-to-video. The network normalises over eight frames at a time (up to 15 at the
+    start), so a latent frame may depend, a little, on later pixel frames of its group.
     """
 
-    def __init__(self, network: nn.Module, *, tiling: bool = False, slicing: bool = False) -> None:
+    def __init__(self, network: Any, *, tiling: bool = False, slicing: bool = False) -> None:
         self.network: Any = network.eval().requires_grad_(False)
         config = self.network.config
         # The factor of version 1.5's image latents; the published 1.0 models do not have it.
@@ -66,10 +67,15 @@ class VideoCodec:
     def decode(self, latents: Tensor) -> Tensor:
         """The inverse of `encode`; see the protocol.
 
-        diffusers decodes latent frames in pairs (the first three together) and normalises over each group.
+        diffusers decodes latent frames in pairs (the first three together) and normalises over each group. An even
+        number of them it would take for a clip without a first frame, so the last is doubled and cut off again.
         """
         check_latents(latents, self.latent_channels)
-        return self._frames(self.network.decode(self._unscaled(latents)).sample)
+        values = self._unscaled(latents)
+        even = latents.shape[1] % 2 == 0
+        values = torch.cat([values, values[:, :, -1:]], dim=2) if even else values
+        pixels = self.network.decode(values).sample
+        return self._frames(pixels[:, :, :-FRAMES] if even else pixels)
 
     @torch.no_grad()
     def decode_next(self, latents: Tensor, carry: Carry | None = None) -> tuple[Tensor, Carry]:
@@ -89,8 +95,8 @@ class VideoCodec:
             parts.append(still)
             carry = {**_flat(memory), _WAITING: torch.zeros_like(values[:, :, :1]), _ODD: _false(values)}
             values = values[:, :, 1:]
-        for value in values.split(1, dim=2):
-            part, carry = self._one(value, carry)
+        for index in range(values.shape[2]):
+            part, carry = self._one(values[:, :, index : index + 1], carry)
             parts.append(part)
         return self._frames(torch.cat(parts, dim=2)), carry
 
@@ -114,11 +120,13 @@ class VideoCodec:
 
     @property
     def _device(self) -> torch.device:
-        return next(self.network.parameters()).device
+        device: torch.device = next(self.network.parameters()).device
+        return device
 
     @property
     def _dtype(self) -> torch.dtype:
-        return next(self.network.parameters()).dtype
+        dtype: torch.dtype = next(self.network.parameters()).dtype
+        return dtype
 
 
 def _false(like: Tensor) -> Tensor:
