@@ -56,10 +56,13 @@ def _draw(
     # intrinsics; GL looks along -z with y up and counts pixels from their corners.
     points = rays * (1 / width, -1 / width, -1)
     lit = np.repeat(colors.astype(np.float32) / 255, 3, axis=0)
+    lit = np.concatenate([lit, np.ones_like(lit[:, :1])], axis=1)
+    # Some of pyrender's modes leave out what is wound the other way, whatever the material says: each side has its own.
+    sides = points[np.concatenate([surface.triangles, surface.triangles[:, ::-1]])]
     primitive = pyrender.Primitive(
-        positions=points[surface.triangles].reshape(-1, 3).astype(np.float32),
-        color_0=np.concatenate([lit, np.ones_like(lit[:, :1])], axis=1),
-        material=pyrender.MetallicRoughnessMaterial(baseColorFactor=(1.0, 1.0, 1.0, 1.0), doubleSided=True),
+        positions=sides.reshape(-1, 3).astype(np.float32),
+        color_0=np.concatenate([lit, lit]),
+        material=pyrender.MetallicRoughnessMaterial(baseColorFactor=(1.0, 1.0, 1.0, 1.0)),
         mode=pyrender.constants.GLTF.TRIANGLES,
     )
     scene = pyrender.Scene(bg_color=(0.0, 0.0, 0.0, 0.0))
@@ -67,13 +70,11 @@ def _draw(
     middle, focal, far = samples / 2, float(width * samples), float(1.01 * rays[:, 2].max() + z_near)
     scene.add(pyrender.IntrinsicsCamera(focal, focal, middle, middle, znear=z_near, zfar=far))
     flags = pyrender.RenderFlags
-    fine, _ = canvas.render(scene, flags=flags.FLAT | flags.SKIP_CULL_FACES)
+    fine, _ = canvas.render(scene, flags=flags.FLAT)
     blocks = fine[..., :3].astype(np.uint32).reshape(height, samples, width, samples, 3)
     rgb[:] = (blocks.sum(axis=(1, 3)) + samples * samples // 2) // (samples * samples)
     # Only this mode samples at the pixel's centre; the picture in colour has several samples a pixel, placed by GL.
-    marked, distance = canvas.render(
-        scene, flags=flags.SEG | flags.SKIP_CULL_FACES, seg_node_map={node: (255, 255, 255)}
-    )
+    marked, distance = canvas.render(scene, flags=flags.SEG, seg_node_map={node: (255, 255, 255)})
     centre = (slice(samples // 2, None, samples),) * 2
     depth[:] = np.where(marked[centre][..., 0] > 0, distance[centre], np.inf)
 

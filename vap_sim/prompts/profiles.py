@@ -198,7 +198,7 @@ _FORM_PROFILES: Mapping[str, DrawProfile] = MappingProxyType(
     {
         "skeleton": replace(_PROFILES["vap"], name="skeleton"),
         "mesh": DrawProfile("mesh", (), form="mesh"),
-        "depth": DrawProfile("depth", (), form="depth", depth_cue=DepthCue(near=0.0, far=2.5, dimmest=0.1)),
+        "depth": DrawProfile("depth", (), form="depth", depth_cue=DepthCue(near=0.0, far=2.0, dimmest=0.1)),
         "raw_action": DrawProfile("raw_action", (), form="raw_action"),
         "text": DrawProfile("text", (), form="text"),
     }

@@ -48,9 +48,11 @@ def render_robot(
 
     Triangles are lit evenly, by a light that moves with the camera, in the colours of the URDF's materials. Each camera
     has no leading axis or one of length b. backend: "software" needs nothing but numpy; "gl" draws with pyrender and
-    differs in the rounding of edges. samples: odd, colours are averaged over samples x samples a pixel; depth and mask
-    do not depend on it. Surfaces nearer than `z_near` metres are cut off. Raises InvalidInput for wrong shapes and
-    cameras of different sizes, UnknownName for a backend, MissingDependency where "gl" is not installed.
+    differs in the rounding of edges. samples: odd, colours are averaged over samples x samples a pixel; but for
+    rounding, depth and mask do not depend on it. Surfaces nearer than `z_near` metres are cut off.
+
+    Raises InvalidInput for wrong shapes and cameras of different sizes, UnknownName for a backend, MissingDependency
+    where "gl" is not installed.
     """
     check_poses(q, model)
     check_cameras(cameras, cameras[0].size if cameras else (0, 0))
