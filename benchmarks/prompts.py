@@ -1,6 +1,7 @@
 """How fast prompts are drawn: from joint angles to pixels, in batches and one at a time, and silhouettes.
 
     python benchmarks/prompts.py --threads 2 --size 128 --out out/prompts.json
+    python benchmarks/prompts.py --forms mesh depth --batches 64
 
 Prints the median of the repetitions, their spread (half the distance between the quartiles) and the processor time,
 which tells more on a busy machine.
@@ -20,7 +21,7 @@ from pathlib import Path
 import cv2
 import torch
 
-from vap_sim.prompts import Prompter, profile, profile_names, silhouettes
+from vap_sim.prompts import Prompter, form_names, profile, profile_names, silhouettes
 from vap_sim.robots.library import load_robot
 
 
@@ -47,6 +48,7 @@ def main() -> None:
     options.add_argument("--batches", type=int, nargs="+", default=[256, 512, 1024])
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--repetitions", type=int, default=15)
+    options.add_argument("--forms", nargs="+", choices=form_names(), help="time these forms of a prompt instead")
     options.add_argument("--out", type=Path, default=Path("out/prompts.json"))
     given = options.parse_args()
     torch.set_num_threads(given.threads)
@@ -65,14 +67,15 @@ def main() -> None:
         percent = 100 * spread / seconds
         print(f"{what:34s} {1e6 / each:10,.0f} /s  {each:8.1f} us each +-{percent:.1f} %  {busy:8.1f} us of processor")
 
-    for name in profile_names():
+    for name in given.forms or profile_names():
         prompter = Prompter(model, profile(name), size)
         for batch in given.batches:
             figures = measure(lambda p=prompter, n=batch: p.draw(q[:n], [camera]), given.repetitions)
             report(f"prompts, {name}, batch {batch}", batch, *figures)
-        figures = measure(lambda p=prompter: p.draw(q[:1], [camera]), given.repetitions, inner=100)
+        inner = 10 if given.forms else 100
+        figures = measure(lambda p=prompter: p.draw(q[:1], [camera]), given.repetitions, inner=inner)
         report(f"prompts, {name}, one at a time", 1, *figures)
-    for batch in (1, 64):
+    for batch in () if given.forms else (1, 64):
         figures = measure(lambda n=batch: silhouettes(model, q[:n], [camera]), given.repetitions)
         report(f"silhouettes, batch {batch}", batch, *figures)
 
