@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-pytest.importorskip("diffusers")
-
 from vap_sim.models.cogvideox.backbone import Backbone
 from vap_sim.models.cogvideox.config import ModelConfig, build_transformer, tiny_config
+
+# diffusers is optional: without it this folder has nothing to test.
+collect_ignore_glob = [] if find_spec("diffusers") else ["test_*.py"]
 
 ROWS, FRAMES, SIZE, WORDS = 2, 4, (8, 12), 5
 PATCHES = 24

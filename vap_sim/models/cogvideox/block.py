@@ -198,7 +198,7 @@ def _three(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
 
 def by_frame(tokens: Tensor, frames: int) -> Tensor:
     """Tokens (b, T P, D) seen as (b, T, P, D)."""
-    return tokens.unflatten(1, (frames, tokens.shape[1] // frames))
+    return tokens.reshape(len(tokens), frames, tokens.shape[1] // frames, tokens.shape[2])
 
 
 def _modulate(
@@ -263,7 +263,7 @@ def _mask(keys: Sequence[Tensor], masks: Sequence[Tensor | None], rows: int, new
 
 
 def _heads(attention: Any, tokens: Tensor) -> Tensor:
-    return tokens.unflatten(2, (attention.heads, -1)).transpose(1, 2)
+    return tokens.reshape(*tokens.shape[:2], attention.heads, -1).transpose(1, 2)
 
 
 def _normal(norm: Any, values: Tensor) -> Tensor:

@@ -78,8 +78,8 @@ class ModelConfig:
         if self.condition_channels < 0:
             raise InvalidInput("in_channels", self.in_channels, f"at least out_channels, {self.latent_channels}")
         if values["sample_height"] % self.patch or values["sample_width"] % self.patch:
-            given = (values["sample_height"], values["sample_width"])
-            raise InvalidInput("native latent size (h, w)", given, f"multiples of the patch size {self.patch}")
+            native = (values["sample_height"], values["sample_width"])
+            raise InvalidInput("native latent size (h, w)", native, f"multiples of the patch size {self.patch}")
         if self.head_width % 16 or self.width % 16:
             raise InvalidInput("attention_head_dim", self.head_width, "a multiple of 16, for three rotary axes")
         own = self.vae.get("latent_channels", self.latent_channels)

@@ -113,7 +113,7 @@ def position_table(
     if text_length > config.text_length:
         raise InvalidInput("text tokens", text_length, f"at most {config.text_length}, those of the learned table")
     learned = learned.to(device)
-    video = learned[0, config.text_length :].unflatten(0, (config.frames, *config.grid))[list(positions)]
+    video = learned[0, config.text_length :].reshape(config.frames, *config.grid, -1)[list(positions)]
     if grid != config.grid:
         planes = F.interpolate(video.permute(0, 3, 1, 2).float(), grid, mode="bicubic", align_corners=False)
         video = planes.permute(0, 2, 3, 1).to(learned.dtype)
