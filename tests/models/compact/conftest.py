@@ -68,7 +68,7 @@ def make_pictures(seed: int, count: int = 2, shown: int = 4) -> Pictures:
 
 
 def make_paths(seed: int, shifts: Sequence[tuple[float, float]] = ((1.0, 0.5), (0.0, 0.0)), length: int = 4) -> Paths:
-    """Squares that move by their shifts [px] (and then turn and grow, too) before a bar; another object lies by."""
+    """Squares that move by their shifts [px] (and then turn and grow, too) before a bar; another object slides by."""
     rng = np.random.default_rng(seed)
     count, size = len(shifts), PATH_SIZE
     start = rng.integers(20, 40, (count, 2)).astype(np.float32)
@@ -78,10 +78,11 @@ def make_paths(seed: int, shifts: Sequence[tuple[float, float]] = ((1.0, 0.5), (
     patches = np.zeros((count, 1, PATCH, PATCH), np.uint8)
     steps = np.zeros((count, length, 4), np.float32)
     for row, (x, y) in enumerate(start.astype(int)):
-        others[row, :, 0, y + 2 : y + 9, x - 4 : x + 3] = 255
         patches[row, 0, PATCH // 2 - 3 : PATCH // 2 + 5, PATCH // 2 - 3 : PATCH // 2 + 4] = 255
         steps[row, 1:, :2] = shift[row]
         steps[row, 1:, 2:] = np.array([0.05, 0.02]) * shift[row].any()
+        for frame in range(length):
+            others[row, frame, 0, y + 2 : y + 9, x - 4 + frame : x + 3 + frame] = 255
         for frame in range(length + 2):  # two older ones first
             skeletons[row, frame, row % 3, y, : x + round(shift[row, 0] * (frame - 2)) - 4] = 255
     # The bounding box in space is centred elsewhere than what is seen of the object.

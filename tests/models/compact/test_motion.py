@@ -59,7 +59,7 @@ def scene(count: int = 2) -> dict[str, Any]:
 def slots(rows: int = 2) -> Slots:
     """Squares of various poses; in row 0 the slots 0 and 3, in row 1 slot 1, in row 2 none."""
     patches = torch.zeros(rows, SLOTS, 4, PATCH, PATCH)
-    patches[..., 20:30, 22:27] = 1
+    patches[..., 20:30, 22:27] = torch.tensor([0.2, 0.5, 0.3, 1.0])[:, None, None]
     present = torch.zeros(3, SLOTS, dtype=torch.bool)
     present[0, 0], present[0, 3], present[1, 1] = True, True, True
     return Slots(
