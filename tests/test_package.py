@@ -104,7 +104,11 @@ def _pins(name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("lock", "extras"),
-    [("lock.txt", ("twin", "train")), ("dev.txt", ("test", "dev")), ("lowest.txt", ("twin", "train", "test"))],
+    [
+        ("lock.txt", ("twin", "train")),
+        ("dev.txt", ("test", "dev", "diffusion")),
+        ("lowest.txt", ("twin", "train", "test")),
+    ],
 )
 def test_lock_pins_what_setup_cfg_asks_for(lock: str, extras: tuple[str, ...]) -> None:
     pins = _pins(lock) | (_pins("lock.txt") if lock == "dev.txt" else {})

@@ -17,7 +17,7 @@ from vap_sim.errors import InvalidInput, UnknownName
 
 if TYPE_CHECKING:
     from vap_sim.models.compact.network import CompactNetwork
-    from vap_sim.training.loop import Recipe
+    from vap_sim.training.loop import LoopSettings, Recipe
 
 PARTS = ("pictures", "motion")
 
@@ -92,20 +92,25 @@ def _train_part(command: Train, part: str, threads: int, files: list[Path]) -> i
     import torch
 
     from vap_sim.models.checkpoint import save_tensors
-    from vap_sim.training.loop import LoopSettings, train
+    from vap_sim.training.loop import train
 
     torch.set_num_threads(threads)
     torch.manual_seed(command.seed)
-    settings = LoopSettings(
+    outcome = train(_recipe(command, part, threads, files), _settings(command, part))
+    save_tensors(command.run / f"{part}.safetensors", outcome.weights, {"part": part, "step": outcome.step})
+    return outcome.step
+
+
+def _settings(command: Train, part: str) -> LoopSettings:
+    from vap_sim.training.loop import LoopSettings
+
+    return LoopSettings(
         folder=command.run / part,
         steps=command.steps if part == "pictures" else command.motion_steps,
         minutes=command.minutes,
         learning_rate=command.learning_rate,
         cooldown=command.cooldown,
     )
-    outcome = train(_recipe(command, part, threads, files), settings)
-    save_tensors(command.run / f"{part}.safetensors", outcome.weights, {"part": part, "step": outcome.step})
-    return outcome.step
 
 
 def _recipe(command: Train, part: str, threads: int, files: list[Path]) -> Recipe:
@@ -135,20 +140,26 @@ def _network(command: Train) -> CompactNetwork:
 
 
 def _join(command: Train, record: dict[str, Any]) -> Path:
-    """Write RUN/compact.safetensors from the parts trained in RUN, and from `--weights` for a part that never was."""
-    import torch
+    """Write RUN/compact.safetensors from the parts trained in RUN, and from `--weights` for a part that never was.
 
-    from vap_sim.models.checkpoint import load_tensors, save_tensors
+    Raises BadFile where a part in RUN belongs to another network."""
+    import torch
+    from torch import nn
+
+    from vap_sim.models.checkpoint import fill, load_tensors, save_tensors
 
     network = _network(command)
-    weights = network.state_dict()
-    for part in PARTS:
+    parts: dict[str, dict[str, nn.Module]] = {
+        "pictures": {"scene": network.scene, "robot": network.robot},
+        "motion": {"motion": network.motion},
+    }
+    for part, nets in parts.items():
         file = command.run / f"{part}.safetensors"
         if file.exists():
-            weights |= load_tensors(file)[0]
+            fill(nn.ModuleDict(nets), load_tensors(file)[0], file)
     path = command.run / "compact.safetensors"
     description = {"name": "compact", "network": asdict(network.config), "profile": "compact", **record}
-    save_tensors(path, {name: value.to(torch.bfloat16) for name, value in weights.items()}, description)
+    save_tensors(path, {name: value.to(torch.bfloat16) for name, value in network.state_dict().items()}, description)
     return path
 
 
@@ -168,6 +179,10 @@ def _check(command: Train) -> None:
         value = getattr(command, name)
         if not value > 0:
             raise InvalidInput(f"--{name.replace('_', '-')}", value, "more than 0")
+    for part in command.parts:
+        _settings(command, part)
+    if command.weights is not None:
+        _network(command)
     try:
         torch.zeros(1, device=command.device)
     except (RuntimeError, AssertionError) as error:

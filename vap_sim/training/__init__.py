@@ -1,1 +1,1 @@
-"""Training: one loop, one recipe a model, clips from recorded episodes."""
+"""How models are trained."""
