@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,32 @@ def compact(config: CompactConfig) -> CompactWorld:
             spread = 0.8 * value[0].numel() ** -0.5 if value.ndim > 1 else 0.2
             value.copy_(torch.randn(value.shape, generator=source) * spread)
     return CompactWorld(network)
+
+
+@pytest.mark.skipif(find_spec("diffusers") is None, reason="diffusers is not installed")
+class TestCogVideoXStream(WorldModelContract):
+    """Caches, a codec with a carry and a conditioner with one, at a tiny width."""
+
+    long_run = 40
+
+    @staticmethod
+    def make() -> WorldModel:
+        from tests.models.cogvideox.worlds import CarryingCodec, tiny_world
+
+        return tiny_world(steps=1, history=2, codec=CarryingCodec(8))
+
+
+@pytest.mark.skipif(find_spec("diffusers") is None, reason="diffusers is not installed")
+class TestCogVideoXChunk(WorldModelContract):
+    """Clips of nine frames, of which the first is the last of the clip before."""
+
+    long_run = 25
+
+    @staticmethod
+    def make() -> WorldModel:
+        from tests.models.cogvideox.worlds import tiny_world
+
+        return tiny_world(mode="chunk", steps=1, chunk=9)
 
 
 class Broken:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 
-from vap_sim.errors import InvalidInput, UnknownName, Unsupported
+from vap_sim.errors import BadFile, InvalidInput, UnknownName, Unsupported
 from vap_sim.models.checkpoint import read_description
 from vap_sim.models.protocol import WorldModel
 
@@ -20,6 +21,7 @@ _WORLDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "kinematic": ("vap_sim.models.kinematic", "KinematicWorld"),
         "compact": ("vap_sim.models.compact.model", "CompactWorld"),
+        "cogvideox": ("vap_sim.models.cogvideox.world", "CogVideoXWorld"),
     }
 )
 
@@ -35,8 +37,9 @@ def load_world(
     """A world model ready to dream.
 
     name_or_path: a name of `world_names`, or a weights file (a Path, or a text that ends in .safetensors), whose header
-    may name its world in the field "world"; else it is "compact". weights: a file to use instead of what ships with the
-    named world. options: go to the world's own `load`.
+    may name its world in the field "world"; else it is "compact"; or a folder (a Path), whose `world.json` names its
+    world; without one, a folder with transformer/config.json is "cogvideox". weights: a file or folder to use instead
+    of what ships with the named world. options: go to the world's own `load`.
 
     Raises:
         UnknownName: no such world, or the world has no such option.
@@ -49,7 +52,7 @@ def load_world(
         if weights is not None:
             raise InvalidInput("weights", weights, f"None, because the world is given as the file {name}")
         path = Path(name_or_path)
-        name = str(read_description(path).get("world", "compact"))
+        name = _world_of(path)
     if name not in _WORLDS:
         raise UnknownName("world", name, _WORLDS)
     _check_device(device)
@@ -61,6 +64,24 @@ def load_world(
             raise UnknownName(f"option of world {name!r}", option, known)
     world: WorldModel = load(None if path is None else Path(path), device=device, **options)
     return world
+
+
+def _world_of(path: Path) -> str:
+    if not path.is_dir():
+        return str(read_description(path).get("world", "compact"))
+    described = path / "world.json"
+    if not described.is_file():
+        if (path / "transformer" / "config.json").is_file():
+            return "cogvideox"
+        raise BadFile(path, "is a folder with neither world.json nor transformer/config.json")
+    try:
+        values = json.loads(described.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadFile(described, f"is not JSON ({error})") from error
+    name = values.get("world") if isinstance(values, dict) else None
+    if not isinstance(name, str):
+        raise BadFile(described, f"field 'world' is {name!r}, expected the name of a world")
+    return name
 
 
 def _check_device(device: str) -> None:

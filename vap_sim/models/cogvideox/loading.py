@@ -1,0 +1,238 @@
+"""A world on disk: a CogVideoX folder as diffusers stores it, and beside it `world.json`, which says how it dreams.
+
+A published folder has no such file and is read with `settings.defaults`. All weights are safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vap_sim.errors import BadFile, InvalidInput, UnknownName, VAPSimError
+from vap_sim.models.cogvideox.backbone import Backbone
+from vap_sim.models.cogvideox.codec import SIDE, Codec, TinyCodec
+from vap_sim.models.cogvideox.config import ModelConfig
+from vap_sim.models.cogvideox.control_form import load_control
+from vap_sim.models.cogvideox.fitting import Way, check_offload, explained
+from vap_sim.models.cogvideox.folder import CogVideoXFolder, open_folder
+from vap_sim.models.cogvideox.injection import Conditioner
+from vap_sim.models.cogvideox.lora import merge_lora
+from vap_sim.models.cogvideox.memory import compile_blocks, model_offload, sequential_offload
+from vap_sim.models.cogvideox.parts import Parts
+from vap_sim.models.cogvideox.sampler import PUBLISHED, Schedule
+from vap_sim.models.cogvideox.settings import Settings, defaults
+from vap_sim.models.cogvideox.text import HashedWords, T5Text, TextEncoder
+from vap_sim.models.cogvideox.video_codec import VideoCodec
+from vap_sim.models.cogvideox.world import FRAME_RATE, PROFILE, CogVideoXWorld
+
+HEADER = "world.json"
+WORLD = "cogvideox"
+_FORMAT = 1
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What `world.json` says; every field may be left out there.
+
+    size: (width, height) [px]; frame_rate [Hz]; profile: how prompts are drawn; max_chunk: pixel frames of the clips it
+    was trained with; tiny_codec: channels of the codec without weights, None for the folder's own; hashed_words: the
+    text encoder is the one without weights; control: a folder of `control_form.save_control`, inside this one;
+    settings: some of `Settings`.
+    """
+
+    size: tuple[int, int] | None = None
+    frame_rate: float | None = None
+    profile: str | None = None
+    max_chunk: int | None = None
+    tiny_codec: int | None = None
+    hashed_words: bool = False
+    control: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_world(folder: Path | str, backbone: Backbone, header: Header) -> None:
+    """Write transformer, noise schedule and `world.json`, the last when all else is there.
+
+    A control branch is written by `control_form.save_control` into the subfolder that header.control names. LoRA is
+    not part of it: take it off first. Raises InvalidInput, UnknownName, OSError.
+    """
+    folder = Path(folder)
+    _check_header(header)
+    if any("lora_" in name for name, _ in backbone.named_parameters()):
+        raise InvalidInput("backbone to save", "one with LoRA on it", "a plain one; save_control keeps LoRA")
+    (folder / HEADER).unlink(missing_ok=True)
+    backbone.transformer.save_pretrained(folder / "transformer", safe_serialization=True)
+    schedule = {**PUBLISHED, **backbone.config.scheduler}
+    _write(folder / "scheduler" / "scheduler_config.json", schedule)
+    _write(folder / HEADER, {"world": WORLD, "format": _FORMAT, **asdict(header)})
+
+
+def read_header(folder: Path) -> Header:
+    """What a folder says about itself. Raises BadFile naming the field."""
+    path = folder / HEADER
+    if not path.is_file():
+        return Header()
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadFile(path, f"is not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise BadFile(path, f"is a {type(values).__name__}, expected an object")
+    if values.pop("world", None) != WORLD or values.pop("format", None) != _FORMAT:
+        raise BadFile(path, f"fields 'world' and 'format' are not {WORLD!r} and {_FORMAT}")
+    known = [item.name for item in fields(Header)]
+    unknown = sorted(values.keys() - set(known))
+    if unknown:
+        raise BadFile(path, f"field {unknown[0]!r} is unknown; known are {known}")
+    try:
+        if values.get("size") is not None:
+            values["size"] = tuple(values["size"])
+        header = Header(**values)
+        _check_header(header)
+    except (TypeError, VAPSimError) as error:
+        raise BadFile(path, str(error)) from error
+    return header
+
+
+def load_world(
+    path: Path | str | None,
+    *,
+    device: torch.device,
+    chosen: Mapping[str, Any],
+    size: tuple[int, int] | None = None,
+    frame_rate: float | None = None,
+    profile: str | None = None,
+    control: Conditioner | Path | str | bool | None = None,
+    dtype: torch.dtype | str | None = None,
+    offload: str | None = None,
+    tiling: bool = False,
+    compiled: bool = False,
+    text_cache: Path | None = None,
+) -> CogVideoXWorld:
+    """See `CogVideoXWorld.load`. chosen: settings that are given, by name."""
+    if path is None:
+        raise InvalidInput("weights of world 'cogvideox'", None, "a CogVideoX folder, or its name on the hub")
+    if Path(path).is_file():
+        raise BadFile(path, "is a file; the weights of world 'cogvideox' are a folder, with transformer/config.json")
+    check_offload(offload, device)
+    folder = open_folder(str(path))
+    header, config = read_header(folder.path), folder.config
+    kind = _dtype(dtype, device)
+    mode = chosen.get("mode", header.settings.get("mode", "stream"))
+    settings = Settings(**{**defaults(mode, config, config.scheduler), **header.settings, **chosen})
+    size = size or header.size or _native(config)
+    with explained(config, Way(settings, kind, offload), size, device):
+        backbone = Backbone(folder.transformer(kind))
+        conditioner, drawn = _control(control, header, folder, backbone)
+        backbone.requires_grad_(False)
+        release = _place(backbone, conditioner, device, offload)
+        codec = _codec(header, folder, device, kind, tiling)
+        if compiled:
+            compile_blocks(backbone)
+        parts = Parts(
+            backbone,
+            codec,
+            _text(header, folder, device, kind, text_cache),
+            Schedule.of(config.scheduler or PUBLISHED),
+            settings,
+            (int(size[0]), int(size[1])),
+            () if conditioner is None else (conditioner,),
+            device,
+            kind,
+            release,
+        )
+        return CogVideoXWorld(
+            parts,
+            frame_rate=_first(frame_rate, header.frame_rate, FRAME_RATE),
+            profile=_first(profile, drawn, header.profile, PROFILE),
+            max_chunk=header.max_chunk,
+            offload=offload,
+        )
+
+
+def _control(given: Any, header: Header, folder: CogVideoXFolder, backbone: Backbone) -> tuple[Any, str | None]:
+    """The conditioner and the profile of its prompts; both may be None."""
+    if given is False or (given in (None, True) and header.control is None):
+        return None, None
+    if given in (None, True):
+        given = folder.path / str(header.control)
+    if not isinstance(given, str | Path):
+        return given, None
+    trained = load_control(given, backbone)
+    if trained.lora is not None:
+        merge_lora(backbone)
+    if trained.control is not None:
+        trained.control.eval().requires_grad_(False)
+    return trained.control, trained.profile
+
+
+def _place(backbone: Backbone, conditioner: Any, device: torch.device, offload: str | None) -> Any:
+    """Bring the weights where they are used; what lets them go before decoding, or None."""
+    network = conditioner if isinstance(conditioner, torch.nn.Module) else None
+    if offload == "sequential":
+        sequential_offload(backbone, device)
+        if network is not None:
+            sequential_offload(network, device)
+        return None
+    if network is not None:
+        network.to(device)
+    if offload == "model":
+        return model_offload([backbone], device)[0].offload
+    backbone.to(device)
+    return None
+
+
+def _codec(header: Header, folder: CogVideoXFolder, device: torch.device, kind: torch.dtype, tiling: bool) -> Codec:
+    if header.tiny_codec is not None:
+        return TinyCodec(header.tiny_codec)
+    return VideoCodec.open(folder, device=device, dtype=kind, tiling=tiling)
+
+
+def _text(
+    header: Header, folder: CogVideoXFolder, device: torch.device, kind: torch.dtype, cache: Path | None
+) -> TextEncoder:
+    if header.hashed_words:
+        return HashedWords(folder.config.text_length, folder.config.text_width)
+    return T5Text(folder, cache=cache, device=device, dtype=kind)
+
+
+def _dtype(given: torch.dtype | str | None, device: torch.device) -> torch.dtype:
+    if given is None:
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if isinstance(given, torch.dtype):
+        return given
+    if given not in _DTYPES:
+        raise UnknownName("dtype of the weights", given, _DTYPES)
+    return _DTYPES[given]
+
+
+def _native(config: ModelConfig) -> tuple[int, int]:
+    values = config.transformer
+    return SIDE * int(values["sample_width"]), SIDE * int(values["sample_height"])
+
+
+def _first(*given: Any) -> Any:
+    return next(value for value in given if value is not None)
+
+
+def _check_header(header: Header) -> None:
+    for name in header.settings:
+        if name not in Settings.names():
+            raise UnknownName("setting of a CogVideoX world", name, Settings.names())
+    replace(Settings(), **header.settings)
+    if header.control is not None and Path(header.control).name != header.control:
+        raise InvalidInput("control", header.control, "the name of a folder inside this one")
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(values, indent=1), encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,192 @@
+"""What both modes of rolling out stand on: the networks of a world, and one guided pass through them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from vap_sim.errors import InvalidInput, Unsupported
+from vap_sim.models.cogvideox.backbone import Backbone
+from vap_sim.models.cogvideox.cache import KeyValueCache, Past
+from vap_sim.models.cogvideox.codec import SIDE, Carry, Codec
+from vap_sim.models.cogvideox.guidance import Branch
+from vap_sim.models.cogvideox.injection import Conditioner, Injection, Noised, Prepared, combine
+from vap_sim.models.cogvideox.sampler import Schedule, dynamic_guidance
+from vap_sim.models.cogvideox.settings import Settings
+from vap_sim.models.cogvideox.text import UNCONDITIONAL, TextEncoder
+from vap_sim.noise import standard_normals
+from vap_sim.prompts.visual_prompt import VisualPrompt
+
+MAIN = "main"
+"""Whose cache it is: the backbone's. Those of conditioners go by their numbers."""
+CAPTION, DRAWN, JOINTS = "caption", "drawn", "joints"
+Context = Mapping[str, Tensor]
+
+
+class StreamingConditioner(Conditioner, Protocol):
+    """A conditioner that can be told a clip in parts. `prepared.carry_of` finds in what it prepared what it is told
+    again with the next part."""
+
+    def prepare(self, prompt: VisualPrompt, codec: Codec, carry: Carry | None = None) -> Prepared:
+        """See `Conditioner`. With a carry, the prompt has 4 k pixel frames, which follow those told before."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The networks of a world, which fit each other, and how they are used. Raises InvalidInput, Unsupported.
+
+    size: (width, height) of the pictures; conditioners: those of chunk mode need not take a carry; release: lets the
+    backbone's memory go before pictures are decoded.
+    """
+
+    backbone: Backbone
+    codec: Codec
+    text: TextEncoder
+    schedule: Schedule
+    settings: Settings
+    size: tuple[int, int]
+    conditioners: tuple[StreamingConditioner, ...] = ()
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+    release: Callable[[], None] | None = None
+
+    def __post_init__(self) -> None:
+        config = self.backbone.config
+        cell = SIDE * config.patch
+        if len(self.size) != 2 or min(self.size) < cell or self.size[0] % cell or self.size[1] % cell:
+            raise InvalidInput("size of a CogVideoX world", self.size, f"(width, height), multiples of {cell} pixels")
+        if self.codec.latent_channels != config.latent_channels:
+            given = f"{self.codec.latent_channels} latent channels"
+            raise InvalidInput("codec", given, f"{config.latent_channels}, as the transformer makes")
+        if self.text.width != config.text_width or self.text.length > config.text_length:
+            expected = f"at most {config.text_length} of width {config.text_width}, as the transformer takes"
+            raise InvalidInput("text encoder", f"{self.text.length} tokens of width {self.text.width}", expected)
+        if config.condition_channels not in (0, config.latent_channels):
+            raise Unsupported(
+                f"a CogVideoX with {config.condition_channels} condition channels: a world needs none, or "
+                f"{config.latent_channels} for the first frame's latents"
+            )
+        if self.settings.control_guidance != 1 and not self.conditioners:
+            raise InvalidInput("guidance of control", self.settings.control_guidance, "1, because nothing controls")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of a latent frame."""
+        return self.backbone.config.latent_channels, self.size[1] // SIDE, self.size[0] // SIDE
+
+    @property
+    def image_to_video(self) -> bool:
+        """Whether the model is told the first frame by condition channels."""
+        return self.backbone.config.condition_channels > 0
+
+    def words(self, captions: Sequence[str]) -> Tensor:
+        """Embeddings (b, L, width of text) float32 on the device."""
+        return self.text.encode(captions).to(self.device, torch.float32)
+
+    def plain_words(self, rows: int) -> Tensor:
+        """The embedding of the empty caption, once a row."""
+        return self.words([UNCONDITIONAL]).expand(rows, -1, -1)
+
+    def normals(self, key: Tensor, draw: Tensor, frames: int, stream: int = 0) -> Tensor:
+        """Standard normal latents (b, frames, C, h, w) float32."""
+        return standard_normals(key.cpu(), draw.cpu(), (frames, *self.shape), stream=stream).to(self.device)
+
+    def prepare(self, prompt: VisualPrompt, carries: Sequence[Carry] | None = None) -> tuple[Prepared, ...]:
+        """What each conditioner makes of a prompt of 1 + 4 k pixel frames, or of 4 k that go on from `carries`."""
+        if carries is None:
+            return tuple(one.prepare(prompt, self.codec) for one in self.conditioners)
+        going_on = zip(self.conditioners, carries, strict=True)
+        return tuple(one.prepare(prompt, self.codec, carry) for one, carry in going_on)
+
+    def predict(
+        self, noised: Noised, branch: Branch, prepared: Sequence[Prepared], pasts: Mapping[str, Past]
+    ) -> tuple[Tensor, dict[str, KeyValueCache]]:
+        """One pass: the velocity (b, T, C, h, w) float32, and if `noised.collect` the cache of each who keeps one."""
+        noised = replace(
+            noised,
+            latents=noised.latents.to(self.dtype),
+            channels=None if noised.channels is None else noised.channels.to(self.dtype),
+            text=None if noised.text is None else noised.text.to(self.dtype),
+        )
+        injections = [Injection(channels=noised.channels)]
+        caches: dict[str, KeyValueCache] = {}
+        if branch.control:
+            for number, (one, ready) in enumerate(zip(self.conditioners, prepared, strict=True)):
+                said = one.inject(ready, replace(noised, past=pasts.get(str(number))))
+                if said.cache is not None:
+                    caches[str(number)] = said.cache
+                injections.append(replace(said, cache=None))
+        out = self.backbone(
+            noised.latents,
+            noised.timestep,
+            noised.text,
+            combine(injections),
+            text_timestep=noised.text_timestep,
+            positions=noised.positions,
+            mask=noised.mask,
+            past=pasts.get(MAIN),
+            collect=noised.collect,
+        )
+        if noised.collect:
+            out, caches[MAIN] = out
+        prediction: Tensor = out.float()
+        return prediction, caches if noised.collect else {}
+
+    def guided(self, pass_of: Callable[[Branch], Tensor], timestep: int) -> Tensor:
+        """The mix of one prediction a branch."""
+        guiding, steps = self.settings.guiding, self.settings.steps
+        scale = dynamic_guidance(guiding.text, timestep, steps) if guiding.dynamic else None
+        return guiding.mix([pass_of(branch) for branch in guiding.branches], scale)
+
+    def let_go(self) -> None:
+        """Make room for decoding, where asked to."""
+        if self.release is not None:
+            self.release()
+
+
+def captions_of(prompt: VisualPrompt) -> tuple[str, ...]:
+    """The captions of a prompt, empty ones where it has none."""
+    return (UNCONDITIONAL,) * len(prompt) if prompt.text is None else prompt.text
+
+
+def caption_keys(captions: Sequence[str], device: torch.device) -> Tensor:
+    """By which a state knows its captions again: (b,) int64."""
+    digests = [hashlib.sha256(caption.encode()).digest()[:8] for caption in captions]
+    keys = [int.from_bytes(digest, "big", signed=True) for digest in digests]
+    return torch.tensor(keys, dtype=torch.int64, device=device)
+
+
+def begin_telling(prompt: VisualPrompt, keep: int) -> dict[str, Tensor]:
+    """What a state remembers of prompts, `keep` pixel frames: at the start the first pose, held that long."""
+    told = {DRAWN: prompt.skeleton[:, :, -1:].repeat(1, 1, keep, 1, 1, 1)}
+    if prompt.joints is not None:
+        told[JOINTS] = prompt.joints[:, -1:].repeat(1, keep, 1)
+    return told
+
+
+def told_so_far(context: Context, prompt: VisualPrompt, frames: int) -> VisualPrompt:
+    """A prompt with the last `frames` remembered pixel frames before its own. Raises InvalidInput."""
+    joints = prompt.joints
+    if (joints is None) != (JOINTS not in context):
+        given, expected = ("none", "some") if joints is None else ("some", "none")
+        raise InvalidInput("joints of the prompt", given, f"{expected}, as at the start of the dream")
+    if joints is not None:
+        if joints.shape[2] != context[JOINTS].shape[2]:
+            raise InvalidInput("joints of the prompt", joints.shape[2], f"{context[JOINTS].shape[2]}, as at the start")
+        joints = torch.cat([context[JOINTS][:, -frames:].to(joints), joints], dim=1)
+    skeleton = torch.cat([context[DRAWN][:, :, -frames:], prompt.skeleton], dim=2)
+    return replace(prompt, skeleton=skeleton, joints=joints)
+
+
+def remembered(whole: VisualPrompt, keep: int) -> dict[str, Tensor]:
+    """What a state remembers of prompts after `whole`, which holds at least `keep` pixel frames."""
+    told = {DRAWN: whole.skeleton[:, :, -keep:].contiguous()}
+    if whole.joints is not None:
+        told[JOINTS] = whole.joints[:, -keep:].contiguous()
+    return told
