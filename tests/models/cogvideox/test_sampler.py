@@ -135,8 +135,8 @@ def test_denoising_a_known_clip_finds_it_and_keeps_what_is_held() -> None:
     schedule, clean, noise = Schedule.of(PUBLISHED), draw(*SHAPE, seed=1), draw(*SHAPE, seed=2)
 
     def oracle(latents: Tensor, timestep: int) -> Tensor:
-        alpha = float(schedule.alpha(timestep))
-        return (latents * alpha**0.5 - clean) / (1 - alpha) ** 0.5
+        alpha = schedule.alpha(timestep).float()
+        return (latents * alpha.sqrt() - clean) / (1 - alpha).sqrt()
 
     found = denoise(noise, oracle, schedule, 4)
     torch.testing.assert_close(found, clean, rtol=0, atol=1e-4)

@@ -181,8 +181,8 @@ def test_the_codec_is_carried_on() -> None:
 
 def test_guidance_keeps_a_cache_for_every_branch_and_changes_the_dream() -> None:
     films, names = [], []
-    for changes in ({}, {"guidance": 3.0}, {"control_guidance": 2.0}, {"guidance": 3.0, "control_guidance": 2.0}):
-        world = tiny_world(**changes)
+    for text, control in ((1.0, 1.0), (3.0, 1.0), (1.0, 2.0), (3.0, 2.0)):
+        world = tiny_world(guidance=text, control_guidance=control)
         states, _ = dream(world, 2)
         films.append(states[-1].context[LATENT])
         names.append(sorted(name for name in states[-1].context if name.endswith("main/keys")))
@@ -191,8 +191,9 @@ def test_guidance_keeps_a_cache_for_every_branch_and_changes_the_dream() -> None
 
 
 def test_dpm_and_dynamic_guidance_dream_by_their_seed() -> None:
-    for changes in ({"solver": "dpm"}, {"guidance": 3.0, "dynamic_guidance": True}):
-        world = tiny_world(**changes)
+    changes: tuple[dict[str, Any], ...] = ({"solver": "dpm"}, {"guidance": 3.0, "dynamic_guidance": True})
+    for change in changes:
+        world = tiny_world(**change)
         first, second = dream(world, 2)[0][-1], dream(world, 2)[0][-1]
         assert same_state(first, second) and torch.isfinite(first.context[LATENT]).all()
         assert not torch.equal(first.context[LATENT], dream(tiny_world(), 2)[0][-1].context[LATENT])
