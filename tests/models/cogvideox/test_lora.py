@@ -97,6 +97,15 @@ def test_frozen_weights_get_no_gradient(backbone: Backbone) -> None:
     assert trained["control.input_projection.weight"] is control.input_projection.weight
 
 
+def test_first_weights_follow_the_seed() -> None:
+    one, same, other = (small_backbone() for _ in range(3))
+    for backbone, seed in ((one, 0), (same, 0), (other, 1)):
+        Lora(rank=2, seed=seed).install(backbone)
+    name = "transformer_blocks.2.attn1.to_v.lora_A.weight"
+    assert torch.equal(lora_parameters(one)[name], lora_parameters(same)[name])
+    assert not torch.equal(lora_parameters(one)[name], lora_parameters(other)[name])
+
+
 def test_names_are_those_of_peft(backbone: Backbone) -> None:
     LORA.install(backbone)
     theirs = peft.get_peft_model_state_dict(backbone.transformer, adapter_name="control")
@@ -113,6 +122,7 @@ def test_two_stand_side_by_side_and_go_one_by_one(backbone: Backbone) -> None:
         alone = run(backbone)
         undo_second = Lora(rank=1, alpha=1, targets=("ff.net.2", "to_q"), name="second", seed=1).install(backbone)
         assert torch.allclose(run(backbone), alone, atol=1e-6)
+        assert not any(value.requires_grad for value in lora_parameters(backbone).values()), "frozen, as all the rest"
         stir(backbone, "second")
         both = run(backbone)
         assert not torch.allclose(both, alone, atol=1e-3)
@@ -120,6 +130,8 @@ def test_two_stand_side_by_side_and_go_one_by_one(backbone: Backbone) -> None:
         assert torch.allclose(run(backbone), both, atol=1e-4)
         undo_second()
         assert torch.allclose(run(backbone), alone, atol=1e-4)
+        assert backbone.blocks[0].attn1.to_q.merged, "as the one that stays was"
+        assert all(value.requires_grad for value in lora_parameters(backbone).values()), "as before"
         undo()
     assert [name for name, _ in backbone.named_parameters()] == [n for n, _ in small_backbone().named_parameters()]
 

@@ -71,6 +71,7 @@ def test_gradients_reach_the_encoder_after_one_step_and_before_it_only_what_is_z
         named = control.named_parameters()
         return {name.split(".")[0] for name, value in named if value.grad is not None and bool(value.grad.any())}
 
+    assert all(value.requires_grad for value in control.parameters()), "copied from frozen ones though they are"
     assert moved() == {"projections", "input_projection"}
     optimiser.step()
     assert moved() == {"projections", "input_projection", "encoder", "branch"}
@@ -197,6 +198,8 @@ def test_a_prompt_of_more_frames_is_of_the_newest(control: SkeletonControl) -> N
 def test_checkpointing_the_branch_gives_the_same_gradients(backbone: Backbone) -> None:
     control = wake(SkeletonControl(backbone, **SMALL))
     control.train()
+    calls: list[int] = []
+    control.branch.blocks[0].register_forward_pre_hook(lambda *_: calls.append(1))
 
     def gradients() -> list[torch.Tensor]:
         control.zero_grad()
@@ -204,8 +207,10 @@ def test_checkpointing_the_branch_gives_the_same_gradients(backbone: Backbone) -
         return [value.grad.clone() for value in control.branch.parameters() if value.grad is not None]
 
     plain = gradients()
+    assert len(calls) == 1
     checkpoint_blocks(control.branch)
     kept = gradients()
+    assert len(calls) == 3, "once for the answer, once more for the gradient"
     assert len(kept) == len(plain) > 10
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(kept, plain, strict=True))
 
