@@ -1,4 +1,4 @@
-"""`vap-sim train`: train the compact model from recorded twin episodes, resumable, on a CPU or a GPU."""
+"""`vap-sim train`: train a model from recorded twin episodes, resumable, on a CPU or a GPU; else compact."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from vap_sim.commands import train_cogvideox
+from vap_sim.commands.train_cogvideox import CogVideoX
 from vap_sim.errors import InvalidInput, UnknownName
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from vap_sim.training.loop import LoopSettings, Recipe
 
 PARTS = ("pictures", "motion")
+WORLDS = ("compact", "cogvideox")
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,11 @@ class Train:
     The networks that read and paint pictures and the one that moves objects learn nothing from each other: these two
     `parts` are trained side by side, each with half of the threads. Training stops after `minutes` with checkpoints;
     the same command goes on from there. Whenever it stops, the averaged weights are written to
-    RUN/compact.safetensors. `weights` starts a new run from existing weights."""
+    RUN/compact.safetensors. `weights` starts a new run from existing weights.
+
+    `world` cogvideox trains that model instead, by the options below that name it; of these here it takes data, run,
+    steps, cooldown, minutes, seed, device, threads and validation. It runs in several processes under torchrun or
+    accelerate launch."""
 
     data: Path
     run: Path
@@ -45,12 +52,18 @@ class Train:
     validation: int = 8
     weights: Path | None = None
     parts: tuple[str, ...] = PARTS
+    world: str = "compact"
+    cogvideox: CogVideoX = CogVideoX()
 
 
 def run(command: Train) -> Path:
     """Train, write the averaged weights and a record of the run, and return the weights file."""
     from vap_sim.data.twin import episode_files
 
+    if command.world not in WORLDS:
+        raise UnknownName("world to train", command.world, WORLDS)
+    if command.world == "cogvideox":
+        return train_cogvideox.run(command)
     _check(command)
     files = episode_files(command.data)
     if not 0 < command.validation < len(files):

@@ -129,6 +129,13 @@ def _is_split(value: Tensor) -> bool:
     return hasattr(value, "full_tensor")
 
 
+def settle(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put whole weights, named as `Trainable` names them, into a module, in place of split ones too, to be saved."""
+    for name, value in weights.items():
+        path, _, leaf = name.rpartition(".")
+        module.get_submodule(path).register_parameter(leaf, nn.Parameter(value.detach().cpu().clone()))
+
+
 class Trainable(nn.Module):
     """A module's parameters that take gradients, under their own names; nothing else is in its state dict.
 

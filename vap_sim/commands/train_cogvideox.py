@@ -1,0 +1,289 @@
+"""`vap-sim train --world cogvideox`: control branch and LoRA on a frozen CogVideoX, or a tiny one as a whole."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vap_sim.errors import BadFile, InvalidInput
+
+if TYPE_CHECKING:
+    from vap_sim.commands.train import Train
+    from vap_sim.models.cogvideox.backbone import Backbone
+    from vap_sim.models.cogvideox.codec import Codec
+    from vap_sim.models.cogvideox.control_form import Control
+    from vap_sim.models.cogvideox.lora import Lora
+    from vap_sim.models.cogvideox.text import TextEncoder
+    from vap_sim.training.clips import Clip, ClipSettings, DataSet
+    from vap_sim.training.latents import TensorCache
+    from vap_sim.training.loop import LoopSettings, Outcome
+    from vap_sim.training.parallel import Team
+
+TINY = "tiny"
+CONTROL, WORLD = "control", "world"
+
+
+@dataclass(frozen=True)
+class CogVideoX:
+    """Options of `--world cogvideox`.
+
+    model: a CogVideoX folder, its name on the hub, or "tiny" for a small network that is trained as a whole; form: of
+    the prompt; frames, video_stride, control_stride, spacing: of clips; also: folders of more data, mixed by the cube
+    root of their sizes; batch: rows of a process; mode: chunk, or history or forcing for stream mode; region: weight of
+    the error near the robot; blocks: copied for the control, a third if not given; lora: its rank, 0 for none; shard:
+    split the weights over the processes; cache: of latents and text, RUN/cache if not given."""
+
+    model: str = TINY
+    form: str = "skeleton"
+    frames: int = 17
+    video_stride: int = 1
+    control_stride: int = 1
+    spacing: int = 8
+    also: tuple[Path, ...] = ()
+    batch: int = 1
+    accumulate: int = 1
+    mode: str = "chunk"
+    learning_rate: float = 1e-4
+    region: float = 3.0
+    caption_dropout: float = 0.1
+    control_dropout: float = 0.1
+    blocks: int | None = None
+    lora: int = 64
+    precision: str = "fp32"
+    checkpointing: bool = False
+    shard: bool = False
+    cache: Path | None = None
+    preview_every: int = 500
+    checkpoint_every: int = 250
+    log_every: int = 10
+
+
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """What is trained and what it needs; `schedule` is a `sampler.Schedule`."""
+
+    backbone: Backbone
+    control: Control | None
+    lora: Lora | None
+    codec: Codec
+    text: TextEncoder
+    schedule: Any
+
+
+def run(command: Train) -> Path:
+    """Train, write weights and a model card, and return the folder to load: RUN/world if tiny, else RUN/control.
+
+    Every process of a team calls it. Raises BadFile, InvalidInput, UnknownName, MissingDependency, OSError.
+    """
+    import torch
+
+    from vap_sim.training.parallel import join_team, leave_team
+
+    options = command.cogvideox
+    settings, clips = _loop_settings(command), _clip_settings(command)
+    held = _held(command)
+    torch.set_num_threads(command.threads)
+    team = join_team(command.device, shard=True if options.shard else None)
+    try:
+        return _train(command, settings, clips, held, team)
+    finally:
+        leave_team()
+
+
+def _train(command: Train, settings: LoopSettings, clips: ClipSettings, held: list[Path], team: Team) -> Path:
+    from vap_sim.models.cogvideox.memory import checkpoint_blocks
+    from vap_sim.training.clips import open_data_set
+    from vap_sim.training.diffusion import DiffusionRecipe, DiffusionTraining
+    from vap_sim.training.latents import CachedText, TensorCache
+    from vap_sim.training.loop import train
+
+    options = command.cogvideox
+    cache = TensorCache(options.cache or command.run / "cache")
+    size = _size(held[0])
+    model = _model(command, size, _joints(held[0]), cache, team)
+    kept = set(held)
+    first = [path for path in _files(command.data) if path not in kept]
+    data = [open_data_set(command.data, clips, model.codec, cache, files=first, team=team)]
+    data += [open_data_set(folder, clips, model.codec, cache, team=team) for folder in options.also]
+    held_clips = open_data_set(command.data, clips, model.codec, cache, files=held, team=team, progress=False).clips
+    shown: list[Clip] = [clip.load() for clip in held_clips[:: max(1, len(held_clips) // 2)][:2]]
+    if options.checkpointing:
+        checkpoint_blocks(model.backbone)
+        if getattr(model.control, "branch", None) is not None:
+            checkpoint_blocks(model.control.branch)  # type: ignore[union-attr, arg-type]
+    recipe = DiffusionRecipe(
+        model.backbone,
+        model.control,
+        model.codec,
+        CachedText(model.text, cache),
+        model.schedule,
+        data,
+        DiffusionTraining(
+            seed=command.seed,
+            batch=options.batch,
+            mode=options.mode,
+            region=options.region,
+            caption=options.caption_dropout,
+            control=options.control_dropout,
+            precision=options.precision,
+        ),
+        shown=shown,
+        team=team,
+    )
+    outcome = train(recipe, settings, team)
+    if team.leads:
+        _write(command, model, recipe.denoiser, data, outcome, settings, size, team)
+    team.wait()
+    return command.run / (WORLD if options.model == TINY else CONTROL)
+
+
+def _model(command: Train, size: tuple[int, int], joints: int, cache: TensorCache, team: Team) -> _Model:
+    """Networks of the model that is named, on the CPU; what is not trained takes no gradients."""
+    import torch
+
+    from vap_sim.models.cogvideox.backbone import Backbone
+    from vap_sim.models.cogvideox.codec import SIDE, TinyCodec
+    from vap_sim.models.cogvideox.config import build_transformer, tiny_config
+    from vap_sim.models.cogvideox.control_form import control_for
+    from vap_sim.models.cogvideox.folder import open_folder
+    from vap_sim.models.cogvideox.lora import Lora, freeze_backbone
+    from vap_sim.models.cogvideox.sampler import PUBLISHED, Schedule
+    from vap_sim.models.cogvideox.text import HashedWords, T5Text
+    from vap_sim.models.cogvideox.video_codec import VideoCodec
+    from vap_sim.prompts.profiles import profile
+
+    options = command.cogvideox
+    kind = torch.bfloat16 if options.precision == "bf16" else torch.float32
+    codec: Codec
+    text: TextEncoder
+    if options.model == TINY:
+        config = tiny_config(size=(size[1] // SIDE, size[0] // SIDE), frames=1 + options.frames // 4)
+        backbone = Backbone(build_transformer(config, seed=command.seed).train())
+        codec, text = TinyCodec(config.latent_channels), HashedWords(config.text_length, config.text_width)
+        schedule = Schedule.of(PUBLISHED)
+    else:
+        folder = open_folder(options.model)
+        backbone = Backbone(folder.transformer(kind))
+        codec = VideoCodec.open(folder, device=team.device, dtype=kind, tiling=True, slicing=True)
+        text = T5Text(folder, device=team.device, dtype=kind)
+        schedule = Schedule.of(folder.config.scheduler or PUBLISHED)
+    form = profile(options.form).form
+    told: dict[str, Any] = {} if form == "text" else {"seed": command.seed}
+    if options.blocks is not None:
+        told["blocks"] = options.blocks
+    control = control_for(options.form, backbone, joints=joints, **told)
+    if control is not None:
+        control.float()  # averages and small steps need all their digits
+    lora = None
+    if options.model != TINY:
+        freeze_backbone(backbone)
+        if options.lora:
+            lora = Lora(rank=options.lora, alpha=float(options.lora), seed=command.seed)
+            lora.install(backbone)
+            for value in backbone.parameters():
+                value.data = value.data.float() if value.requires_grad else value.data
+    return _Model(backbone, control, lora, codec, text, schedule)
+
+
+def _write(
+    command: Train,
+    model: _Model,
+    denoiser: Any,
+    data: list[DataSet],
+    outcome: Outcome,
+    settings: LoopSettings,
+    size: tuple[int, int],
+    team: Team,
+) -> None:
+    from vap_sim.models.cogvideox.control_form import FILE, save_control
+    from vap_sim.models.cogvideox.loading import Header, save_world
+    from vap_sim.training.card import Card, ranges, write_card
+    from vap_sim.training.parallel import settle
+
+    options = command.cogvideox
+    settle(denoiser, outcome.weights)
+    tiny = options.model == TINY
+    folder = command.run / WORLD if tiny else command.run
+    about = {"steps": outcome.step, "seed": command.seed, "frames": options.frames, "mode": options.mode}
+    control = folder / CONTROL
+    save_control(control, model.backbone, model.control, profile=options.form, lora=model.lora, description=about)
+    weights = [control / FILE]
+    if tiny:
+        mode = "chunk" if options.mode == "chunk" else "stream"
+        values: dict[str, Any] = {"mode": mode, "chunk": options.frames} if mode == "chunk" else {"mode": mode}
+        header = Header(
+            size=size,
+            profile=options.form,
+            max_chunk=options.frames,
+            tiny_codec=model.backbone.config.latent_channels,
+            hashed_words=True,
+            control=CONTROL,
+            settings=values,
+        )
+        save_world(folder, model.backbone, header)
+        weights += sorted((folder / "transformer").glob("*.safetensors"))
+    told = {one.name: {"episodes": len(one.seeds), "clips": len(one.clips), "seeds": ranges(one.seeds)} for one in data}
+    parts = {"command": asdict(command), "loop": asdict(settings)}
+    title = f"CogVideoX ({Path(options.model).name}) told by {options.form}"
+    card = Card(title, shlex.join(["vap-sim", *sys.argv[1:]]), parts, told, tuple(weights))
+    write_card(folder, card, outcome, team)
+
+
+def _loop_settings(command: Train) -> LoopSettings:
+    from vap_sim.training.loop import LoopSettings
+
+    options = command.cogvideox
+    return LoopSettings(
+        folder=command.run / "training",
+        steps=command.steps,
+        minutes=command.minutes,
+        learning_rate=options.learning_rate,
+        cooldown=command.cooldown,
+        accumulate=options.accumulate,
+        checkpoint_every=options.checkpoint_every,
+        preview_every=options.preview_every,
+        log_every=options.log_every,
+    )
+
+
+def _clip_settings(command: Train) -> ClipSettings:
+    from vap_sim.training.clips import ClipSettings
+
+    options = command.cogvideox
+    names = ("form", "frames", "video_stride", "control_stride", "spacing")
+    return replace(ClipSettings(), **{name: getattr(options, name) for name in names}, seed=command.seed)
+
+
+def _files(folder: Path) -> list[Path]:
+    from vap_sim.data.twin import episode_files
+
+    return episode_files(folder)
+
+
+def _held(command: Train) -> list[Path]:
+    """The episodes that are kept for previews."""
+    files = _files(command.data)
+    if not 0 < command.validation < len(files):
+        raise InvalidInput("--validation", command.validation, f"at least 1 and fewer than the {len(files)} episodes")
+    return files[-command.validation :]
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """(width, height) of an episode's pictures."""
+    from vap_sim.data.twin import load_episode
+    from vap_sim.robots.camera import Camera
+
+    meta = load_episode(path, only=()).meta
+    try:
+        return Camera.from_dict(meta["cameras"][0]).size
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise BadFile(path, f"meta.json: cameras cannot be used ({error!r})") from error
+
+
+def _joints(path: Path) -> int:
+    from vap_sim.data.twin import load_episode
+
+    return int(load_episode(path, only=("joints",)).joints.shape[1])
