@@ -16,6 +16,7 @@ from tests.models.cogvideox.conftest import stock_rotary
 from tests.models.cogvideox.worlds import Pooled, Unstreaming, tiny_backbone, tiny_world
 from vap_sim.errors import InvalidInput, VAPSimError
 from vap_sim.models.cogvideox.codec import TinyCodec
+from vap_sim.models.cogvideox.injection import Injection, Noised, Prepared
 from vap_sim.models.cogvideox.sampler import PUBLISHED
 from vap_sim.models.cogvideox.text import HashedWords
 from vap_sim.models.cogvideox.world import ChunkTruncated, CogVideoXWorld
@@ -87,10 +88,18 @@ def test_held_frames_come_out_as_they_went_in(kind: str, overlap: int) -> None:
             seen.append(latents)
             return super().decode(latents)
 
-    listening = CogVideoXWorld(replace(world.parts, codec=Ear(8)))
+    class Watcher(Pooled):
+        def inject(self, prepared: Prepared, noised: Noised) -> Injection:
+            levels.append(noised.timestep)
+            return super().inject(prepared, noised)
+
+    levels: list[Tensor] = []
+    listening = CogVideoXWorld(replace(world.parts, codec=Ear(8), conditioners=(Watcher(32),)))
     listening.step(replace(state, model=listening.fingerprint), next_prompt(world, rows=2))
     start = world.parts.codec.encode(state.context["frames"])
-    assert torch.equal(torch.cat(seen)[:, : start.shape[1]], start)
+    held = start.shape[1]
+    assert torch.equal(torch.cat(seen)[:, :held], start)
+    assert all(not bool(one[:, :held].any()) and bool((one[:, held:] > 0).all()) for one in levels)
 
 
 def test_prompts_and_captions_reach_the_clip() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -126,7 +127,7 @@ def test_fingerprints_tell_weights_and_settings_apart() -> None:
     weight = large.transformer.patch_embed.text_proj.weight
     weight.data = torch.zeros(512, 512)
     before = CogVideoXWorld(tiny_parts(backbone=large)).fingerprint
-    weight.data[100, 100] = 1e-6  # a number that no sample meets, only the sum
+    weight.data[100, 101] = 1e-6  # a number that no sample meets, only the sum
     assert CogVideoXWorld(tiny_parts(backbone=large)).fingerprint != before
 
 
@@ -139,6 +140,20 @@ def test_a_saved_state_resumes_with_equal_bits(tmp_path: Path) -> None:
         prompt = next_prompt(world, rows=1)
         (one, film), (two, again) = world.step(state, prompt), world.step(restored, prompt)
         assert same_state(one, two) and torch.equal(film, again)
+
+
+@pytest.mark.parametrize("mode", ["stream", "chunk"])
+def test_a_lone_row_shares_no_memory_with_the_frames_it_gave_away(mode: str) -> None:
+    world = tiny_world(mode=mode)
+    start, plan = prompts(world, 1, 1), next_prompt(world, rows=1)
+    picture = pictures(world, 1)
+    state = world.encode(picture, start, [3])
+    before = copy.deepcopy(state)
+    after, frames = world.step(state, plan)
+    kept = copy.deepcopy(after)
+    for given in (picture, start.skeleton, plan.skeleton, frames):
+        given.fill_(1)
+    assert same_state(state, before) and same_state(after, kept)
 
 
 def test_a_world_of_one_mode_refuses_states_of_the_other() -> None:
