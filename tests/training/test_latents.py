@@ -277,6 +277,12 @@ def test_a_cached_file_that_is_no_clip_is_named(films: Path, tmp_path: Path) -> 
     clip.cache.put(clip.key, {name: value for name, value in tensors.items() if name != "lengths"})
     with pytest.raises(BadFile, match="is not a clip"):
         clip.load()
+    clip.cache.put(clip.key, {**tensors, "drawn": torch.zeros_like(tensors["drawn"])})
+    with pytest.raises(BadFile, match="a picture of the prompt is damaged"):
+        clip.load()
+    clip.cache.put(clip.key, {**tensors, "lengths": tensors["lengths"] + 1})
+    with pytest.raises(BadFile, match="is not a clip"):
+        clip.load()
     with pytest.raises(BadFile, match="cannot be read"):
         from vap_sim.training.latents import hash_file
 

@@ -98,7 +98,7 @@ class StoredClip:
             joints = tensors.get("joints")
             prompt = VisualPrompt(drawn[None, None], None if joints is None else joints[None], text=(self.caption,))
             return Clip(tensors["latents"].float(), tensors["images"].float(), tensors["region"], prompt, self.caption)
-        except (KeyError, ValueError, cv2.error) as error:
+        except (KeyError, ValueError, RuntimeError, cv2.error) as error:
             raise BadFile(self.cache.path(self.key), f"is not a clip ({error!r})") from error
 
 
@@ -167,7 +167,8 @@ def region_of(drawn: Tensor, dilate: int) -> Tensor:
     lit = drawn.any(-1).float()[:, None]
     near = F.max_pool2d(lit, 2 * dilate + 1, 1, dilate)
     cells = F.max_pool2d(near, _CELL)[:, 0]
-    return torch.cat([cells[:1], cells[1:].unflatten(0, (-1, _PACK)).amax(1)])
+    later = cells[1:].reshape(-1, _PACK, *cells.shape[1:]).amax(1)
+    return torch.cat([cells[:1], later])
 
 
 def noised_images(frame: Tensor, count: int, key: int) -> Tensor:
@@ -256,8 +257,12 @@ def _packed(drawn: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _unpacked(content: Tensor, lengths: Tensor) -> Tensor:
-    files = content.split(lengths.tolist())
-    return torch.from_numpy(np.stack([cv2.imdecode(file.numpy(), cv2.IMREAD_COLOR) for file in files]))
+    files = torch.split(content, lengths.tolist())
+    pictures = [cv2.imdecode(file.numpy(), cv2.IMREAD_COLOR) for file in files]
+    whole = [picture for picture in pictures if picture is not None]
+    if len(whole) < len(pictures):
+        raise ValueError("a picture of the prompt is damaged")
+    return torch.from_numpy(np.stack(whole).astype(np.uint8))
 
 
 def _captions(path: Path) -> dict[str, str]:

@@ -135,10 +135,12 @@ class DiffusionRecipe:
     """Feeds `loop.train` with clips; see `loop.Recipe`. What takes gradients in backbone and control is trained.
 
     data: sets to mix; shown: clips for the preview, not trained on; schedule: of the backbone; text: best a
-    `latents.CachedText`; samples: further previews, with the averaged weights in place; team: of processes. Row n of
-    the run shows clip `Mixture.pick(n)`, and its levels, noise and omissions follow from (seed, n), so neither a kill
-    nor the number of processes changes what is learned. LoRA must be on the backbone already, without dropout, which
-    would break that. Raises InvalidInput for clips that do not fit the model or each other.
+    `latents.CachedText`; samples: further previews, with the averaged weights in place, left out where weights are
+    split over processes, because it calls parts of the model on its own; team: of processes.
+
+    Row n of the run shows clip `Mixture.pick(n)`, and its levels, noise and omissions follow from (seed, n), so neither
+    a kill nor the number of processes changes what is learned. LoRA must be on the backbone already, without dropout,
+    which would break that. Raises InvalidInput for clips that do not fit the model.
     """
 
     def __init__(
@@ -236,7 +238,9 @@ class DiffusionRecipe:
         films = {}
         for number, clip in enumerate(self.shown):
             films[f"clips/{number}"] = self._film(clip, number)
-        return films | dict(self.samples(step) if self.samples is not None else {})
+        if self.samples is not None and not self.team.shard:
+            films |= self.samples(step)
+        return films
 
     def _film(self, clip: Clip, number: int) -> Tensor:
         device = self.team.device

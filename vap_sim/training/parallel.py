@@ -44,14 +44,15 @@ class Team:
         if not self.shard:
             places = [self.device.index] if self.device.type == "cuda" else None
             # Buffers are constants here, and large ones.
-            return nn.parallel.DistributedDataParallel(module, device_ids=places, broadcast_buffers=False)
+            return nn.parallel.DistributedDataParallel(module, device_ids=places, forward_sync_buffers=False)
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
         mesh = init_device_mesh(self.device.type, (self.size,))
-        for unit in units:
-            fully_shard(unit, mesh=mesh)
-        wrapped: nn.Module = fully_shard(module, mesh=mesh)
+        # Split again after every call: what a preview with other weights has gathered must not stay.
+        for unit in (*units, module):
+            fully_shard(unit, mesh=mesh, reshard_after_forward=True)
+        wrapped: nn.Module = module
         return wrapped
 
     def any(self, flag: bool) -> bool:
@@ -109,7 +110,7 @@ def leave_team() -> None:
 
 def whole(value: Tensor) -> Tensor:
     """All of a tensor that is split over the team; any other as it is. Collective."""
-    return value.full_tensor() if _is_split(value) else value  # type: ignore[attr-defined, no-any-return]
+    return value.full_tensor() if _is_split(value) else value  # type: ignore[attr-defined]
 
 
 def part(value: Tensor, like: Tensor) -> Tensor:

@@ -1,0 +1,142 @@
+"""Several processes: two learn what one learns with twice the batch, copied or split, killed or not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training import tiny_diffusion as tiny
+from vap_sim.errors import InvalidInput, MissingDependency
+from vap_sim.models.checkpoint import load_tensors
+from vap_sim.training.loop import Outcome, train
+from vap_sim.training.parallel import ALONE, Trainable, join_team, part, settle, whole
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_process_alone_is_a_team(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    team = join_team("cpu")
+    assert team == ALONE and team.leads and team.any(True) and not team.any(False)
+    layer, value = torch.nn.Linear(2, 2), torch.arange(3.0)
+    assert team.wrap(layer, [layer]) is layer and team.mean(value) is value and whole(value) is value
+    assert part(value, value) is value
+    team.wait()
+    with pytest.raises(InvalidInput, match="weights split over processes: given 1 process"):
+        join_team("cpu", shard=True)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(InvalidInput, match="weights split over processes"):
+        join_team("cpu")
+
+
+def test_a_missing_accelerate_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(
+        MissingDependency, match=r"accelerate is not installed.*vap-sim\[diffusion\].*several processes"
+    ):
+        join_team("cpu")
+
+
+def test_trainable_holds_what_takes_gradients_under_its_own_name() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Dropout()))
+    network[0].weight.requires_grad_(False)
+    view = Trainable(network)
+    assert sorted(view.state_dict()) == ["0.bias", "1.0.bias", "1.0.weight"]
+    assert view.get_parameter("1.0.weight") is network[1][0].weight
+    view.eval()
+    assert not network[1][1].training
+    view.train()
+    assert network[1][1].training
+    settle(network, {name: value + 1 for name, value in view.state().items()})
+    assert torch.equal(network[1][0].weight, view.get_parameter("1.0.weight") + 1)
+    assert not network[0].weight.requires_grad and network[0].bias.requires_grad
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two processes have run `parallel_job`, as `torchrun` starts them."""
+    for library in ("diffusers", "peft", "accelerate"):
+        pytest.importorskip(library)
+    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
+        pytest.skip("torch without gloo")
+    folder = tmp_path_factory.mktemp("job")
+    tiny.record(folder / "films", [1, 2, 3])
+    tiny.data_set(folder / "films", folder / "cache")
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    start += ["--rdzv-endpoint", "localhost:0", "-m", "tests.training.parallel_job", str(folder)]
+    done = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-6000:]
+    return folder
+
+
+def told(job: Path, rank: int = 0) -> dict[str, Any]:
+    return dict(json.loads((job / f"told{rank}.json").read_text()))
+
+
+def curve(job: Path, name: str, rank: int = 0) -> list[float]:
+    return list(told(job, rank)[name].values())
+
+
+@pytest.fixture(scope="module")
+def first(job: Path) -> Outcome:
+    """One process with twice the batch."""
+    from tests.training import parallel_job as tasks
+
+    return train(tasks.recipe(job, 2, ALONE), tasks.loop(job / "one"))
+
+
+@pytest.fixture(scope="module")
+def one(job: Path, first: Outcome) -> Outcome:
+    """The same, gone on with."""
+    from tests.training import parallel_job as tasks
+
+    return train(tasks.recipe(job, 2, ALONE), tasks.loop(job / "one", tasks.MORE))
+
+
+def test_two_processes_agree(job: Path) -> None:
+    for rank in range(2):
+        found = told(job, rank)
+        assert found["size"] == 2 and found["any"] and not found["none"] and found["mean"] == 0.5 and found["killed"]
+        assert all(found[name] == told(job)[name] for name in ("copied", "resumed", "split"))
+
+
+def test_two_processes_learn_what_one_learns_with_twice_the_batch(job: Path, first: Outcome) -> None:
+    assert curve(job, "copied") == pytest.approx([*first.losses.values()], abs=1e-5) and len(first.losses) == 4
+    assert tiny.same(load_tensors(job / "copied.safetensors")[0], first.weights, 1e-5)
+
+
+def test_killed_processes_go_on_with_the_same_curve(job: Path) -> None:
+    assert curve(job, "resumed") == pytest.approx(curve(job, "copied"), abs=1e-6)
+    parts = [load_tensors(job / f"{name}.safetensors")[0] for name in ("resumed", "copied")]
+    assert tiny.same(parts[0], parts[1], 1e-6)
+
+
+def test_split_weights_learn_the_same_and_are_saved_whole(job: Path, one: Outcome) -> None:
+    """They went on from the checkpoint of the copied ones."""
+    shares = [told(job, rank)["shares"] for rank in range(2)]
+    assert sum(shares) == told(job)["all"] and max(shares) < 0.7 * sum(shares)
+    assert curve(job, "split") == pytest.approx([*one.losses.values()], abs=1e-5) and len(one.losses) == 7
+    found = load_tensors(job / "split.safetensors")[0]
+    assert tiny.same(found, one.weights, 1e-5)
+    saved = load_tensors(job / "control" / "control.safetensors")[0]
+    assert saved and all(torch.equal(value, found[name]) for name, value in saved.items() if name in found)
+
+
+def test_one_process_goes_on_where_two_stopped(job: Path, one: Outcome) -> None:
+    from tests.training import parallel_job as tasks
+
+    again = train(tasks.recipe(job, 2, ALONE), tasks.loop(job / "copied", tasks.MORE))
+    assert [*again.losses.values()] == pytest.approx([*one.losses.values()], abs=1e-5)
+
+
+def test_only_the_leader_logs(job: Path) -> None:
+    runs = 3  # until it was killed, after it, and with split weights
+    assert len(list((job / "resumed" / "tensorboard").iterdir())) == runs
