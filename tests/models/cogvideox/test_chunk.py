@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import CogVideoXDDIMScheduler
 from torch import Tensor
 
 from tests.contracts.world_model import next_prompt, pictures, prompts, same_state
@@ -18,6 +17,7 @@ from vap_sim.errors import InvalidInput, VAPSimError
 from vap_sim.models.cogvideox.codec import TinyCodec
 from vap_sim.models.cogvideox.injection import Injection, Noised, Prepared
 from vap_sim.models.cogvideox.sampler import PUBLISHED
+from vap_sim.models.cogvideox.stock import stock
 from vap_sim.models.cogvideox.text import HashedWords
 from vap_sim.models.cogvideox.world import ChunkTruncated, CogVideoXWorld
 from vap_sim.noise import standard_normals
@@ -39,7 +39,7 @@ def begin(world: CogVideoXWorld, rows: int = 2, **fields: Any) -> WorldState:
 def pipeline(world: CogVideoXWorld, image: Tensor, noise: Tensor, scale: float, steps: int) -> Tensor:
     """diffusers' loop for image-to-video, written down for one caption, as its pipeline runs it."""
     backbone = world.parts.backbone
-    scheduler = CogVideoXDDIMScheduler(**{k: v for k, v in PUBLISHED.items() if k != "_class_name"})
+    scheduler = stock("diffusers").CogVideoXDDIMScheduler(**{k: v for k, v in PUBLISHED.items() if k != "_class_name"})
     scheduler.set_timesteps(steps)
     words = HashedWords(4, 8).encode(["", CAPTIONS[0]])
     first = TinyCodec(8).encode(image)

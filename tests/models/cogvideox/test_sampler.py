@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
 from torch import Tensor
 
 from tests.models.cogvideox.conftest import draw
@@ -24,6 +23,7 @@ from vap_sim.models.cogvideox.sampler import (
     original,
     velocity,
 )
+from vap_sim.models.cogvideox.stock import stock
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "5b": {},
@@ -36,9 +36,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
 SHAPE = (2, 3, 4, 2, 2)
 
 
-def pair(name: str, kind: Any = CogVideoXDDIMScheduler) -> tuple[Schedule, Any]:
+def pair(name: str, kind: str = "CogVideoXDDIMScheduler") -> tuple[Schedule, Any]:
     config = {**PUBLISHED, **CONFIGS[name]}
-    return Schedule.of(config), kind(**{key: value for key, value in config.items() if key != "_class_name"})
+    return Schedule.of(config), getattr(stock("diffusers"), kind)(
+        **{key: value for key, value in config.items() if key != "_class_name"}
+    )
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -52,7 +54,7 @@ def test_the_schedule_is_that_of_diffusers(name: str) -> None:
 
 
 def test_what_is_left_out_of_a_config_has_the_values_of_diffusers() -> None:
-    theirs = CogVideoXDDIMScheduler(prediction_type="v_prediction")
+    theirs = stock("diffusers").CogVideoXDDIMScheduler(prediction_type="v_prediction")
     ours = Schedule.of({"prediction_type": "v_prediction"})
     theirs.set_timesteps(10)
     assert torch.equal(ours.alphas, theirs.alphas_cumprod) and ours.spacing == "leading"
@@ -83,7 +85,7 @@ def test_a_ddim_clip_equals_that_of_diffusers(name: str, steps: int) -> None:
 @pytest.mark.parametrize("name", ["5b", "2b", "leading"])
 @pytest.mark.parametrize("steps", [1, 5])
 def test_a_dpm_clip_equals_that_of_diffusers(name: str, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, theirs = pair(name, CogVideoXDPMScheduler)
+    ours, theirs = pair(name, "CogVideoXDPMScheduler")
     theirs.set_timesteps(steps)
     times = ours.timesteps(steps)
     module = "diffusers.schedulers.scheduling_dpm_cogvideox.randn_tensor"
@@ -110,7 +112,7 @@ def test_noise_and_velocity_are_inverse_to_the_original_at_every_frame_s_own_lev
     sample, speed = noised(clean, noise, alpha), velocity(clean, noise, alpha)
     torch.testing.assert_close(original(speed, sample, alpha), clean, rtol=0, atol=1e-5)
     assert torch.equal(sample[0, 0], clean[0, 0])
-    theirs = CogVideoXDDIMScheduler(**{k: v for k, v in PUBLISHED.items() if k != "_class_name"})
+    theirs = stock("diffusers").CogVideoXDDIMScheduler(**{k: v for k, v in PUBLISHED.items() if k != "_class_name"})
     levels = torch.tensor([3, 700])
     torch.testing.assert_close(noised(clean, noise, schedule.alpha(levels)), theirs.add_noise(clean, noise, levels))
     torch.testing.assert_close(

@@ -26,7 +26,7 @@ from vap_sim.models.cogvideox.config import ModelConfig, build_transformer, full
 from vap_sim.models.cogvideox.control_form import save_control
 from vap_sim.models.cogvideox.fitting import Way, advice, check_offload, need
 from vap_sim.models.cogvideox.loading import HEADER, Header, read_header, save_world
-from vap_sim.models.cogvideox.lora import Lora
+from vap_sim.models.cogvideox.lora import Lora, lora_parameters
 from vap_sim.models.cogvideox.settings import Settings, defaults
 from vap_sim.models.cogvideox.skeleton_control import SkeletonControl
 from vap_sim.models.cogvideox.text import HashedWords
@@ -92,9 +92,10 @@ def test_a_control_and_its_lora_come_with_the_folder(tmp_path: Path) -> None:
     control, lora = SkeletonControl(backbone, blocks=1, channels=4, width=8), Lora(rank=2, alpha=2.0)
     lora.install(backbone)
     with torch.no_grad():
-        for value in [*control.parameters(), *backbone.parameters()]:
-            if value.requires_grad:
-                value.add_(0.05)
+        for value in control.parameters():
+            value.add_(0.05)
+        for value in lora_parameters(backbone).values():
+            value.add_(0.2)
     save_control(tmp_path / "control", backbone, control, profile="depth", lora=lora)
     world = CogVideoXWorld.load(tmp_path)
     assert world.spec.profile == "depth" and not any(v.requires_grad for v in world.parts.backbone.parameters())
@@ -105,6 +106,8 @@ def test_a_control_and_its_lora_come_with_the_folder(tmp_path: Path) -> None:
     assert bare.parts.conditioners == () and not torch.equal(dreamt(bare)[1], film)
     same = tiny_world(backbone=backbone, conditioners=(control.eval(),), history=2, chunk=17)
     assert int((dreamt(same)[1].int() - film.int()).abs().max()) <= 1
+    off = tiny_world(backbone=tiny_backbone(), conditioners=(control,), history=2, chunk=17)
+    assert int((dreamt(off)[1].int() - film.int()).abs().max()) > 1
     with pytest.raises(InvalidInput, match="backbone to save: given one with LoRA on it"):
         save_world(tmp_path / "again", backbone, HEAD)
 

@@ -119,7 +119,6 @@ def ddim_step(prediction: Tensor, sample: Tensor, alpha: Tensor, after: Tensor) 
     expected = original(prediction, sample, alpha)
     kept = torch.where(alpha < 1, ((1 - after) / (1 - alpha)) ** 0.5, torch.ones_like(alpha))
     toward = after**0.5 - alpha**0.5 * kept
-    toward = torch.where(alpha < 1, toward, torch.zeros_like(toward))
     return _like(kept, sample) * sample + _like(toward, sample) * expected, expected
 
 
