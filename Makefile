@@ -91,7 +91,7 @@ BENCHMARKS := $(filter-out harness,$(basename $(notdir $(wildcard benchmarks/*.p
 
 bench: $(addprefix bench-,$(BENCHMARKS))
 
-bench-%: $(VENV)/.core
+bench-%: $(VENV)/.dev
 	@echo "== benchmarks/$*.py"
 	@$(PY) benchmarks/$*.py $(if $(QUICK),$(QUICK_$*)) $(ARGS)
 
