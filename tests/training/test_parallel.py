@@ -46,18 +46,19 @@ def test_a_missing_accelerate_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_trainable_holds_what_takes_gradients_under_its_own_name() -> None:
-    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Dropout()))
-    network[0].weight.requires_grad_(False)
+    first, second, drop = torch.nn.Linear(2, 3), torch.nn.Linear(3, 2), torch.nn.Dropout()
+    network = torch.nn.Sequential(first, torch.nn.Sequential(second, drop))
+    first.weight.requires_grad_(False)
     view = Trainable(network)
     assert sorted(view.state_dict()) == ["0.bias", "1.0.bias", "1.0.weight"]
-    assert view.get_parameter("1.0.weight") is network[1][0].weight
+    assert view.get_parameter("1.0.weight") is second.weight
     view.eval()
-    assert not network[1][1].training
+    assert not drop.training
     view.train()
-    assert network[1][1].training
+    assert drop.training
     settle(network, {name: value + 1 for name, value in view.state().items()})
-    assert torch.equal(network[1][0].weight, view.get_parameter("1.0.weight") + 1)
-    assert not network[0].weight.requires_grad and network[0].bias.requires_grad
+    assert torch.equal(second.weight, view.get_parameter("1.0.weight") + 1)
+    assert not first.weight.requires_grad and first.bias.requires_grad
 
 
 @pytest.fixture(scope="module")
