@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import sys
 
 import pytest
@@ -105,3 +107,9 @@ def test_without_a_library_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -
         tiny_config()
     with pytest.raises(ModuleNotFoundError, match=r"json.absent"):
         stock("json.absent")
+
+
+def test_a_config_survives_copies_and_pickles() -> None:
+    config = tiny_config()
+    for again in (copy.deepcopy(config), pickle.loads(pickle.dumps(config))):
+        assert again == config and again is not config

@@ -58,6 +58,9 @@ class ModelConfig:
         object.__setattr__(self, "scheduler", MappingProxyType(dict(self.scheduler)))
         self._check()
 
+    def __reduce__(self) -> tuple[type[ModelConfig], tuple[dict[str, Any], ...]]:
+        return ModelConfig, (dict(self.transformer), dict(self.vae), dict(self.scheduler))  # proxies cannot be pickled
+
     def _check(self) -> None:
         values = self.transformer
         if values["patch_size_t"] is not None or values["ofs_embed_dim"] is not None:
