@@ -216,6 +216,7 @@ def _write(
         values: dict[str, Any] = {"mode": mode, "chunk": options.frames} if mode == "chunk" else {"mode": mode}
         header = Header(
             size=size,
+            frame_rate=_frame_rate(command),
             profile=options.form,
             max_chunk=options.frames,
             tiny_codec=model.backbone.config.latent_channels,
@@ -230,6 +231,17 @@ def _write(
     title = f"CogVideoX ({Path(options.model).name}) told by {options.form}"
     card = Card(title, shlex.join(["vap-sim", *sys.argv[1:]]), parts, told, tuple(weights))
     write_card(folder, card, outcome, team)
+
+
+def _frame_rate(command: Train) -> float:
+    """Of the clips [Hz]. Raises InvalidInput where the recordings differ."""
+    from vap_sim.data.twin import episode_files, load_episode
+
+    folders = (command.data, *command.cogvideox.also)
+    seconds = {float(load_episode(episode_files(one)[0], ("joints",)).meta["control_dt"]) for one in folders}
+    if len(seconds) > 1:
+        raise InvalidInput("recordings to train on", f"steps of {sorted(seconds)} s", "steps of equal length")
+    return 1 / (seconds.pop() * command.cogvideox.video_stride)
 
 
 def _loop_settings(command: Train) -> LoopSettings:
