@@ -431,7 +431,7 @@ def test_the_command_trains_a_tiny_world_that_loads(
     assert main(told) == 0
     assert capsys.readouterr().out.strip() == str(run / "world")
     world = CogVideoXWorld.load(run / "world")
-    assert world.spec.size == (32, 32) and world.spec.frame_rate == 5.0  # as the twin recorded it
+    assert world.spec.size == (32, 32) and world.spec.frame_rate == 10.0  # as recorded
     card = (run / "world" / "README.md").read_text()
     assert "seeds: 1 " in card and "seeds: 5" in card and "2 of 2 steps" in card and "control.safetensors" in card
     for options, words in [
