@@ -2,92 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from tests.training import tiny_diffusion as tiny
 from vap_sim.errors import BadFile, InvalidInput, UnknownName
-from vap_sim.models.cogvideox.sampler import PUBLISHED, Schedule, noised, velocity
+from vap_sim.models.cogvideox.sampler import PUBLISHED, Schedule
 from vap_sim.training.animation import animated_png
-from vap_sim.training.card import Card, ranges, write_card
 from vap_sim.training.clips import DataSet
-from vap_sim.training.loop import LoopSettings, Outcome, train
-from vap_sim.training.noising import draw_levels, velocity_loss
-from vap_sim.training.parallel import ALONE, Team
-
-# The arithmetic
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def test_the_loss_is_that_of_diffusers_training() -> None:
-    """Its clean prediction by `get_velocity`, its weights 1 / (1 - alpha), its mean; at each row's own level."""
-    diffusers = pytest.importorskip("diffusers")
-    scheduler = diffusers.CogVideoXDPMScheduler(**{k: v for k, v in PUBLISHED.items() if not k.startswith("_")})
-    clean, noise, prediction = (draw(3, 4, 2, 6, 6, seed=seed).double() for seed in range(3))
-    timesteps = torch.tensor([5, 400, 990])
-    noisy = scheduler.add_noise(clean, noise, timesteps)
-    taken_for = scheduler.get_velocity(prediction, noisy, timesteps)
-    weights = (1 / (1 - scheduler.alphas_cumprod[timesteps]))[:, None, None, None, None]
-    expected = (weights * (taken_for - clean) ** 2).reshape(3, -1).mean(1)
-
-    alpha = Schedule.of(PUBLISHED).alpha(timesteps)[:, None].expand(3, 4)
-    assert torch.allclose(noised(clean, noise, alpha), noisy, atol=1e-6)
-    found = velocity_loss(prediction, velocity(clean, noise, alpha), torch.ones(3, 4, dtype=torch.bool))
-    assert torch.allclose(found.double(), expected, rtol=1e-4)
-
-
-def test_the_loss_counts_learned_frames_alone_and_weights_places() -> None:
-    prediction, target = draw(2, 3, 4, 2, 2, seed=1), draw(2, 3, 4, 2, 2, seed=2)
-    learned = torch.tensor([[False, True, True], [False, False, True]])
-    found = velocity_loss(prediction, target, learned)
-    error = (prediction - target) ** 2
-    assert torch.allclose(found, torch.stack([error[0, 1:].mean(), error[1, 2:].mean()]))
-    other = prediction.clone()
-    other[:, 0] += 9
-    assert torch.equal(velocity_loss(other, target, learned), found)
-    weight = torch.ones(2, 3, 2, 2)
-    assert torch.allclose(velocity_loss(prediction, target, learned, 4 * weight), 4 * found)
-    weight[0, 1, 0, 1] = 5
-    more = velocity_loss(prediction, target, learned, weight) - found
-    assert torch.allclose(more, torch.stack([4 * error[0, 1, :, 0, 1].mean() / 8, torch.tensor(0.0)]))
-
-
-def test_levels_of_each_mode() -> None:
-    rng = np.random.default_rng(0)
-    rows = {mode: [draw_levels(rng, mode, 5, 1000) for _ in range(400)] for mode in ("chunk", "history", "forcing")}
-    assert all(len(set(levels.tolist())) == 1 and learned.all() for levels, learned in rows["chunk"])
-    for levels, learned in rows["history"]:
-        clean = int((~learned).sum())
-        assert 1 <= clean <= 4 and learned.tolist() == [False] * clean + [True] * (5 - clean)
-        assert (levels[:clean] == 0).all() and len(set(levels[clean:].tolist())) == 1
-    assert len(Counter(int(learned.sum()) for _, learned in rows["history"])) == 4
-    for levels, learned in rows["forcing"]:
-        assert levels[0] == 0 and learned.tolist() == [False] + [True] * 4
-    assert sum(len(set(levels[1:].tolist())) == 4 for levels, _ in rows["forcing"]) > 380
-    for mode in rows:
-        drawn = torch.stack([levels[-1] for levels, _ in rows[mode]]).double()
-        assert 0 <= drawn.min() < 50 and 950 < drawn.max() < 1000 and 450 < drawn.mean() < 550
-
-
-def test_levels_that_cannot_be_drawn_are_named() -> None:
-    rng = np.random.default_rng(0)
-    with pytest.raises(UnknownName, match=r"unknown mode of training 'forced'\. Did you mean 'forcing'"):
-        draw_levels(rng, "forced", 5, 1000)
-    with pytest.raises(InvalidInput, match="latent frames for training in mode 'history': given 1"):
-        draw_levels(rng, "history", 1, 1000)
-
+from vap_sim.training.loop import LoopSettings, train
+from vap_sim.training.parallel import Team
 
 # The recipe
 
@@ -388,60 +318,3 @@ def test_what_does_not_fit_is_named(data: list[DataSet], tmp_path: Path, monkeyp
         Trainable(torch.nn.ReLU())
     with pytest.raises(InvalidInput, match="batches to accumulate: given 0"):
         loop(tmp_path, accumulate=0)
-
-
-# The card
-
-
-def test_a_card_says_how_the_weights_came_to_be(tmp_path: Path) -> None:
-    import hashlib
-
-    weights = tmp_path / "control.safetensors"
-    weights.write_bytes(b"weights")
-    outcome = Outcome(40, 50, {}, {step: 1 / step for step in range(1, 41)}, 12.4)
-    told = {"twin": {"episodes": 3, "clips": 9, "seeds": ranges([4, 2, 3, 9])}}
-    card = Card("A model", "vap-sim train", {"loop": {"steps": 50, "folder": tmp_path}}, told, (weights,))
-    text = write_card(tmp_path, card, outcome, ALONE).read_text()
-    assert "# A model" in text and "40 of 50 steps in 12 seconds" in text and "1 process," in text
-    assert hashlib.sha256(b"weights").hexdigest() in text and "episodes: 3, clips: 9, seeds: 2-4, 9" in text
-    losses = re.findall(r"^\| (\d+) \| (\d\.\d{4}) \|$", text, re.MULTILINE)
-    assert losses[0] == ("1", "1.0000") and losses[-1] == ("40", "0.0250") and len(losses) <= 16
-    assert '"steps": 50' in text and str(tmp_path) in text
-    empty = write_card(tmp_path, replace(card, weights=()), replace(outcome, losses={}), Team(0, 2, shard=True))
-    assert "No step was logged." in empty.read_text() and "2 processes, weights split" in empty.read_text()
-    with pytest.raises(FileNotFoundError):
-        write_card(tmp_path, replace(card, weights=(tmp_path / "none",)), outcome, ALONE)
-    assert not list(tmp_path.glob("*.partial"))
-
-
-# The command
-
-
-def test_the_command_trains_a_tiny_world_that_loads(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], data: list[DataSet]
-) -> None:
-    from vap_sim.cli import main
-    from vap_sim.models.cogvideox.world import CogVideoXWorld
-
-    folder, more = tiny.record(tmp_path / "data", [1, 2]), tiny.record(tmp_path / "more", [5])
-    run = tmp_path / "run"
-    told = ["train", "--world", "cogvideox", "--data", str(folder), "--run", str(run), "--validation", "1"]
-    told += ["--steps", "2", "--cooldown", "0", "--threads", "1", "--cogvideox.frames", "9"]
-    told += ["--cogvideox.spacing", "4", "--cogvideox.also", str(more), "--cogvideox.preview-every", "2"]
-    assert main(told) == 0
-    assert capsys.readouterr().out.strip() == str(run / "world")
-    world = CogVideoXWorld.load(run / "world")
-    assert world.spec.size == (32, 32) and world.spec.frame_rate == 10.0  # as recorded
-    card = (run / "world" / "README.md").read_text()
-    assert "seeds: 1 " in card and "seeds: 5" in card and "2 of 2 steps" in card and "control.safetensors" in card
-    for options, words in [
-        (
-            ["--cogvideox.lora", "0", "--world", "cogvideo"],
-            "unknown world to train 'cogvideo'. Did you mean 'cogvideox'",
-        ),
-        (["--validation", "2"], "--validation: given 2"),
-        (["--cogvideox.frames", "8"], "frames of a clip: given 8"),
-        (["--cogvideox.mode", "strem"], "unknown mode of training 'strem'"),
-    ]:
-        assert main([*told, *options]) == 1
-        assert words in capsys.readouterr().err.splitlines()[-1]

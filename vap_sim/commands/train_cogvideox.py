@@ -102,7 +102,7 @@ def _train(command: Train, settings: LoopSettings, clips: ClipSettings, held: li
 
     options = command.cogvideox
     cache = TensorCache(options.cache or command.run / "cache")
-    size = _size(held[0])
+    size, frame_rate = _size(held[0]), _frame_rate(command)  # before hours are spent
     model = _model(command, size, _joints(held[0]), cache, team)
     kept = set(held)
     first = [path for path in _files(command.data) if path not in kept]
@@ -135,7 +135,7 @@ def _train(command: Train, settings: LoopSettings, clips: ClipSettings, held: li
     )
     outcome = train(recipe, settings, team)
     if team.leads:
-        _write(command, model, recipe.denoiser, data, outcome, settings, size, team)
+        _write(command, model, recipe.denoiser, data, outcome, settings, size, frame_rate, team)
     team.wait()
     return command.run / (WORLD if options.model == TINY else CONTROL)
 
@@ -196,6 +196,7 @@ def _write(
     outcome: Outcome,
     settings: LoopSettings,
     size: tuple[int, int],
+    frame_rate: float,
     team: Team,
 ) -> None:
     from vap_sim.models.cogvideox.control_form import FILE, save_control
@@ -216,7 +217,7 @@ def _write(
         values: dict[str, Any] = {"mode": mode, "chunk": options.frames} if mode == "chunk" else {"mode": mode}
         header = Header(
             size=size,
-            frame_rate=_frame_rate(command),
+            frame_rate=frame_rate,
             profile=options.form,
             max_chunk=options.frames,
             tiny_codec=model.backbone.config.latent_channels,
@@ -234,11 +235,11 @@ def _write(
 
 
 def _frame_rate(command: Train) -> float:
-    """Of the clips [Hz]. Raises InvalidInput where the recordings differ."""
-    from vap_sim.data.twin import episode_files, load_episode
+    """Of the clips [Hz]. Raises InvalidInput where the recordings of two folders differ."""
+    from vap_sim.data.twin import load_episode
 
     folders = (command.data, *command.cogvideox.also)
-    seconds = {float(load_episode(episode_files(one)[0], ("joints",)).meta["control_dt"]) for one in folders}
+    seconds = {float(load_episode(_files(one)[0], ("joints",)).meta["control_dt"]) for one in folders}
     if len(seconds) > 1:
         raise InvalidInput("recordings to train on", f"steps of {sorted(seconds)} s", "steps of equal length")
     return 1 / (seconds.pop() * command.cogvideox.video_stride)
