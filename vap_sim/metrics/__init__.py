@@ -1,6 +1,5 @@
 """Measuring dreams by pixels, masks, motion, objects and obedience. Undefined scores are counted, never faked."""
 
-from vap_sim.metrics.agreement import prompt_agreement, shipped_detector_card
 from vap_sim.metrics.baselines import codec_round_trip
 from vap_sim.metrics.contours import contour_accuracy, j_and_f, region_similarity
 from vap_sim.metrics.detector import Detector, DetectorScore, score
@@ -10,6 +9,7 @@ from vap_sim.metrics.fixed_filters import FixedFilters
 from vap_sim.metrics.frechet import frechet_distance
 from vap_sim.metrics.masks import Scores, mean_frame_iou, st_iou
 from vap_sim.metrics.motion import motion_masks, motion_st_iou
+from vap_sim.metrics.obedience import prompt_agreement, shipped_detector_card
 from vap_sim.metrics.perceptual import Lpips
 from vap_sim.metrics.report import Clips, Figure, NetworkCard, Report, figure
 from vap_sim.metrics.similarity import ssim

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from vap_sim.errors import InvalidInput
-from vap_sim.metrics.agreement import prompt_agreement, shipped_detector_card
 from vap_sim.metrics.detector import Detector, DetectorConfig, DetectorNet
+from vap_sim.metrics.obedience import prompt_agreement, shipped_detector_card
 from vap_sim.metrics.report import Clips, figure
 from vap_sim.metrics.trust import PromptAgreement
 from vap_sim.prompts.silhouette import silhouettes
