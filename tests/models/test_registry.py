@@ -15,7 +15,7 @@ from vap_sim.models.checkpoint import save_tensors
 from vap_sim.models.compact.model import CompactWorld
 from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNetConfig
 from vap_sim.models.kinematic import KinematicWorld
-from vap_sim.models.registry import load_world, world_names
+from vap_sim.models.registry import is_path, load_world, world_names
 
 
 def test_a_name_and_its_options() -> None:
@@ -41,6 +41,22 @@ def test_a_weights_file_is_a_world(tmp_path: Path) -> None:
     assert load_world(weights(tmp_path / "old.safetensors")).spec.name == "compact"
 
 
+def test_a_text_may_be_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = weights(tmp_path / "runs" / "mine")
+    same = load_world(path).spec
+    monkeypatch.chdir(tmp_path)
+    assert load_world("runs/mine").spec == load_world(str(path)).spec == same
+    for folder in ("tiny", "kinematic"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "world.json").write_text('{"world": "kinematic"}')
+    with pytest.raises(InvalidInput, match="weights of world 'kinematic': given tiny"):
+        load_world("tiny")
+    assert load_world("kinematic").spec.name == "kinematic", "the name wins over the folder"
+    assert [is_path(text) for text in ("tiny", "tyni", "tiny/", ".", "", "kinematic")] == [
+        True, False, True, True, False, False,
+    ]  # fmt: skip
+
+
 def test_nothing_is_imported_before_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("registry", "compact.model", "kinematic"):
         monkeypatch.delitem(sys.modules, f"vap_sim.models.{name}")
@@ -61,6 +77,9 @@ def test_nothing_is_imported_before_it_is_asked_for(monkeypatch: pytest.MonkeyPa
         ),
         (UnknownName, "unknown option of world 'compact' 'views'", lambda f: load_world("compact", views=2)),
         (UnknownName, "unknown world 'other'", lambda f: load_world(weights(f / "w", world="other"))),
+        (UnknownName, "option of world 'kinematic' 'name_or_path'", lambda f: load_world("kinematic", name_or_path=f)),
+        (BadFile, "runs/nowhere: no such weights file", lambda f: load_world("runs/nowhere")),
+        (UnknownName, "unknown world ''", lambda f: load_world("")),
         (InvalidInput, "weights: .* None, because the world is given as the file", lambda f: load_world(f, weights=f)),
         (InvalidInput, "weights of world 'kinematic'", lambda f: load_world("kinematic", weights=f)),
         (InvalidInput, "device: given 'gpu'|device: given gpu", lambda f: load_world("kinematic", device="gpu")),

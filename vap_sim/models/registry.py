@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -32,14 +33,14 @@ def world_names() -> tuple[str, ...]:
 
 
 def load_world(
-    name_or_path: str | Path, *, weights: str | Path | None = None, device: str = "cpu", **options: Any
+    name_or_path: str | Path, /, *, weights: str | Path | None = None, device: str = "cpu", **options: Any
 ) -> WorldModel:
     """A world model ready to dream.
 
-    name_or_path: a name of `world_names`, or a weights file (a Path, or a text that ends in .safetensors), whose header
-    may name its world in the field "world"; else it is "compact"; or a folder (a Path), whose `world.json` names its
-    world; without one, a folder with transformer/config.json is "cogvideox". weights: a file or folder to use instead
-    of what ships with the named world. options: go to the world's own `load`.
+    name_or_path: a name of `world_names`, or a path (`is_path`): a weights file, whose header may name its world in the
+    field "world"; else it is "compact"; or a folder, whose `world.json` names its world; without one, a folder with
+    transformer/config.json is "cogvideox". weights: a file or folder to use instead of what ships with the named world.
+    options: go to the world's own `load`.
 
     Raises:
         UnknownName: no such world, or the world has no such option.
@@ -48,7 +49,7 @@ def load_world(
         BadFile: the weights are missing, damaged or of another model.
     """
     name, path = str(name_or_path), weights
-    if isinstance(name_or_path, Path) or name.endswith(".safetensors"):
+    if is_path(name_or_path):
         if weights is not None:
             raise InvalidInput("weights", weights, f"None, because the world is given as the file {name}")
         path = Path(name_or_path)
@@ -58,12 +59,27 @@ def load_world(
     _check_device(device)
     module, kind = _WORLDS[name]
     load = getattr(import_module(module), kind).load
+    _check_options(name, load, options)
+    world: WorldModel = load(None if path is None else Path(path), device=device, **options)
+    return world
+
+
+def is_path(world: str | Path) -> bool:
+    """Whether `load_world` takes this for a file or folder: a Path, or a text that is no world's name but has a path
+    separator, ends in .safetensors or is a folder here."""
+    if isinstance(world, Path):
+        return True
+    if not world or world in _WORLDS:
+        return False
+    separators = [mark for mark in (os.sep, os.altsep) if mark]
+    return any(mark in world for mark in separators) or world.endswith(".safetensors") or Path(world).is_dir()
+
+
+def _check_options(name: str, load: Callable[..., WorldModel], options: Iterable[str]) -> None:
     known = [option for option in inspect.signature(load).parameters if option not in ("path", "device")]
     for option in options:
         if option not in known:
             raise UnknownName(f"option of world {name!r}", option, known)
-    world: WorldModel = load(None if path is None else Path(path), device=device, **options)
-    return world
 
 
 def _world_of(path: Path) -> str:
