@@ -20,9 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 from vap_sim.envs.observations import Observation, make_layout
 from vap_sim.envs.rates import Rates, match_rates
 from vap_sim.envs.start import Start, check_start
+from vap_sim.envs.worlds import open_world
 from vap_sim.errors import InvalidInput
 from vap_sim.models.protocol import WorldModel
-from vap_sim.models.registry import load_world
 from vap_sim.prompts.profiles import profile
 from vap_sim.prompts.prompter import Prompter
 from vap_sim.robots.camera import Camera
@@ -271,6 +271,7 @@ def open_session(
     robot: str | Path,
     world: str | Path | WorldModel,
     weights: str | Path | None,
+    world_options: Mapping[str, Any] | None,
     control: str,
     control_hz: float,
     video_hz: float,
@@ -281,7 +282,7 @@ def open_session(
 ) -> Session:
     """A session from an environment's arguments. Raises UnknownName or InvalidInput naming the argument at fault."""
     model = load_robot(robot)
-    loaded = load_world(world, weights=weights, device=device) if isinstance(world, str | Path) else world
+    loaded = open_world(world, weights=weights, options=world_options, device=device)
     rates = match_rates(
         control_hz, video_hz, model_rate=loaded.spec.frame_rate, frames_per_step=loaded.spec.frames_per_step
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from time import perf_counter
@@ -70,6 +70,7 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
         render_views: Sequence[str] = ("image",),
         views: Sequence[str] = ("exterior_1",),
         device: str = "cpu",
+        world_options: Mapping[str, Any] | None = None,
     ) -> None:
         if num_envs < 1:
             raise InvalidInput("num_envs", num_envs, "at least 1")
@@ -79,6 +80,7 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
             robot=robot,
             world=world,
             weights=weights,
+            world_options=world_options,
             control=control,
             control_hz=control_hz,
             video_hz=video_hz,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,10 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     | `joint_position`   | Box float32 (7,)       | arm joints [rad], nominal: the controller's motion, no contact   |
     | `gripper_position` | Box float32 (1,)       | 0 open .. 1 closed, nominal                                      |
 
+    World: `world` is a name ("compact", "kinematic", "cogvideox"), the path of a weights file or folder, or a model;
+    `weights` replaces what ships with a named one, `world_options` are what its `load` takes besides, for example
+    `{"mode": "stream", "steps": 4}`.
+
     Rates: an action lasts 1 / `control_hz`, a picture is made every 1 / `video_hz`, which must be the model's frame
     rate. `control_hz` is an integer multiple of `video_hz`; `info["new_frame"]` tells when the picture changed.
 
@@ -97,11 +101,13 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         render_views: Sequence[str] = ("image",),
         views: Sequence[str] = ("exterior_1",),
         device: str = "cpu",
+        world_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._session: Session = open_session(
             robot=robot,
             world=world,
             weights=weights,
+            world_options=world_options,
             control=control,
             control_hz=control_hz,
             video_hz=video_hz,
