@@ -22,27 +22,29 @@ class Layout:
     """How pictures and joints become an observation.
 
     space: of one environment; image_keys: one a view, the first is `image`, the others end in their camera's name;
-    arm: (A,) places of the arm's joints among all; gripper: the place of the gripper's joint, or None; open, travel:
-    its value when open and what closing adds; lower, upper: (J,) limits of all joints.
+    arm: (A,) places of the arm's joints among all; gripper: the place of the gripper's joint, or None. What is shown of
+    the joints, those of the arm before the gripper: order, their places; shift, span: what is taken off, and what is
+    divided by then; low, high: limits of the outcome.
     """
 
     space: spaces.Space[Observation]
     image_keys: tuple[str, ...]
     arm: NDArray[np.intp]
     gripper: int | None
-    open: float
-    travel: float
-    lower: Floats
-    upper: Floats
+    order: NDArray[np.intp]
+    shift: Floats
+    span: Floats
+    low: Floats
+    high: Floats
 
     def observe(self, frames: NDArray[np.uint8], joints: NDArray[np.floating[Any]]) -> Observation:
         """Observations of b environments in new arrays: frames (b, V, H, W, 3), joints (b, J) moved into the limits."""
         out: Observation = {key: frames[:, view].copy() for view, key in enumerate(self.image_keys)}
-        inside = np.minimum(np.maximum(joints, self.lower), self.upper)
-        out["joint_position"] = inside[:, self.arm].astype(np.float32)
+        share = (joints.take(self.order, axis=1) - self.shift) / self.span
+        shown = np.minimum(np.maximum(share, self.low), self.high).astype(np.float32)
+        out["joint_position"] = shown[:, : len(self.arm)]
         if self.gripper is not None:
-            closed = (inside[:, self.gripper : self.gripper + 1] - self.open) / self.travel
-            out["gripper_position"] = np.minimum(np.maximum(closed, 0.0), 1.0).astype(np.float32)
+            out["gripper_position"] = shown[:, len(self.arm) :]
         return out
 
 
@@ -59,9 +61,13 @@ def make_layout(model: RobotModel, views: Sequence[str], size: tuple[int, int]) 
     parts["joint_position"] = spaces.Box(lower[arm], upper[arm], dtype=np.float32)
     if gripper is not None:
         parts["gripper_position"] = spaces.Box(0.0, 1.0, (1,), np.float32)
-    start, travel = (0.0, 1.0) if gripper is None else (gripper.open_value, gripper.closed_value - gripper.open_value)
-    limits = (lower.astype(np.float64), upper.astype(np.float64))
-    return Layout(cast("spaces.Space[Observation]", spaces.Dict(parts)), keys, arm, index, start, travel, *limits)
+    low, high = lower[arm].astype(np.float64), upper[arm].astype(np.float64)
+    shift, span, order = np.zeros(len(arm)), np.ones(len(arm)), arm
+    if gripper is not None:
+        shift, span = np.append(shift, gripper.open_value), np.append(span, gripper.closed_value - gripper.open_value)
+        low, high, order = np.append(low, 0.0), np.append(high, 1.0), np.append(arm, index)
+    space = cast("spaces.Space[Observation]", spaces.Dict(parts))
+    return Layout(space, keys, arm, index, order.astype(np.intp), shift, span, low, high)
 
 
 def first_row(batched: Observation) -> Observation:

@@ -79,6 +79,14 @@ class Controller:
         # A lagging joint's speed is its distance from a resting target over tau.
         self._longest = speed * (self.control_dt if anchor == "target" else max(self.tau, self.control_dt))
         self._low, self._high = self.spec.low.astype(np.float64), self.spec.high.astype(np.float64)
+        # Joint modes ask every joint for kept * base + gain * entry + rest.
+        self._kept, self._rest = np.ones(robot.num_joints), np.zeros(robot.num_joints)
+        self._gains = np.full(robot.num_joints, JOINT_SPEED * self.control_dt if mode == "joint_velocity" else 1.0)
+        self._entries = np.zeros(robot.num_joints, np.intp)
+        self._entries[self._arm] = np.arange(self._arm.size)
+        if self._gripper is not None:
+            self._entries[self._gripper], self._gains[self._gripper] = self._arm.size, self._travel
+            self._kept[self._gripper], self._rest[self._gripper] = 0.0, self._open
         self._asks: Callable[[Array, Array], Array] = getattr(self, f"_ask_{mode}")
         self._coefficients: dict[int, tuple[Array, Array, Array]] = {}
 
@@ -98,8 +106,7 @@ class Controller:
         wish = _between(self._asks(base, values), self._lower, self._upper)
         move = _between(wish - base, -self._longest, self._longest)
         path = self._follow(state.joints, base, move, poses)
-        target = _between(base + move, self._lower, self._upper)
-        return ControlState(target, path[:, -1].copy()), path[:, :-1].astype(np.float32) if poses else _no_path(path)
+        return ControlState(path[:, -1].copy(), path[:, -2].copy()), path[:, :poses].astype(np.float32)
 
     def actions_for(self, state: ControlState, q_target: ArrayLike) -> NDArray[np.float32]:
         """The action (b, A) that moves the target to q_target (b, J) within one interval, or as near as bounds allow.
@@ -149,7 +156,7 @@ class Controller:
         return state.target if self.anchor == "target" else state.joints
 
     def _follow(self, joints: Array, base: Array, move: Array, poses: int) -> Array:
-        """Lagged joints (b, poses + 1, J): at each pose's time, then at the end of the interval, exactly."""
+        """Lagged joints at each pose's time and at the end of the interval, then the target there (b, poses + 2, J)."""
         if poses not in self._coefficients:
             self._coefficients[poses] = self._response(poses)
         decay, start, ramp = self._coefficients[poses]
@@ -157,13 +164,17 @@ class Controller:
         return _between(path, self._lower, self._upper)
 
     def _response(self, poses: int) -> tuple[Array, Array, Array]:
-        """Weights (poses + 1, 1) of the old joints, the target before, and its move over the interval."""
+        """Weights (poses + 2, 1) of the old joints, the target before, and its move over the interval."""
         if poses < 0:
             raise InvalidInput("poses", poses, "zero or more")
         share = np.append(np.arange(1, poses + 1) / max(poses, 1), 1.0)[:, None]
         lag = self.tau / self.control_dt
         decay = np.exp(-share / lag) if lag > 0 else np.zeros_like(share)
-        return decay, 1 - decay, share - lag * (1 - decay) if self.anchor == "target" else 1 - decay
+        ramp = share - lag * (1 - decay) if self.anchor == "target" else 1 - decay
+        last = np.ones((1, 1))  # the target itself: what it was, and all of its move
+        weights = (decay, 0 * last), (1 - decay, last), (ramp, last)
+        of_joints, of_target, of_move = (np.concatenate(rows) for rows in weights)
+        return of_joints, of_target, of_move
 
     def _with_gripper(self, base: Array, arm: Array, action: Array) -> Array:
         """Full joint wish (b, J) from the arm's and the action's last entry."""
@@ -174,11 +185,10 @@ class Controller:
         return wish
 
     def _ask_joint_velocity(self, base: Array, action: Array) -> Array:
-        speed = action[:, : self._arm.size] * JOINT_SPEED
-        return self._with_gripper(base, base[:, self._arm] + speed * self.control_dt, action)
+        return self._kept * base + (action.take(self._entries, axis=1) * self._gains + self._rest)
 
     def _ask_joint_position(self, base: Array, action: Array) -> Array:
-        return self._with_gripper(base, action[:, : self._arm.size], action)
+        return action.take(self._entries, axis=1) * self._gains + self._rest
 
     def _ask_ee_delta(self, base: Array, action: Array) -> Array:
         pose = self._pose(base)
@@ -228,7 +238,3 @@ class Controller:
 def _between(values: Array, low: Array, high: Array) -> Array:
     """`np.clip`, in a third of its time for a single robot."""
     return np.minimum(np.maximum(values, low), high)
-
-
-def _no_path(path: Array) -> NDArray[np.float32]:
-    return np.empty((path.shape[0], 0, path.shape[2]), dtype=np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vap_sim.errors import InvalidInput
@@ -12,13 +13,15 @@ from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import RobotModel
 
 
-def check_poses(q: Tensor, model: RobotModel) -> None:
-    """Raises InvalidInput unless q is finite floats (b, F, J) for the model's J joints."""
+def check_poses(q: Tensor, model: RobotModel) -> NDArray[np.float64]:
+    """The poses as an array. Raises InvalidInput unless q is finite floats (b, F, J) for the model's J joints."""
     joints = len(model.robot.joint_names)
     if q.ndim != 3 or q.shape[-1] != joints or not q.is_floating_point():
         raise InvalidInput("q", f"{q.dtype} {tuple(q.shape)}", f"floats of shape (b, F, {joints})")
-    if not np.isfinite(q.detach().cpu().numpy()).all():
+    values: NDArray[np.float64] = q.detach().cpu().numpy().astype(np.float64)
+    if not np.isfinite(values).all():
         raise InvalidInput("q", "values that are not finite", "finite joint angles")
+    return values
 
 
 def check_cameras(cameras: Sequence[Camera], size: tuple[int, int]) -> None:

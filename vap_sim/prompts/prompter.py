@@ -56,24 +56,22 @@ class Prompter:
         The field `skeleton` holds the picture of whatever form the profile has. Only the form "text" keeps the joints
         to itself.
         """
-        check_poses(q, self.model)
+        # In double precision, how kinematics group their sums for a batch cannot reach the drawn pixels.
+        exact = check_poses(q, self.model)
         check_cameras(cameras, self.size)
         if self.profile.form != "skeleton":
             return draw_form(self.profile, self.surface, self.model, q, cameras)
         b, pixel_frames = q.shape[:2]
         views = len(cameras)
-        # In double precision, how kinematics group their sums for a batch cannot reach the drawn pixels.
-        exact = q.detach().cpu().numpy().astype(np.float64)
         if b * pixel_frames <= _FEW and all(camera.parent_link is None for camera in cameras):
             points = self.points.positions(exact.reshape(-1, exact.shape[-1])).astype(np.float32)
             points = points.reshape(b, pixel_frames, -1, 3)
             seen = [_standing(camera, b) for camera in cameras]
         else:
             points, seen = self._of_many(torch.from_numpy(exact), cameras)
-        rays = np.empty((b, views, pixel_frames, points.shape[-2], 3), dtype=np.float32)
+        rays = np.stack([to_rays(matrix, points) for matrix, _ in seen], axis=1)
         focal = np.empty((b, views, pixel_frames), dtype=np.float32)
-        for view, (matrix, length) in enumerate(seen):
-            rays[:, view] = to_rays(matrix, points)
+        for view, (_, length) in enumerate(seen):
             focal[:, view] = length
         pictures = draw_rays(self.plan, rays.reshape(-1, *rays.shape[3:]), focal.reshape(-1))
         width, height = self.size

@@ -18,13 +18,18 @@ from vap_sim.robots.skeleton import SkeletonSpec
 
 # OpenCV softens the edge of a polygon outwards; measured over all directions this adds that much to every side.
 _SOFT_EDGE = np.float32(0.72)
-_QUARTER_TURN = np.array([-1, 1], dtype=np.float32)
-_CORNER_DIRECTIONS = np.array([0, 0, 1, 2, 2, 3])  # across, across, along, and their opposites
+# Corners of a line piece, as turns of its direction: both ends to one side, the tip at the far end, both ends to the
+# other side, the tip at the near end.
+_CORNERS = np.array([1j, 1j, 1, -1j, -1j, -1], dtype=np.complex64)
 _SUBPIXEL_BITS = 8
 _ROWS_AT_ONCE = 128
 _DEPTH_STEPS = 256  # a metre
 # In picture sizes. OpenCV clips to the picture by itself; sub-pixel units must stay within 32 bits.
 _REACH = 16
+
+
+Complexes = NDArray[np.complex64]
+"""Points of a picture, x + iy: turning, scaling and moving them takes one operation each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +47,11 @@ class DrawPlan:
     shares: tuple[Floats, Floats]  # each (M, 1): what start and end count in where a mark lies
     outline: NDArray[np.intp]  # (S, 6) the mark at each corner of a line piece
     half_width: Floats  # (M, 1) half a line's width or a disc's radius: pixels, or metres where the profile says so
-    bounds: tuple[np.float32, np.float32]  # of half widths, pixels
+    bounds: tuple[np.float32, np.float32]  # of half widths without their soft edge, pixels
     reach: np.float32  # coordinates beyond +-reach pixels are cut off, far outside the picture
     colors: Floats  # (S + D, 3)
     palette: list[list[int]]
-    circle: Floats  # (K, 2)
+    circle: Complexes  # (K,) corners of a disc of radius 1
 
 
 def plan_drawing(skeleton: SkeletonSpec, profile: DrawProfile, size: tuple[int, int]) -> DrawPlan:
@@ -59,6 +64,7 @@ def plan_drawing(skeleton: SkeletonSpec, profile: DrawProfile, size: tuple[int, 
     centres, radii, disc_colors = _discs(skeleton, profile)
     all_colors = np.array(colors + disc_colors, dtype=np.float32).reshape(-1, 3)
     low, high = 0.5 * profile.thinnest * height, 0.5 * profile.thickest * height
+    bounds = np.maximum(np.array([low, high], np.float32) - _SOFT_EDGE, np.float32(0))
     angle = (np.arange(_corners_of_disc(high)) + 0.5) * (2 * np.pi / _corners_of_disc(high))
     ends = np.array(bones, dtype=np.intp).reshape(-1, 2)
     first, last = np.arange(len(ends)), np.arange(len(ends)) + len(ends)
@@ -75,11 +81,11 @@ def plan_drawing(skeleton: SkeletonSpec, profile: DrawProfile, size: tuple[int, 
         shares=(1 - on_all, on_all),
         outline=np.stack([first, last, last, last, first, first], axis=-1),
         half_width=np.array([*half_width, *half_width, *radii], dtype=np.float32)[:, None] * np.float32(scale),
-        bounds=(np.float32(low), np.float32(high)),
+        bounds=(bounds[0], bounds[1]),
         reach=np.float32(_REACH * max(size)),
         colors=all_colors,
         palette=np.rint(all_colors).astype(int).tolist(),
-        circle=np.stack([np.cos(angle), np.sin(angle)], axis=-1).astype(np.float32),
+        circle=np.exp(1j * angle).astype(np.complex64),
     )
 
 
@@ -200,25 +206,23 @@ def _polygons(
     marks = rays.take(plan.marks, axis=1)
     if plan.others is not None:
         marks = plan.shares[0] * marks + plan.shares[1] * rays.take(plan.others, axis=1)
-    seen = None
-    if (marks[..., 2] < profile.z_near).any():
+    z, seen = marks[..., 2:], None
+    if z.min(initial=np.inf) < profile.z_near:
         marks, seen = _cut_near(marks, pieces, profile.z_near)
-    z = marks[..., 2:]
+        z = marks[..., 2:]
     xy = marks[..., :2] / z
     half = plan.half_width
     if profile.unit == "metres" and focal is not None:
         half = half * focal[:, None, None] / z
-    half = np.minimum(np.maximum(half, plan.bounds[0]), plan.bounds[1])
-    half = np.maximum(half - _SOFT_EDGE, np.float32(0))
+    half = np.minimum(np.maximum(half - _SOFT_EDGE, plan.bounds[0]), plan.bounds[1])
     if half.shape != z.shape:
         half = np.broadcast_to(half, z.shape)
     if not np.abs(xy).max(initial=0) <= plan.reach:
         xy, half, shown = _cut_frame(xy, half, pieces, plan.reach)
         seen = shown if seen is None else seen & shown
-    lines = _outlines(plan, xy, half)
-    discs = xy[:, 2 * pieces :, None] + half[:, 2 * pieces :, None] * plan.circle
+    lines, discs = _corners(plan, xy.view(np.complex64)[..., 0], half[..., 0])
     depth = np.concatenate([0.5 * (z[:, :pieces, 0] + z[:, pieces : 2 * pieces, 0]), z[:, 2 * pieces :, 0]], axis=-1)
-    return _fixed_point(lines), _fixed_point(discs), depth, seen
+    return lines, discs, depth, seen
 
 
 def _cut_near(marks: Floats, pieces: int, z_near: float) -> tuple[Floats, Bools]:
@@ -244,24 +248,22 @@ def _cut_frame(xy: Floats, half: Floats, pieces: int, reach: np.float32) -> tupl
     return cut, np.concatenate([half_p, half_q, half[:, 2 * pieces :]], axis=1), shown
 
 
-def _outlines(plan: DrawPlan, xy: Floats, half: Floats) -> Floats:
-    """Hexagons (N, S, 6, 2) around line pieces; their pointed ends close the gaps where bones meet."""
-    pieces = plan.pieces
-    step = xy[:, pieces : 2 * pieces] - xy[:, :pieces]
-    squares = step * step
-    along = step / np.maximum(np.sqrt(squares[..., :1] + squares[..., 1:]), np.float32(1e-3))
-    turned = np.empty((*along.shape[:2], 4, 2), dtype=np.float32)
-    turned[:, :, 0], turned[:, :, 1] = along[..., ::-1] * _QUARTER_TURN, along
-    np.negative(turned[:, :, :2], out=turned[:, :, 2:])
-    # Both ends to one side, the tip at the far end, both ends to the other side, the tip at the near end.
-    corners: Floats = turned.take(_CORNER_DIRECTIONS, axis=2) * half.take(plan.outline, axis=1)
-    corners += xy.take(plan.outline, axis=1)
-    return corners
-
-
-def _fixed_point(corners: Floats) -> NDArray[np.int32]:
-    fixed: NDArray[np.int32] = np.rint(corners * np.float32(1 << _SUBPIXEL_BITS)).astype(np.int32)
-    return fixed
+def _corners(plan: DrawPlan, marks: Complexes, half: Floats) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Hexagons (N, S, 6, 2) around line pieces, whose pointed ends close the gaps where bones meet, and discs
+    (N, D, K, 2), in sub-pixel units, from marks and half widths (N, M)."""
+    rows, pieces, split = len(marks), plan.pieces, 6 * plan.pieces
+    step = marks[:, pieces : 2 * pieces] - marks[:, :pieces]
+    along = step / np.maximum(np.abs(step), np.float32(1e-3))
+    corners = np.empty((rows, split + (marks.shape[1] - 2 * pieces) * len(plan.circle)), dtype=np.complex64)
+    lines = corners[:, :split].reshape(rows, pieces, 6)
+    np.multiply(along[..., None] * _CORNERS, half.take(plan.outline, axis=1), out=lines)
+    lines += marks.take(plan.outline, axis=1)
+    discs = corners[:, split:].reshape(rows, -1, len(plan.circle))
+    np.multiply(half[:, 2 * pieces :, None], plan.circle, out=discs)
+    discs += marks[:, 2 * pieces :, None]
+    corners *= np.float32(1 << _SUBPIXEL_BITS)
+    fixed = np.rint(corners.view(np.float32)).astype(np.int32)
+    return fixed[:, : 2 * split].reshape(rows, pieces, 6, 2), fixed[:, 2 * split :].reshape(*discs.shape, 2)
 
 
 def _shades(plan: DrawPlan, depth: Floats) -> list[list[list[int]]] | None:
