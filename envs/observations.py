@@ -63,7 +63,7 @@ def make_layout(model: RobotModel, views: Sequence[str], size: tuple[int, int]) 
         parts["gripper_position"] = spaces.Box(0.0, 1.0, (1,), np.float32)
     low, high = lower[arm].astype(np.float64), upper[arm].astype(np.float64)
     shift, span, order = np.zeros(len(arm)), np.ones(len(arm)), arm
-    if gripper is not None:
+    if gripper is not None and index is not None:
         shift, span = np.append(shift, gripper.open_value), np.append(span, gripper.closed_value - gripper.open_value)
         low, high, order = np.append(low, 0.0), np.append(high, 1.0), np.append(arm, index)
     space = cast("spaces.Space[Observation]", spaces.Dict(parts))

@@ -185,10 +185,12 @@ class Controller:
         return wish
 
     def _ask_joint_velocity(self, base: Array, action: Array) -> Array:
-        return self._kept * base + (action.take(self._entries, axis=1) * self._gains + self._rest)
+        wish: Array = self._kept * base + (action.take(self._entries, axis=1) * self._gains + self._rest)
+        return wish
 
     def _ask_joint_position(self, base: Array, action: Array) -> Array:
-        return action.take(self._entries, axis=1) * self._gains + self._rest
+        wish: Array = action.take(self._entries, axis=1) * self._gains + self._rest
+        return wish
 
     def _ask_ee_delta(self, base: Array, action: Array) -> Array:
         pose = self._pose(base)
