@@ -86,17 +86,21 @@ class CompactWorld:
         """Dream one frame: the next state, and frames (b, V, 1, H, W, 3) uint8."""
         check_state(state, self.spec)
         check_prompt(prompt, self.spec, rows=state.rows, pixel_frames=1)
-        rows = [self._step_row(state.context, row, prompt.skeleton[row, 0, 0]) for row in range(state.rows)]
-        if len(rows) == 1:
-            context, frames = rows[0]
-        else:
-            context = {name: torch.cat([part[name] for part, _ in rows]) for name in rows[0][0]}
-            frames = torch.cat([frame for _, frame in rows])
-        return state.advanced(context), frames[:, None, None]
+        after = self._advance(state, prompt)
+        frames = [self._paint_row(after.context, row, prompt.skeleton[row, 0, 0]) for row in range(state.rows)]
+        return after, (frames[0] if len(frames) == 1 else torch.cat(frames))[:, None, None]
 
     def imagine(self, state: WorldState, prompts: VisualPrompt, *, decode: bool = True) -> Rollout:
-        """Dream as many frames as the prompts hold; see `rollout.imagine`."""
-        return imagine(self, state, prompts, decode=decode)
+        """Dream as many frames as the prompts hold; see `rollout.imagine`. Not decoded, they are not painted either,
+        which takes a third of the time: a state does not depend on what was painted."""
+        return imagine(self, state, prompts, decode=decode, advance=self._advance)
+
+    def _advance(self, state: WorldState, prompt: VisualPrompt) -> WorldState:
+        old = state.context
+        changes = [self._move_row(old, row, prompt.skeleton[row, 0, 0]) for row in range(state.rows)]
+        names = dict.fromkeys(name for change in changes for name in change)
+        rows = {name: [c.get(name, old[name][row : row + 1]) for row, c in enumerate(changes)] for name in names}
+        return state.advanced({**old, **{name: r[0] if len(r) == 1 else torch.cat(r) for name, r in rows.items()}})
 
     @torch.no_grad()
     def _encode_row(self, frame: Tensor, skeleton: Tensor) -> dict[str, Tensor]:
@@ -118,25 +122,32 @@ class CompactWorld:
         return {"objects": objects, "blocks": to_blocks(objects.to(self._dtype))}
 
     @torch.no_grad()
-    def _step_row(self, context: Mapping[str, Tensor], row: int, skeleton: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def _move_row(self, context: Mapping[str, Tensor], row: int, skeleton: Tensor) -> dict[str, Tensor]:
+        """What changes in the context of one row in a step."""
         old = {name: value[row : row + 1] for name, value in context.items()}
         history = torch.cat([self._planes(skeleton), old["skeletons"]], dim=1)
-        poses = {name: old[name] for name in _POSES}
-        laid = {name: old[name] for name in ("objects", "blocks")}
+        changed: dict[str, Tensor] = {"skeletons": history[:, :6]}
         if bool(old["present"].any()):
-            slots = Slots(_unit(old["patches"]), **poses)
-            motion = move(self.network.motion, _unit(history), laid["objects"], slots)
-            moved = apply(slots, motion)
-            poses = {name: getattr(moved, name) for name in _POSES}
+            slots = Slots(_unit(old["patches"]), **{name: old[name] for name in _POSES})
+            moved = apply(slots, move(self.network.motion, _unit(history), old["objects"], slots))
+            changed |= {name: getattr(moved, name) for name in _POSES}
             if not (torch.equal(moved.centre, slots.centre) and torch.equal(moved.turn, slots.turn)):
-                laid = self._laid(moved)
-        blocks, plate = self._blocks(skeleton), _unit(old["plate"])
+                changed |= self._laid(moved)
+        return changed
+
+    @torch.no_grad()
+    def _paint_row(self, context: Mapping[str, Tensor], row: int, skeleton: Tensor) -> Tensor:
+        """The frame (1, H, W, 3) uint8 of one row, whose objects have moved."""
+        now = {name: context[name][row : row + 1] for name in ("plate", "style", "objects", "blocks")}
         painting = layers.paint(
-            self.network, blocks, laid["objects"], old["style"], plate, object_blocks=laid["blocks"]
+            self.network,
+            self._blocks(skeleton),
+            now["objects"],
+            now["style"],
+            _unit(now["plate"]),
+            object_blocks=now["blocks"],
         )
-        frame = _levels(painting.frame).permute(0, 2, 3, 1).contiguous()
-        kept = {name: old[name] for name in ("plate", "style", "patches")}
-        return {**kept, **laid, **poses, "skeletons": history[:, :6]}, frame
+        return _levels(painting.frame).permute(0, 2, 3, 1).contiguous()
 
     def _planes(self, image: Tensor) -> Tensor:
         """(H, W, 3) uint8 -> (1, 3, H, W) uint8, every plane in one piece."""
