@@ -256,27 +256,25 @@ def test_other_forms_train_by_the_same_recipe(form: str, tmp_path: Path) -> None
     assert torch.isfinite(loss) and all(value.grad is not None for value in recipe.network.parameters())
 
 
-def test_previews_are_films_of_truth_prompt_and_guess(data: list[DataSet], tmp_path: Path) -> None:
+def test_previews_are_films_of_truth_prompt_guess_and_dream(data: list[DataSet], tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     clip = data[1].clips[0].load()
-    asked: list[int] = []
-
-    def samples(step: int) -> dict[str, Tensor]:
-        asked.append(step)
-        return {"dream": torch.zeros(4, 3, 8, 8, dtype=torch.uint8)}
-
-    recipe = tiny.recipe(data, settings(mode="forcing"), shown=[clip], samples=samples)
+    recipe = tiny.recipe(data, settings(mode="forcing"), shown=[clip], preview_steps=2)
     train(recipe, loop(tmp_path, steps=2, cooldown=0, preview_every=2))
     with torch.no_grad():
-        film = recipe.preview(2)["clips/0"]
-    assert film.shape == (9, 3, 32, 96) and film.dtype == torch.uint8 and asked == [2, 2]
-    assert torch.equal(film[..., 32:64], clip.prompt.skeleton[0, 0].permute(0, 3, 1, 2))
-    assert torch.equal(film[0, :, :, 64:], film[0, :, :, :32])  # the first frame is given
+        films = recipe.preview(2)
+    guess, dream = films["clips/0"], films["dreams/0"]
+    drawn = clip.prompt.skeleton[0, 0].permute(0, 3, 1, 2)
+    assert guess.shape == dream.shape == (9, 3, 32, 96) and guess.dtype == dream.dtype == torch.uint8
+    assert torch.equal(guess[..., 32:64], drawn) and torch.equal(dream[..., 64:], drawn)
+    assert torch.equal(dream[..., 32:64], guess[..., :32])  # both tell the same truth
+    assert torch.equal(guess[0, :, :, 64:], guess[0, :, :, :32])  # the first frame is given
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    shown = events.Images("clips/0")[0].encoded_image_string
-    assert shown.startswith(b"\x89PNG") and shown.count(b"fcTL") == 9 and events.Images("dream")
+    for name in films:
+        shown = events.Images(name)[0].encoded_image_string
+        assert shown.startswith(b"\x89PNG") and shown.count(b"fcTL") == 9
 
 
 def test_a_film_is_stored_without_loss() -> None:

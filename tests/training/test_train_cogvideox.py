@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.training import tiny_diffusion as tiny
 from vap_sim.data.twin import episode_files, load_episode, save_episode
@@ -51,10 +54,16 @@ def test_the_command_trains_a_tiny_world_that_loads(tmp_path: Path, capsys: pyte
     told = ["train", "--world", "cogvideox", "--data", str(folder), "--run", str(run), "--validation", "1"]
     told += ["--steps", "2", "--cooldown", "0", "--threads", "1", "--cogvideox.frames", "9"]
     told += ["--cogvideox.spacing", "4", "--cogvideox.also", str(more), "--cogvideox.preview-every", "2"]
+    told += ["--cogvideox.preview-steps", "2"]
     assert main(told) == 0
     assert capsys.readouterr().out.strip() == str(run / "world")
     world = CogVideoXWorld.load(run / "world")
     assert world.spec.size == (32, 32) and world.spec.frame_rate == 10.0  # as recorded
+    dream = _logged(run / "training" / "tensorboard", "dreams/0")
+    assert dream.shape == (9, 32, 96, 3), "dream, truth and prompt side by side, for the clip's nine frames"
+    dreamt, truth, prompt = np.split(dream.astype(int), 3, axis=2)
+    assert not prompt[:, 0, 0].any() and prompt.any(), "a drawing on black"
+    assert np.abs(truth - prompt).mean() > 5 and np.abs(dreamt - truth).mean() > 1, "two steps teach no dreaming"
     card = (run / "world" / "README.md").read_text()
     assert "seeds: 1 " in card and "seeds: 5" in card and "2 of 2 steps" in card and "control.safetensors" in card
     for options, words in [
@@ -65,9 +74,22 @@ def test_the_command_trains_a_tiny_world_that_loads(tmp_path: Path, capsys: pyte
         (["--validation", "2"], "--validation: given 2"),
         (["--cogvideox.frames", "8"], "frames of a clip: given 8"),
         (["--cogvideox.mode", "strem"], "unknown mode of training 'strem'"),
+        (["--cogvideox.preview-steps", "0"], "denoising steps of previews: given 0"),
     ]:
         assert main([*told, *options]) == 1
         assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+def _logged(folder: Path, name: str) -> NDArray[np.uint8]:
+    """The frames (T, H, W, 3) of a film in an event file."""
+    import av
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    (shown,) = events.Images(name)
+    with av.open(io.BytesIO(shown.encoded_image_string), "r") as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
 def test_recordings_of_two_rates_are_refused_before_anything_is_trained(

@@ -34,7 +34,8 @@ class CogVideoX:
     the prompt; frames, video_stride, control_stride, spacing: of clips; also: folders of more data, mixed by the cube
     root of their sizes; batch: rows of a process; mode: chunk, or history or forcing for stream mode; region: weight of
     the error near the robot; blocks: copied for the control, a third if not given; lora: its rank, 0 for none; shard:
-    split the weights over the processes; cache: of latents and text, RUN/cache if not given."""
+    split the weights over the processes; cache: of latents and text, RUN/cache if not given; preview_steps: of
+    denoising in the films for TensorBoard."""
 
     model: str = TINY
     form: str = "skeleton"
@@ -57,6 +58,7 @@ class CogVideoX:
     shard: bool = False
     cache: Path | None = None
     preview_every: int = 500
+    preview_steps: int = 10
     checkpoint_every: int = 250
     log_every: int = 10
 
@@ -131,6 +133,7 @@ def _train(command: Train, settings: LoopSettings, clips: ClipSettings, held: li
             precision=options.precision,
         ),
         shown=shown,
+        preview_steps=options.preview_steps,
         team=team,
     )
     outcome = train(recipe, settings, team)

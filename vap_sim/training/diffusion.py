@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.models.cogvideox.cache import causal_mask
 from vap_sim.models.cogvideox.injection import Injection, Noised, combine, first_frame_channels
 from vap_sim.models.cogvideox.prepared import drop_rows
-from vap_sim.models.cogvideox.sampler import Schedule, noised, original, velocity
+from vap_sim.models.cogvideox.sampler import Schedule, noised, velocity
 from vap_sim.models.cogvideox.text import UNCONDITIONAL, TextEncoder
 from vap_sim.noise import standard_normals
 from vap_sim.prompts.visual_prompt import VisualPrompt
@@ -24,6 +24,7 @@ from vap_sim.training.loop import plain
 from vap_sim.training.mixing import TEMPER, Mixture
 from vap_sim.training.noising import MODES, draw_levels, velocity_loss
 from vap_sim.training.parallel import ALONE, Team, Trainable
+from vap_sim.training.previews import Previews
 
 if TYPE_CHECKING:
     from vap_sim.models.cogvideox.backbone import Backbone
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
     from vap_sim.models.cogvideox.control_form import Control
 
 PRECISIONS = ("fp32", "bf16")
-Samples = Callable[[int], Mapping[str, Tensor]]
-"""Pictures or films by name at a step, for the log: a short roll-out, for example."""
+PREVIEW_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,7 @@ class DiffusionRecipe:
     """Feeds `loop.train` with clips; see `loop.Recipe`. What takes gradients in backbone and control is trained.
 
     data: sets to mix; shown: clips for the preview, not trained on; schedule: of the backbone; text: best a
-    `latents.CachedText`; samples: further previews, with the averaged weights in place, left out where weights are
-    split over processes, because it calls parts of the model on its own; team: of processes.
+    `latents.CachedText`; preview_steps: of denoising in the previews' dreams; team: of processes.
 
     Row n of the run shows clip `Mixture.pick(n)`, and its levels, noise and omissions follow from (seed, n), so neither
     a kill nor the number of processes changes what is learned. LoRA must be on the backbone already, without dropout,
@@ -154,17 +153,28 @@ class DiffusionRecipe:
         training: DiffusionTraining,
         *,
         shown: Sequence[Clip] = (),
-        samples: Samples | None = None,
+        preview_steps: int = PREVIEW_STEPS,
         team: Team = ALONE,
     ) -> None:
         self.mixture = Mixture(tuple(len(one.clips) for one in data), training.power, training.seed)
         self.data, self.training, self.schedule, self.team = tuple(data), training, schedule, team
-        self.codec, self.text, self.shown, self.samples = codec, text, tuple(shown), samples
+        self.text, self.shown = text, tuple(shown)
         self.config = backbone.config
         _check(data[0].clips[0].load(), self.config.latent_channels)
         self.denoiser = Denoiser(backbone, control, codec).to(team.device)
         self._run = team.wrap(self.denoiser, self.denoiser.units)
         self.network = Trainable(self.denoiser)
+        self.previews = Previews(
+            self.denoiser,
+            codec,
+            text,
+            schedule,
+            self._precision,
+            team.device,
+            stream=training.mode != "chunk",
+            steps=preview_steps,
+            seed=training.seed,
+        )
 
     def describe(self) -> Mapping[str, Any]:
         settings = {name: value for name, value in asdict(self.training).items() if name != "batch"}
@@ -233,36 +243,13 @@ class DiffusionRecipe:
             uncontrolled=torch.tensor(alone, device=device),
         )
 
-    def preview(self, step: int) -> Mapping[str, Tensor]:
-        """For each shown clip a film: what was recorded, the prompt, and what a half-noised clip is taken for."""
+    def preview(self, _step: int) -> Mapping[str, Tensor]:
+        """Two films of each shown clip, a guess (`clips`) and a dream (`dreams`): see `Previews`."""
         films = {}
         for number, clip in enumerate(self.shown):
-            films[f"clips/{number}"] = self._film(clip, number)
-        if self.samples is not None and not self.team.shard:
-            films |= self.samples(step)
+            films[f"clips/{number}"] = self.previews.guess(clip, number)
+            films[f"dreams/{number}"] = self.previews.dream(clip, number)
         return films
-
-    def _film(self, clip: Clip, number: int) -> Tensor:
-        device = self.team.device
-        clean = clip.latents[None].to(device)
-        noise = standard_normals(torch.tensor([self.training.seed]), torch.tensor([number]), clean.shape[1:], stream=1)
-        stream = self.training.mode != "chunk"
-        learned = torch.arange(clean.shape[1], device=device)[None] >= int(stream)
-        levels = torch.where(learned, self.schedule.length // 2, 0)
-        alpha = self._alpha(levels, learned)
-        noisy = noised(clean, noise.to(device), alpha)
-        with self._precision():
-            prediction = self.denoiser(
-                noisy,
-                levels,
-                self.text.encode([clip.caption]).to(device),
-                clip.images[:1][None].to(device) if self.config.condition_channels else None,
-                clip.prompt.to(device),
-                torch.zeros(1, dtype=torch.bool, device=device),
-                stream,
-            )
-        pictures = [self.codec.decode(one)[0].cpu() for one in (clean, original(prediction, noisy, alpha))]
-        return torch.cat([pictures[0], clip.prompt.skeleton[0, 0], pictures[1]], dim=2).permute(0, 3, 1, 2)
 
     def _alpha(self, levels: Tensor, learned: Tensor) -> Tensor:
         """Share of the signal (b, T): all of it in frames that are given."""
