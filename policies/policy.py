@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
+
+from vap_sim.errors import InvalidInput, VAPSimError
 
 Observations = Mapping[str, NDArray[Any]]
 """Observations of b environments, every array with a leading axis b."""
@@ -44,6 +49,84 @@ class Briefable(Protocol):
 def brief(policy: Policy, info: Mapping[str, Any]) -> Policy:
     """The policy told what `reset` returned as info, if it wants to be told; else the policy itself."""
     return policy.briefed(info) if isinstance(policy, Briefable) else policy
+
+
+class PolicyFault(VAPSimError, RuntimeError):
+    """A policy did not deliver: nothing, not a number, another shape, too late, or its server is gone."""
+
+    def __init__(self, policy: str, problem: str) -> None:
+        self.policy, self.problem = policy, problem
+        super().__init__(f"policy {policy!r}: {problem}")
+
+    def __reduce__(self) -> tuple[type[PolicyFault], tuple[str, str]]:
+        return type(self), (self.policy, self.problem)
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedPolicy:
+    """A policy whose every answer is looked at before it moves anything; made by `checked`."""
+
+    policy: Policy
+    size: int
+    name: str = "policy"
+    seconds: float | None = None
+
+    def briefed(self, info: Mapping[str, Any]) -> CheckedPolicy:
+        """The policy told what `reset` returned, under the same checks."""
+        return CheckedPolicy(brief(self.policy, info), self.size, self.name, self.seconds)
+
+    def reset(self, num_envs: int, seed: int) -> Carry:
+        """The policy's own memory. Raises PolicyFault for one whose arrays do not lead with `num_envs`."""
+        return self._whole(self.policy.reset(num_envs, seed), num_envs)
+
+    def act(self, obs: Observations, carry: Carry) -> tuple[Actions, Carry]:
+        """The policy's own actions (b, A). Raises PolicyFault where they are none."""
+        began = perf_counter()
+        answer = self.policy.act(obs, carry)
+        taken = perf_counter() - began
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise PolicyFault(self.name, f"gave {type(answer).__name__}, expected actions and a carry")
+        if self.seconds is not None and taken > self.seconds:
+            raise PolicyFault(self.name, f"answered after {taken:.3f} s, expected within {self.seconds:g} s")
+        rows = len(next(iter(obs.values()))) if obs else None
+        actions = checked_actions(answer[0], rows, self.size, self.name)
+        return actions, self._whole(answer[1], len(actions))
+
+    def _whole(self, carry: Carry, rows: int) -> Carry:
+        if not isinstance(carry, Mapping):
+            raise PolicyFault(self.name, f"gave {type(carry).__name__} as carry, expected arrays by name")
+        for name, value in carry.items():
+            if not isinstance(value, np.ndarray) or value.ndim < 1 or len(value) != rows or value.dtype == object:
+                kind = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+                raise PolicyFault(self.name, f"gave {kind} as {name!r} of its carry, expected an array of {rows} rows")
+        return carry
+
+
+def checked(
+    policy: Policy, action_space: spaces.Space[Any], name: str = "policy", seconds: float | None = None
+) -> CheckedPolicy:
+    """The policy, whose answers raise PolicyFault unless they are finite numbers (b, A), and a whole carry, in time.
+
+    action_space: of one environment; actions beyond its bounds are the environment's business. name: for the message;
+    seconds: the longest that one `act` may take, measured once it has answered: a policy within this process that never
+    answers cannot be stopped. Raises InvalidInput for a space that is no box.
+    """
+    if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1:
+        raise InvalidInput("action space", action_space, "a Box of shape (A,)")
+    return CheckedPolicy(policy, action_space.shape[0], name, seconds)
+
+
+def checked_actions(actions: object, rows: int | None, size: int, name: str) -> Actions:
+    """Actions (b, size) as float32. Raises PolicyFault for another shape or type, or numbers that are not finite."""
+    if not isinstance(actions, np.ndarray) or actions.dtype.kind not in "fiu":
+        kind = f"an array of {actions.dtype}" if isinstance(actions, np.ndarray) else type(actions).__name__
+        raise PolicyFault(name, f"gave {kind}, expected an array of numbers")
+    if actions.ndim != 2 or actions.shape[1] != size or rows not in (None, len(actions)):
+        raise PolicyFault(name, f"gave actions {actions.shape}, expected ({'b' if rows is None else rows}, {size})")
+    if not np.isfinite(actions).all():
+        row, entry = np.argwhere(~np.isfinite(actions))[0]
+        raise PolicyFault(name, f"gave {actions[row, entry]} as entry {entry} of row {row}, expected a finite number")
+    return actions.astype(np.float32, copy=False)
 
 
 def as_batch(observation: Observations) -> dict[str, NDArray[Any]]:

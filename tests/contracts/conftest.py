@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.contracts.world_model", "tests.contracts.env")
+pytest.register_assert_rewrite("tests.contracts.world_model", "tests.contracts.env", "tests.contracts.policy")
