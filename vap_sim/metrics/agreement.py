@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
+from scipy.stats import norm, rankdata  # type: ignore[import-untyped, unused-ignore]
 
 from vap_sim.errors import InvalidInput
 from vap_sim.metrics.report import Interval

@@ -154,4 +154,6 @@ def resampled_rates(
 def _rates(draws: Draws, outcomes: Sequence[NDArray[Any]]) -> Array:
     successes = draws.sums([np.nan_to_num(rows.T) for rows in outcomes])
     answered = draws.sums([np.isfinite(rows.T) for rows in outcomes])
-    return np.divide(successes, answered, out=np.full(successes.shape, np.nan), where=answered > 0)
+    rates = np.full(successes.shape, np.nan)
+    np.divide(successes, answered, out=rates, where=answered > 0)
+    return rates

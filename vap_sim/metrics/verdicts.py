@@ -12,12 +12,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from scipy.stats import rankdata  # type: ignore[import-untyped, unused-ignore]
 
 from vap_sim.errors import InvalidInput, UnknownName
 
-Verdict = Literal["yes", "no", "cannot tell"]
-VERDICTS: tuple[str, ...] = get_args(Verdict)
+Answer = Literal["yes", "no", "cannot tell"]
+ANSWERS: tuple[str, ...] = get_args(Answer)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Confusion:
         return self.share("abstention")
 
 
-def confusion(*, told: Sequence[Verdict | bool | None], truth: Sequence[bool]) -> Confusion:
+def confusion(*, told: Sequence[Answer | bool | None], truth: Sequence[bool]) -> Confusion:
     """The confusion of n answers with n labels.
 
     told: a verdict, or True, False and None for yes, no and cannot tell; truth: whether the episode succeeded.
@@ -104,8 +104,8 @@ def confusion(*, told: Sequence[Verdict | bool | None], truth: Sequence[bool]) -
     columns = {True: 0, "yes": 0, False: 1, "no": 1, None: 2, "cannot tell": 2}
     table = np.zeros((2, 3), int)
     for answer, label in zip(told, truth, strict=True):
-        if not (answer is None or isinstance(answer, bool | np.bool_) or answer in VERDICTS):
-            raise UnknownName("verdict", answer, VERDICTS)
+        if not (answer is None or isinstance(answer, bool | np.bool_) or answer in ANSWERS):
+            raise UnknownName("verdict", answer, ANSWERS)
         if not isinstance(label, bool | np.bool_):
             raise InvalidInput("label", repr(label), "True or False")
         table[int(not label), columns[bool(answer) if isinstance(answer, np.bool_) else answer]] += 1
