@@ -151,7 +151,8 @@ class Session:
         )
 
     def begin(self, starts: Sequence[Start], keys: Sequence[int]) -> SessionState:
-        """Dreams that begin at `starts`, each with its own noise key. Raises InvalidInput for one that does not fit."""
+        """Dreams that begin at `starts`, each with its own noise key, and told by their instructions where the world
+        reads. Raises InvalidInput for one that does not fit."""
         spec, b = self.world.spec, len(starts)
         for start in starts:
             check_start(start, self.model, spec.size, spec.views)
@@ -160,6 +161,8 @@ class Session:
         joints = control.joints.astype(np.float32)
         cameras = tuple(Camera.batch([start.cameras[view] for start in starts]) for view in range(spec.views))
         prompt = self.prompter.draw(torch.from_numpy(joints[:, None]), cameras)
+        if spec.reads_text:
+            prompt = replace(prompt, text=tuple(start.instruction for start in starts))
         world = self.world.encode(frames, prompt, list(keys))
         pictures = frames.numpy()
         return SessionState(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,15 @@ def resolve_start(value: StartLike, model: RobotModel) -> Start:
     if missing:
         raise InvalidInput("photo start", sorted(value), f"also {missing}")
     return photo_start(**value, robot=model)
+
+
+def instructed(start: Start, instruction: str | None) -> Start:
+    """The start with other words for its task, or itself for None. Raises InvalidInput for what is no text."""
+    if instruction is None:
+        return start
+    if not isinstance(instruction, str):
+        raise InvalidInput("instruction", instruction, "a text, the task in words")
+    return replace(start, instruction=instruction)
 
 
 def start_names(task: str | None, model: RobotModel) -> tuple[str, ...]:

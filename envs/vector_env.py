@@ -20,7 +20,7 @@ from vap_sim.envs.observations import Observation
 from vap_sim.envs.rendering import Picture
 from vap_sim.envs.session import Session, SessionState, open_session
 from vap_sim.envs.start import Start
-from vap_sim.envs.starting import StartLike, draw, first_start, resolve_start, start_names
+from vap_sim.envs.starting import StartLike, draw, first_start, instructed, resolve_start, start_names
 from vap_sim.envs.world_env import (
     Judge,
     Profile,
@@ -47,7 +47,8 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
     - autoreset_mode: what happens to finished rows, by Gymnasium's three modes: NEXT_STEP resets them in the next call,
       which ignores their action; SAME_STEP at once, with the last observation in `infos["final_obs"]` and the last info
       in `infos["final_info"]`; DISABLED leaves it to `reset(options={"reset_mask": mask})`, mask (num_envs,) bool.
-    - `reset(options={"start": ...})` takes one start for all rows that are reset, or a list or tuple with one a row.
+    - `reset(options={"start": ..., "instruction": ...})` takes one start and one instruction for all rows that are
+      reset, or a list or tuple with one a row.
     """
 
     def __init__(
@@ -137,7 +138,8 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
         self._check_open()
         options = options or {}
         rows = self._chosen_rows(options.get("reset_mask"))
-        state = self._restarted(self._state, rows, self._seeds(seed), self._given_starts(options.get("start")))
+        starts, words = self._given_starts(options), self._one_a_row("instruction", options)
+        state = self._restarted(self._state, rows, self._seeds(seed), starts, words)
         self._state = state
         self._done[rows] = False
         infos: dict[str, Any] = {}
@@ -226,6 +228,7 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
         rows: NDArray[np.intp],
         seeds: Sequence[int | None] | None = None,
         given: Sequence[Start | None] | None = None,
+        instructions: Sequence[Any] | None = None,
     ) -> SessionState:
         """`state` with new dreams at `rows`. The rows' generators move on only if nothing failed."""
         generators, starts, keys = list(self._generators), [], []
@@ -234,7 +237,8 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
             rng, old = generators[row]
             generators[row] = (deepcopy(rng), old) if seed is None else (seeding.np_random(seed)[0], seed)
             key, name = draw(generators[row][0], self._names)
-            starts.append(first_start(None if given is None else given[row], self._start, name, self._session.model))
+            start = first_start(None if given is None else given[row], self._start, name, self._session.model)
+            starts.append(instructed(start, None if instructions is None else instructions[row]))
             keys.append(key)
         fresh = self._session.begin(starts, keys)
         self._generators = generators
@@ -248,11 +252,16 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
             raise InvalidInput("seeds", f"{len(seeds)} of them", f"{self.num_envs}, one an environment")
         return [None if value is None else int(value) for value in seeds]
 
-    def _given_starts(self, given: Any) -> list[Start | None]:
+    def _given_starts(self, options: dict[str, Any]) -> list[Start | None]:
+        model = self._session.model
+        return [None if one is None else resolve_start(one, model) for one in self._one_a_row("start", options)]
+
+    def _one_a_row(self, name: str, options: dict[str, Any]) -> list[Any]:
+        given = options.get(name)
         values = list(given) if isinstance(given, list | tuple) else [given] * self.num_envs
         if len(values) != self.num_envs:
-            raise InvalidInput("starts", f"{len(values)} of them", f"one, or {self.num_envs}, one an environment")
-        return [None if value is None else resolve_start(value, self._session.model) for value in values]
+            raise InvalidInput(f"{name}s", f"{len(values)} of them", f"one, or {self.num_envs}, one an environment")
+        return values
 
     def _chosen_rows(self, mask: Any) -> NDArray[np.intp]:
         if mask is None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vap_sim.envs.observations import Observation, first_row
 from vap_sim.envs.rendering import PROMPT, RENDER_MODES, Picture, Window, side_by_side, window_problem
 from vap_sim.envs.session import Session, SessionState, open_session
-from vap_sim.envs.starting import StartLike, draw, first_start, resolve_start, start_names
+from vap_sim.envs.starting import StartLike, draw, first_start, instructed, resolve_start, start_names
 from vap_sim.errors import UnknownName, Unsupported
 from vap_sim.models.protocol import WorldModel
 
@@ -70,6 +70,7 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     Start: one of the shipped starts of `task` (None: of any task), drawn by the seed; or the argument `start`, or
     `reset(options={"start": ...})`: a name, a folder, a `Start`, or a photo `{"image", "joints", "camera"}`. Unknown
     option keys are ignored. A reset that fails leaves the environment as it was.
+    Instruction: that of the start, or `reset(options={"instruction": ...})`; a world that reads text is told it.
 
     Info: `joints` (J,) float32 [rad], `steps`, `new_frame`, `state_source` ("nominal"), `world`, `instruction`; with
     `trust` also `prompt_agreement`, how well the robot in the picture sits on its prompt, 0 to 1, absent where there is
@@ -137,11 +138,13 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         """Begin a dream; the class says how. Raises InvalidInput, UnknownName or BadFile, and then changes nothing."""
         self._check_open()
         session = self._session
-        given = (options or {}).get("start")
+        options = options or {}
+        given = options.get("start")
         start = None if given is None else resolve_start(given, session.model)
         rng = deepcopy(self.np_random) if seed is None else seeding.np_random(seed)[0]
         key, name = draw(rng, self._names)
-        state = session.begin([first_start(start, self._start, name, session.model)], [key])
+        begun = instructed(first_start(start, self._start, name, session.model), options.get("instruction"))
+        state = session.begin([begun], [key])
         super().reset(seed=seed)
         self.np_random.bit_generator.state = rng.bit_generator.state
         self._state, self._ended = state, False

@@ -148,6 +148,10 @@ def holds(world: Broken, frames: Tensor, prompt: VisualPrompt, seed: Sequence[in
     return put(state, frame=frames)
 
 
+def listens(world: Broken, frames: Tensor, prompt: VisualPrompt, seed: Any) -> WorldState:
+    return world.inner.encode(frames if prompt.text is None else frames ^ len(prompt.text[0]), prompt, seed)
+
+
 def fat(world: Broken, *given: Any) -> WorldState:
     state = world.inner.encode(*given)
     return put(state, spare=torch.zeros(state.rows, 2**20, dtype=torch.uint8))
@@ -227,6 +231,7 @@ OFFENCES: dict[str, tuple[Callable[[], Broken], str]] = {
         lambda: Broken(rollout=lambda r: replace(r, frames=torch.zeros(1) if r.frames is None else r.frames)),
         "imagining_equals_stepping",
     ),
+    "listens in secret": (lambda: Broken(encode=listens), "captions_are_heard_where_the_spec_says_so"),
     "grows": (lambda: Broken(step=grows), "a_late_step_costs_what_an_early_one_does"),
     "slows": (lambda: Broken(step=slows), "a_late_step_costs_what_an_early_one_does"),
     "fat": (lambda: Broken(encode=fat), "states_are_small"),

@@ -255,6 +255,16 @@ class WorldModelContract:
         assert same_state(rollout.state, state)
         assert blind.frames is None and same_state(blind.state, state)
 
+    def test_captions_are_heard_where_the_spec_says_so(self, world: WorldModel) -> None:
+        """And from the start on: a step that does not repeat them dreams as one that does."""
+        frames, start, prompt, films = pictures(world), prompts(world, 1), next_prompt(world), []
+        for words in ("push the red cube to the goal", "lift the ball"):
+            told = (words,) * ROWS
+            state = world.encode(frames, replace(start, text=told), [7, 8, 9])
+            films.append(world.step(state, prompt)[1])
+            assert torch.equal(world.step(state, replace(prompt, text=told))[1], films[-1])
+        assert torch.equal(*films) is not world.spec.reads_text
+
     def test_a_late_step_costs_what_an_early_one_does(self, world: WorldModel) -> None:
         state = begin(world, rows=1, steps=0)
         plan = [next_prompt(world, number, rows=1) for number in range(7)]

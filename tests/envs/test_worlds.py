@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
+import torch
 
 import vap_sim  # noqa: F401 - registers the environments
+from tests.envs.test_world_env import Recording
+from vap_sim.envs.start import load_start
 from vap_sim.envs.vector_env import WorldVectorEnv
 from vap_sim.envs.world_env import WorldEnv
 from vap_sim.envs.worlds import open_world
 from vap_sim.errors import BadFile, InvalidInput, UnknownName, VAPSimError
 from vap_sim.models.kinematic import KinematicWorld
+from vap_sim.prompts import VisualPrompt
+from vap_sim.state import WorldState
 
 NAME = "VAPWorld-DROID-v0"
 OPTIONS: dict[str, Any] = {"frame_rate": 10.0, "frames_per_step": 2}
@@ -79,6 +85,60 @@ def test_specs_with_options_are_pickled() -> None:
 def test_bad_worlds_are_named(environment: Any, kind: type[VAPSimError], words: str, given: dict[str, Any]) -> None:
     with pytest.raises(kind, match=words):
         environment(**{"world": "kinematic", **given})
+
+
+class Reader(Recording):
+    """Keeps the captions that its dreams began with, one tuple a call."""
+
+    def __init__(self, *, reads: bool = True) -> None:
+        super().__init__()
+        self.spec = replace(self.inner.spec, reads_text=reads)
+        self.told: list[tuple[str, ...] | None] = []
+
+    def encode(self, frames: torch.Tensor, prompt: VisualPrompt, seed: Any) -> WorldState:
+        self.told.append(prompt.text)
+        return super().encode(frames, prompt, seed)
+
+
+def test_a_world_that_reads_is_told_the_instruction_of_the_start() -> None:
+    world, mute = Reader(), Reader(reads=False)
+    for one in (world, mute):
+        env = WorldEnv(world=one)  # type: ignore[arg-type]
+        _, info = env.reset(seed=0, options={"start": "push_00"})
+        env.step(env.action_space.sample())
+    assert world.told == [(load_start("push_00").instruction,)] == [(info["instruction"],)]
+    assert info["instruction"] and mute.told == [None]
+    assert [prompt.text for prompt in world.prompts] == [None], "once an episode"
+
+
+def test_an_instruction_in_the_options_comes_first_and_stays_for_the_episode() -> None:
+    world = Reader()
+    env = WorldEnv(world=world)  # type: ignore[arg-type]
+    _, info = env.reset(seed=0, options={"start": "push_00", "instruction": "wave"})
+    assert info["instruction"] == env.step(env.action_space.sample())[4]["instruction"] == "wave"
+    assert world.told == [("wave",)]
+    assert env.get_state().starts[0].name == "push_00"
+    assert env.reset()[1]["instruction"] != "wave"
+    assert env.reset(options={"instruction": ""})[1]["instruction"] == ""
+    before = env.get_state()
+    with pytest.raises(InvalidInput, match="instruction: given 3, expected a text"):
+        env.reset(seed=5, options={"instruction": 3})
+    assert env.get_state() is before
+
+
+def test_rows_have_instructions_of_their_own() -> None:
+    world = Reader()
+    env = WorldVectorEnv(3, 1, "SameStep", world=world)  # type: ignore[arg-type]
+    _, infos = env.reset(seed=0, options={"start": "push_00", "instruction": ["wave", None, "lift"]})
+    own = load_start("push_00").instruction
+    assert infos["instruction"].tolist() == ["wave", own, "lift"]
+    assert world.told == [("wave", own, "lift")]
+    infos = env.step(env.action_space.sample())[4]
+    assert "wave" not in infos["instruction"].tolist(), "the next episodes have their own"
+    assert infos["final_info"]["instruction"].tolist() == ["wave", own, "lift"]
+    assert env.reset(options={"instruction": "wave"})[1]["instruction"].tolist() == ["wave"] * 3
+    with pytest.raises(InvalidInput, match="instructions: given 2 of them, expected one, or 3"):
+        env.reset(options={"instruction": ["wave", "lift"]})
 
 
 def test_a_folder_may_be_given_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

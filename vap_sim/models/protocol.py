@@ -20,7 +20,9 @@ class WorldModelSpec:
 
     size: (width, height) of frames and prompts [px]; views: cameras seen at once, V; frames_per_step: pixel frames made
     by one step, F; frame_rate: pixel frames a second of dreamt time [Hz]; profile: name of the draw profile its prompts
-    must be drawn with; fingerprint: hash of weights and settings, by which its states know it. Raises InvalidInput.
+    must be drawn with; fingerprint: hash of weights and settings, by which its states know it; reads_text: whether the
+    captions of prompts (`VisualPrompt.text`) move its dreams; a caller may leave them out for a world that does not
+    read. Raises InvalidInput.
     """
 
     name: str
@@ -30,6 +32,7 @@ class WorldModelSpec:
     frame_rate: float
     profile: str
     fingerprint: str
+    reads_text: bool = False
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:
@@ -70,7 +73,8 @@ class WorldModel(Protocol):
         """Begin b dreams.
 
         frames: (b, V, H, W, 3) uint8 RGB, what the cameras see at the start; prompt: F = 1, the pose in those frames;
-        seed: b integers, the keys of the rows' randomness. The state's step counters are 0.
+        seed: b integers, the keys of the rows' randomness. The state's step counters are 0. The prompt's captions, for
+        a world that reads them, hold for the whole dream: steps need not repeat them.
         """
         ...
 

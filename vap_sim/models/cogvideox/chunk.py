@@ -75,14 +75,13 @@ class Chunk:
             after |= remembered(whole, settings.overlap)
         start = parts.codec.encode(context[_FRAMES]).to(parts.device, torch.float32)
         channels = first_frame_channels(start[:, :1], self._frames) if parts.image_to_video else None
-        plain = parts.plain_words(rows)
 
         def predict(latents: Tensor, timestep: int) -> Tensor:
             levels = torch.full((rows, self._frames), timestep, dtype=torch.int64, device=parts.device)
             levels[:, : self._held] = 0
 
             def one(branch: Branch) -> Tensor:
-                words = after[_WORDS] if branch.text else plain
+                words = after[_WORDS] if branch.text else parts.plain_words(rows)
                 return parts.predict(Noised(latents, levels, words, channels), branch, prepared, {})[0]
 
             return parts.guided(one, timestep)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -90,8 +91,14 @@ class Parts:
         return self.text.encode(captions).to(self.device, torch.float32)
 
     def plain_words(self, rows: int) -> Tensor:
-        """The embedding of the empty caption, once a row."""
-        return self.words([UNCONDITIONAL]).expand(rows, -1, -1)
+        """The embedding of the empty caption, once a row. It is the same in every step, and made once."""
+        return self._plain.expand(rows, -1, -1)
+
+    @cached_property
+    def _plain(self) -> Tensor:
+        # What is kept must serve training too, even if the first call came from inference.
+        with torch.inference_mode(False), torch.no_grad():
+            return self.words([UNCONDITIONAL])
 
     def normals(self, key: Tensor, draw: Tensor, frames: int, stream: int = 0) -> Tensor:
         """Standard normal latents (b, frames, C, h, w) float32."""

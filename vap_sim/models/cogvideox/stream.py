@@ -56,9 +56,9 @@ class Stream:
         rows = len(frames)
         latents = parts.codec.encode(frames).to(parts.device, torch.float32)
         context = {LATENT: latents, CAPTION: caption_keys(captions, parts.device)}
-        prepared = parts.prepare(prompt)
+        prepared, caption = parts.prepare(prompt), parts.words(captions)
         for branch in parts.settings.guiding.branches:
-            words = parts.words(captions) if branch.text else parts.plain_words(rows)
+            words = caption if branch.text else parts.plain_words(rows)
             mask = causal_mask([1], self._patches, words.shape[1], parts.device)
             noised = self._noised(latents, 0, 0, words=words, mask=mask, collect=True)
             for owner, cache in parts.predict(noised, branch, prepared, {})[1].items():

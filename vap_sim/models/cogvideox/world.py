@@ -80,6 +80,7 @@ class CogVideoXWorld:
             frame_rate=frame_rate,
             profile=profile,
             fingerprint=self.fingerprint,
+            reads_text=True,
         )
 
     @classmethod
