@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unu
 from vap_sim.data.twin import FLOW_SCALE, SUFFIX, TwinEpisode, save_episode
 from vap_sim.envs.scenes import WORKSPACE_HIGH, WORKSPACE_LOW, CameraPose, Scene, sample_scene
 from vap_sim.envs.twin_physics import TwinPhysics
-from vap_sim.envs.twin_renderer import SUPERSAMPLING, Picture, Snapshot, TwinRenderer, scene_camera
+from vap_sim.envs.twin_renderer import SUPERSAMPLING, Picture, Snapshot, TwinRenderer, object_mesh, scene_camera
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.policies import motion_plans
 from vap_sim.policies.motion_plans import Target, Waypoint
@@ -42,13 +42,18 @@ POSES_PER_STEP = 24
 
 @dataclass(frozen=True)
 class RecorderSettings:
-    """What an episode looks like. `views` names the scene's exterior cameras to record."""
+    """What an episode looks like. `views` names the scene's exterior cameras to record.
+
+    Without `pictures` only the motion is recorded, in a fifth of the time: what cameras see has no views then, and the
+    cameras are named all the same.
+    """
 
     robot: str = "panda_robotiq"
     steps: int = 50
     control_dt: float = 0.2
     size: tuple[int, int] = (128, 128)
     views: tuple[str, ...] = ("exterior_1",)
+    pictures: bool = True
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not self.views or min(self.size) < 2:
@@ -84,7 +89,7 @@ def record_episode(seed: int, settings: RecorderSettings, *, held_out: bool = Fa
     cameras = [scene_camera(_camera_pose(scene, name), settings.size) for name in settings.views]
     with (
         closing(TwinPhysics(scene, model.folder / "robot.urdf", joints)) as physics,
-        closing(_Tape(scene, model, cameras)) as tape,
+        closing(_Tape(scene, model, cameras if settings.pictures else [], settings.size)) as tape,
     ):
         state = controller.initial(joints[None])
         tape.add(physics, joints, None)
@@ -110,14 +115,17 @@ def record_episode(seed: int, settings: RecorderSettings, *, held_out: bool = Fa
                 "control_dt": settings.control_dt,
                 "scene": scene.to_dict(),
                 "cameras": [camera.to_dict() for camera in cameras],
+                "outlines": [np.round(object_mesh(item).vertices, 6).tolist() for item in scene.objects],
             }
         )
 
 
 def record_file(seed: int, folder: Path, settings: RecorderSettings, *, held_out: bool = False) -> Path:
-    """Record one episode to `folder`; an episode that is already there is kept."""
+    """Record one episode to `folder`; an episode that is already there is kept.
+
+    Its name begins with "twin", or with "motion" where it has no pictures."""
     check_seeds(range(seed, seed + 1), held_out=held_out)
-    path = Path(folder) / f"twin_{seed:08d}{SUFFIX}"
+    path = Path(folder) / f"{'twin' if settings.pictures else 'motion'}_{seed:08d}{SUFFIX}"
     if not path.exists():
         save_episode(path, record_episode(seed, settings, held_out=held_out))
     return path
@@ -211,8 +219,10 @@ def _joint_wander(rng: np.random.Generator, model: RobotModel, joints: np.ndarra
 class _Tape:
     """Collects what one episode records, frame by frame."""
 
-    def __init__(self, scene: Scene, model: RobotModel, cameras: list[Camera]) -> None:
-        self.renderer, self.cameras = TwinRenderer(scene, model.folder / "robot.urdf"), cameras
+    def __init__(self, scene: Scene, model: RobotModel, cameras: list[Camera], size: tuple[int, int]) -> None:
+        """Pictures are taken by `cameras`, perhaps none, of `size` (width, height)."""
+        self.renderer = TwinRenderer(scene, model.folder / "robot.urdf") if cameras else None
+        self.cameras, self.size = cameras, size
         self.frames: list[list[Picture]] = []
         self.layers: list[list[Picture]] = []
         self.flow: list[list[np.ndarray]] = []
@@ -222,45 +232,38 @@ class _Tape:
         self.actions: list[np.ndarray] = []
 
     def close(self) -> None:
-        self.renderer.close()
+        if self.renderer is not None:
+            self.renderer.close()
 
     def add(self, physics: TwinPhysics, joints: np.ndarray, action: np.ndarray | None) -> None:
         snapshot = physics.snapshot()
-        previous = self.snapshots[-1] if self.snapshots else snapshot
-        poses = [np.asarray(camera.T_parent_camera, np.float64) for camera in self.cameras]
-        pairs = list(zip(self.cameras, poses, strict=True))
-        self.frames.append([self.renderer.render(snapshot, camera, pose) for camera, pose in pairs])
-        if self.layers and not _moved(previous, snapshot):
-            self.layers.append(self.layers[-1])
-            self.flow.append([np.zeros_like(flow) for flow in self.flow[-1]])
-        else:
-            self.layers.append([self.renderer.render(snapshot, camera, pose, robot=False) for camera, pose in pairs])
-            self.flow.append(
-                [
-                    object_flow(picture, camera, pose, previous, snapshot)
-                    for picture, (camera, pose) in zip(self.layers[-1], pairs, strict=True)
-                ]
-            )
+        if self.renderer is not None:
+            self._picture(self.renderer, snapshot, self.snapshots[-1] if self.snapshots else snapshot)
         self.snapshots.append(snapshot)
         self.joints.append(joints)
         self.measured.append(physics.joints())
         if action is not None:
             self.actions.append(action)
 
-    def episode(self, meta: dict[str, Any]) -> TwinEpisode:
+    def _picture(self, renderer: TwinRenderer, snapshot: Snapshot, previous: Snapshot) -> None:
         poses = [np.asarray(camera.T_parent_camera, np.float64) for camera in self.cameras]
-        plates = [
-            self.renderer.render(self.snapshots[0], camera, pose, robot=False, objects=False).rgb
-            for camera, pose in zip(self.cameras, poses, strict=True)
-        ]
-        views = range(len(self.cameras))
+        pairs = list(zip(self.cameras, poses, strict=True))
+        self.frames.append([renderer.render(snapshot, camera, pose) for camera, pose in pairs])
+        if self.layers and not _moved(previous, snapshot):
+            self.layers.append(self.layers[-1])
+            self.flow.append([np.zeros_like(flow) for flow in self.flow[-1]])
+        else:
+            self.layers.append([renderer.render(snapshot, camera, pose, robot=False) for camera, pose in pairs])
+            self.flow.append(
+                [
+                    object_flow(picture, camera, pose, previous, snapshot)
+                    for picture, (camera, pose) in zip(self.layers[-1], pairs, strict=True)
+                ]
+            )
+
+    def episode(self, meta: dict[str, Any]) -> TwinEpisode:
         return TwinEpisode(
-            frames=np.stack([[row[view].rgb for row in self.frames] for view in views]),
-            objects=np.stack([[row[view].objects for row in self.layers] for view in views]),
-            plate=np.stack(plates),
-            robot=np.stack([[row[view].coverage[1] for row in self.frames] for view in views]),
-            labels=np.stack([[row[view].coarse_labels for row in self.frames] for view in views]),
-            flow=np.stack([[row[view] for row in self.flow] for view in views]),
+            **self._pictures(),
             joints=np.stack(self.joints).astype(np.float32),
             measured=np.stack(self.measured).astype(np.float32),
             actions=np.stack(self.actions).astype(np.float32),
@@ -269,6 +272,30 @@ class _Tape:
             ).astype(np.float32),
             meta=meta,
         )
+
+    def _pictures(self) -> dict[str, np.ndarray]:
+        """The members of an episode that have an axis of views."""
+        if self.renderer is None:
+            (width, height), length = self.size, len(self.snapshots)
+            empty = {name: np.zeros((0, length, height, width), np.uint8) for name in ("robot", "labels")}
+            colors = {"frames": (length, height, width, 3), "objects": (length, height, width, 4)}
+            empty |= {name: np.zeros((0, *shape), np.uint8) for name, shape in colors.items()}
+            flow = np.zeros((0, length, 2, height // 2, width // 2), np.int16)
+            return {**empty, "plate": np.zeros((0, height, width, 3), np.uint8), "flow": flow}
+        poses = [np.asarray(camera.T_parent_camera, np.float64) for camera in self.cameras]
+        plates = [
+            self.renderer.render(self.snapshots[0], camera, pose, robot=False, objects=False).rgb
+            for camera, pose in zip(self.cameras, poses, strict=True)
+        ]
+        views = range(len(self.cameras))
+        return {
+            "frames": np.stack([[row[view].rgb for row in self.frames] for view in views]),
+            "objects": np.stack([[row[view].objects for row in self.layers] for view in views]),
+            "plate": np.stack(plates),
+            "robot": np.stack([[row[view].coverage[1] for row in self.frames] for view in views]),
+            "labels": np.stack([[row[view].coarse_labels for row in self.frames] for view in views]),
+            "flow": np.stack([[row[view] for row in self.flow] for view in views]),
+        }
 
 
 def _moved(before: Snapshot, after: Snapshot) -> bool:

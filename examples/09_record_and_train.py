@@ -15,9 +15,10 @@ from vap_sim.data.twin import episode_files, load_episode
 from vap_sim.envs.twin_recorder import RecorderSettings, record_file
 from vap_sim.models.checkpoint import save_tensors
 from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNetConfig
-from vap_sim.training.films import MotionFilm, PictureFilm, load_films
+from vap_sim.training.films import load_films
 from vap_sim.training.loop import LoopSettings, Recipe, train
 from vap_sim.training.motion import MotionRecipe, MotionTraining, Stage
+from vap_sim.training.motion_films import load_motion_films
 from vap_sim.training.pictures import PictureRecipe, PictureTraining
 
 TINY = UNetConfig(widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1))
@@ -35,8 +36,8 @@ def record(folder: Path) -> None:
 def fit(data: Path, run: Path) -> Path:
     """Three steps of each recipe on tiny networks; `vap-sim train` takes the full ones, side by side."""
     network, files = CompactNetwork(CompactConfig(scene=TINY, motion=TINY, robot=TINY)), episode_files(data)
-    films = load_films(files, "compact", PictureFilm.of, threads=1, progress=False)
-    paths = load_films(files, "compact", MotionFilm.of, threads=1, progress=False)
+    films = load_films(files, "compact", threads=1, progress=False)
+    paths = load_motion_films(files, "compact", progress=False)
     short = MotionTraining(stages=(Stage(start=0, length=4, batch=2, jitter=0.5),))
     recipes: dict[str, Recipe] = {
         "pictures": PictureRecipe(network, films[:2], films[2:], PictureTraining(scenes=2, painted=1)),

@@ -296,3 +296,22 @@ def test_a_plan_learns_where_an_object_lies_now() -> None:
     assert (target.x, target.y, target.size) == (0.4, -0.1, scene.objects[0].size)
     assert target.yaw == pytest.approx(1.1)
     assert target.square == (scene.objects[0].shape in ("cube", "cylinder", "sphere"))
+
+
+def test_motion_is_the_same_without_pictures(tmp_path: Path) -> None:
+    whole, blind = (record_episode(PUSH_SEED, replace(SETTINGS, pictures=pictures)) for pictures in (True, False))
+    for name in ("joints", "measured", "actions", "object_poses"):
+        assert np.array_equal(getattr(whole, name), getattr(blind, name)), name
+    assert whole.meta == blind.meta
+    for name in ("frames", "objects", "plate", "robot", "labels", "flow"):
+        assert getattr(blind, name).shape == (0, *getattr(whole, name).shape[1:]), name
+    path = record_file(PUSH_SEED, tmp_path, replace(SETTINGS, pictures=False))
+    assert path.name == f"motion_{PUSH_SEED:08d}.vap.npz" and path.stat().st_size < 20_000
+    assert np.array_equal(load_episode(path).object_poses, blind.object_poses)
+    assert record_file(PUSH_SEED, tmp_path, SETTINGS).name == f"twin_{PUSH_SEED:08d}.vap.npz"  # both may be there
+
+
+def test_outlines_are_as_large_as_their_objects() -> None:
+    episode = record_episode(PUSH_SEED, replace(SETTINGS, pictures=False))
+    for outline, item in zip(episode.meta["outlines"], episode.meta["scene"]["objects"], strict=True):
+        assert np.ptp(outline, axis=0) == pytest.approx(item["size"], abs=1e-5)

@@ -10,7 +10,8 @@ import torch
 
 from vap_sim.data.twin import TwinEpisode, save_episode
 from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNetConfig
-from vap_sim.training.films import MotionFilm, PictureFilm, films_of
+from vap_sim.training.films import PictureFilm, films_of
+from vap_sim.training.motion_films import MotionFilm, load_motion_films
 
 
 @pytest.fixture(scope="session")
@@ -31,12 +32,12 @@ def recording_file(recording: TwinEpisode, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def picture_films(recording: TwinEpisode) -> list[PictureFilm]:
-    return films_of(recording, "compact", PictureFilm.of)
+    return films_of(recording, "compact")
 
 
 @pytest.fixture(scope="session")
-def motion_films(recording: TwinEpisode) -> list[MotionFilm]:
-    return films_of(recording, "compact", MotionFilm.of)
+def motion_films(recording_file: Path) -> list[MotionFilm]:
+    return list(load_motion_films([recording_file], "compact", progress=False))
 
 
 def make_network(size: int = 64) -> CompactNetwork:

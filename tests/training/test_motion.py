@@ -16,9 +16,9 @@ from vap_sim.errors import BadFile, InvalidInput
 from vap_sim.models.compact.motion_losses import MotionWeights, Paths, is_moving
 from vap_sim.models.compact.network import CompactNetwork
 from vap_sim.models.compact.slots import PATCH, cut, place
-from vap_sim.training.films import MotionFilm
 from vap_sim.training.loop import LoopSettings, train
 from vap_sim.training.motion import MotionRecipe, MotionTraining, PathSource, Stage, cut_alpha
+from vap_sim.training.motion_films import MotionFilm
 
 TRAINING = MotionTraining(stages=(Stage(0, 2, 3, 0.5), Stage(2, 3, 2, 1.0)))
 Make = Callable[..., CompactNetwork]
@@ -44,10 +44,12 @@ def origin(films: list[MotionFilm], paths: Paths, row: int) -> tuple[MotionFilm,
     ((film, start, slot),) = [
         (film, start, slot)
         for film in films
-        for start in range(len(film.skeletons) - length + 1)
+        for start in range(film.length - length + 1)
         for slot in range(film.centres.shape[1])
         if np.array_equal(film.centres[start : start + length, slot], paths.centres[row])
-        and np.array_equal(film.skeletons[start : start + length], paths.skeletons[row, 2:].permute(0, 2, 3, 1))
+        and np.array_equal(
+            film.skeletons(np.arange(start, start + length)), paths.skeletons[row, 2:].permute(0, 2, 3, 1)
+        )
     ]
     return film, start, slot
 
@@ -90,12 +92,13 @@ def test_a_path_belongs_to_one_object(motion_films: list[MotionFilm]) -> None:
     for row in range(12):
         film, start, slot = origin(motion_films, paths, row)
         part = slice(start, start + 4)
-        own = film.numbers[part] == slot + 1
+        numbers, alpha = film.objects(np.arange(start, start + 4))
+        own = numbers == slot + 1
         assert np.array_equal(paths.steps[row], film.steps[part, slot])
-        assert np.array_equal(paths.others[row, :, 0], np.where(own, 0, film.alpha[part]))
-        assert np.abs(placed[row, 0].numpy() - np.where(own[0], film.alpha[start], 0)).max() < 0.1
+        assert np.array_equal(paths.others[row, :, 0], np.where(own, 0, alpha))
+        assert np.abs(placed[row, 0].numpy() - np.where(own[0], alpha[0], 0)).max() < 0.1
         history = [max(start - 2, 0), max(start - 1, 0)]
-        assert np.array_equal(film.skeletons[history], paths.skeletons[row, :2].permute(0, 2, 3, 1))
+        assert np.array_equal(film.skeletons(np.array(history)), paths.skeletons[row, :2].permute(0, 2, 3, 1))
         assert own[0].sum() >= 12
         slots.add(slot)
     assert len(slots) > 1
@@ -114,7 +117,7 @@ def test_the_last_motion_is_known_of_what_moved_and_of_a_share_alone(motion_film
 
 def marked(film: MotionFilm, **masks: list[tuple[int, int]]) -> MotionFilm:
     """A film whose masks hold at these frames and objects alone."""
-    values = {}
+    values: dict[str, Any] = {}
     for name in ("moving", "near"):
         values[name] = np.zeros_like(film.moving)
         for frame, slot in masks.get(name, []):
@@ -185,7 +188,8 @@ def test_films_without_objects_or_of_too_few_frames_are_refused(motion_films: li
         PathSource([empty], TRAINING)
     with pytest.raises(InvalidInput, match="given no path of 11 frames in 50 tries, expected longer films"):
         draw(motion_films, length=11)
-    crumbs = replace(motion_films[0], numbers=np.zeros_like(motion_films[0].numbers))
+    points = replace(motion_films[0].bodies, outlines=tuple(o[:, :1] for o in motion_films[0].bodies.outlines))
+    crumbs = replace(motion_films[0], bodies=points)
     with pytest.raises(InvalidInput, match="given no path of 4 frames"):
         draw([crumbs])
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unused-ignore]
 from torch import Tensor
 
 from vap_sim.data.twin import FLOW_SCALE, TwinEpisode
 from vap_sim.models.compact.slots import SLOTS, Slots, advance, cut, render
 from vap_sim.robots.camera import Camera
-from vap_sim.training.tracks import Track, follow
+from vap_sim.training.tracks import Bodies, Track, follow, see
 
 
 @pytest.fixture(scope="module", params=[0, 1])
@@ -19,8 +20,23 @@ def view(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(scope="module")
-def track(recording: TwinEpisode, view: int) -> Track:
-    return follow(recording, view)
+def bodies(recording: TwinEpisode) -> Bodies:
+    return Bodies.of(recording)
+
+
+@pytest.fixture(scope="module")
+def camera(recording: TwinEpisode, view: int) -> Camera:
+    return Camera.from_dict(recording.meta["cameras"][view])
+
+
+@pytest.fixture(scope="module")
+def track(bodies: Bodies, camera: Camera) -> Track:
+    return follow(bodies, camera)
+
+
+@pytest.fixture(scope="module")
+def seen(bodies: Bodies, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    return see(bodies, camera, np.arange(10))
 
 
 def as_layers(layers: np.ndarray) -> Tensor:
@@ -29,21 +45,57 @@ def as_layers(layers: np.ndarray) -> Tensor:
 
 def test_shapes_and_types(track: Track, recording: TwinEpisode) -> None:
     count = recording.object_poses.shape[1]
-    assert track.numbers.shape == (10, 64, 64) and track.numbers.dtype == np.uint8
     assert track.centres.shape == (10, SLOTS, 2) and track.steps.shape == (10, SLOTS, 4)
     assert track.centres.dtype == track.steps.dtype == np.float32
     assert not track.steps[0].any() and not track.steps[:, count:].any() and not track.centres[:, count:].any()
 
 
-def test_numbers_are_those_of_the_labels(track: Track, recording: TwinEpisode, view: int) -> None:
-    labels = recording.labels[view]
-    seen = (labels >= 2) & (recording.objects[view, ..., 3] == 255)
-    assert (track.numbers[seen] == labels[seen] - 1).mean() > 0.97
-    assert not track.numbers[recording.objects[view, ..., 3] == 0].any()
+def test_objects_are_seen_as_the_renderer_sees_them(
+    seen: tuple[np.ndarray, np.ndarray], recording: TwinEpisode, view: int
+) -> None:
+    numbers, alpha = seen
+    labels, layer = recording.labels[view], recording.objects[view, ..., 3]
+    assert numbers.dtype == alpha.dtype == np.uint8 and numbers.shape == alpha.shape == (10, 64, 64)
+    assert (numbers[labels >= 2] == labels[labels >= 2] - 1).mean() > 0.98
+    assert np.array_equal(numbers > 0, alpha > 0)
+    somewhere = (layer > 0) | (alpha > 0)
+    assert np.abs(layer.astype(int) - alpha)[somewhere].mean() < 12  # of 255, most of these pixels are edges
+    assert float(alpha.sum()) == pytest.approx(float(layer.sum()), rel=0.02)
 
 
-def test_centres_are_where_the_camera_sees_the_objects(track: Track, recording: TwinEpisode, view: int) -> None:
-    camera = Camera.from_dict(recording.meta["cameras"][view])
+def test_what_is_seen_of_a_frame_does_not_depend_on_the_others(
+    seen: tuple[np.ndarray, np.ndarray], bodies: Bodies, camera: Camera
+) -> None:
+    numbers, alpha = see(bodies, camera, np.array([7, 2]))
+    assert np.array_equal(numbers, seen[0][[7, 2]]) and np.array_equal(alpha, seen[1][[7, 2]])
+
+
+def two_cubes(*centres: tuple[float, float, float]) -> Bodies:
+    signs = np.stack(np.meshgrid(*[(-0.5, 0.5)] * 3), axis=-1).reshape(8, 3)
+    boxes = (np.asarray(centres)[:, None] + 0.1 * signs).astype(np.float32)
+    return Bodies(boxes[None], tuple(box[None] for box in boxes))
+
+
+ABOVE = Camera.look_at("above", (0.5, 0.0, 1.0), (0.5, 0.0, 0.0), size=(64, 64), focal_px=64.0, up=(1.0, 0.0, 0.0))
+
+
+def test_the_nearer_object_hides_the_farther_one_and_what_is_outside_is_not_seen() -> None:
+    numbers, alpha = see(two_cubes((0.5, 0, 0.05), (0.5, 0, 0.4), (0.5, 3, 0)), ABOVE, np.array([0]))
+    assert set(np.unique(numbers)) == {0, 2}
+    assert (alpha[numbers == 2] > 0).all()
+    numbers, _ = see(two_cubes((0.5, 0, 0.4), (0.5, 0.06, 0.05)), ABOVE, np.array([0]))
+    assert set(np.unique(numbers)) == {0, 1, 2} and (numbers == 1).sum() > (numbers == 2).sum()
+
+
+def test_an_object_covers_the_area_that_its_hull_has() -> None:
+    """A cube with its top 0.9 m below a camera of 64 px focal length: a square of side 0.1 * 64 / 0.9 = 7.11 px."""
+    shifts = np.random.default_rng(0).uniform(0, 0.05, (40, 2))
+    areas = [see(two_cubes((0.5 + x, y, 0.05)), ABOVE, np.array([0]))[1].sum() / 255 for x, y in shifts]
+    assert np.mean(areas) == pytest.approx((0.1 * 64 / 0.9) ** 2, rel=0.02)
+    assert np.ptp(areas) < 6  # a row of fine samples more or less
+
+
+def test_centres_are_where_the_camera_sees_the_objects(track: Track, recording: TwinEpisode, camera: Camera) -> None:
     xy, _ = camera.project(torch.from_numpy(recording.object_poses[..., :3].copy()))
     count = xy.shape[1]
     assert np.abs(track.centres[:, :count] - xy.numpy()).max() < 0.5
@@ -55,11 +107,13 @@ def test_steps_add_up_to_the_way(track: Track) -> None:
     assert np.abs(track.steps[5:, :, :2]).max() > 0.5
 
 
-def test_steps_agree_with_the_recorded_motion(track: Track, recording: TwinEpisode, view: int) -> None:
+def test_steps_agree_with_the_recorded_motion(
+    track: Track, seen: tuple[np.ndarray, np.ndarray], recording: TwinEpisode, view: int
+) -> None:
     """The exact motion of each pixel, averaged over an object, is about minus the step of its box."""
     compared = 0
     for frame in range(5, 10):
-        numbers = track.numbers[frame][::2, ::2]
+        numbers = seen[0][frame][::2, ::2]
         for slot in range(recording.object_poses.shape[1]):
             flow = recording.flow[view, frame][:, numbers == slot + 1] / FLOW_SCALE
             flow = flow[:, (flow != 0).any(axis=0)]
@@ -69,9 +123,11 @@ def test_steps_agree_with_the_recorded_motion(track: Track, recording: TwinEpiso
     assert compared >= 2
 
 
-def test_slots_that_take_these_steps_follow_the_recording(track: Track, recording: TwinEpisode, view: int) -> None:
+def test_slots_that_take_these_steps_follow_the_recording(
+    track: Track, seen: tuple[np.ndarray, np.ndarray], recording: TwinEpisode, view: int
+) -> None:
     layers = as_layers(recording.objects[view])
-    slots: Slots = cut(layers[4:5], torch.from_numpy(track.numbers[4:5]))
+    slots: Slots = cut(layers[4:5], torch.from_numpy(seen[0][4:5]))
     moves = torch.ones(1, SLOTS, dtype=torch.bool)
     for frame in range(5, 10):
         step = torch.from_numpy(track.steps[frame])[None]
@@ -89,21 +145,10 @@ def test_turns_are_from_right_to_down_and_growth_is_approach() -> None:
     poses = np.zeros((3, 1, 7), np.float32)
     poses[:, 0, 0], poses[:, 0, 2] = 0.5, heights
     poses[:, 0, 5], poses[:, 0, 6] = np.sin(angles / 2), np.cos(angles / 2)
-    none = np.zeros
-    episode = TwinEpisode(
-        frames=none((1, 3, 64, 64, 3), np.uint8),
-        objects=np.full((1, 3, 64, 64, 4), 255, np.uint8),
-        plate=none((1, 64, 64, 3), np.uint8),
-        robot=none((1, 3, 64, 64), np.uint8),
-        labels=none((1, 3, 64, 64), np.uint8),
-        flow=none((1, 3, 2, 32, 32), np.int16),
-        joints=none((3, 8), np.float32),
-        measured=none((3, 8), np.float32),
-        actions=none((2, 8), np.float32),
-        object_poses=poses,
-        meta={"scene": {"objects": [{"size": (0.06, 0.06, 0.06)}]}, "cameras": [camera.to_dict()]},
-    )
-    steps = follow(episode, 0).steps[:, 0]
+    signs = np.stack(np.meshgrid(*[(-0.5, 0.5)] * 3), axis=-1).reshape(8, 3)
+    turns = Rotation.from_quat(poses[:, 0, 3:]).as_matrix()
+    boxes = np.einsum("tij,pj->tpi", turns, 0.06 * signs) + poses[:, :, :3]
+    steps = follow(Bodies(boxes[:, None].astype(np.float32), ()), camera).steps[:, 0]
     # Seen from above with x up, a turn from x to y goes from up to left: against the clock, which runs right to down.
     assert steps[1] == pytest.approx([0, 0, -0.1, 0], abs=1e-4)
     assert steps[2, 2] == pytest.approx(0, abs=1e-4)

@@ -127,18 +127,22 @@ def _settings(command: Train, part: str) -> LoopSettings:
 
 
 def _recipe(command: Train, part: str, threads: int, files: list[Path]) -> Recipe:
-    from vap_sim.training.films import MotionFilm, PictureFilm, load_films
+    from vap_sim.training.films import load_films
     from vap_sim.training.motion import MotionRecipe, MotionTraining
+    from vap_sim.training.motion_films import load_motion_films
     from vap_sim.training.pictures import PictureRecipe, PictureTraining
 
     # Split by file: the views of one episode are either all learned from or all kept.
     halves = files[: -command.validation], files[-command.validation :]
     if part == "pictures":
         pictures = PictureTraining(seed=command.seed, scale=command.batch_scale)
-        films, shown = (load_films(half, pictures.profile, PictureFilm.of, threads=threads) for half in halves)
+        films, shown = (load_films(half, pictures.profile, threads=threads) for half in halves)
         return PictureRecipe(_network(command), films, shown, pictures, command.device)
     motion = MotionTraining(seed=command.seed, scale=command.batch_scale)
-    paths, followed = (load_films(half, motion.profile, MotionFilm.of, threads=threads) for half in halves)
+    paths, followed = (
+        load_motion_films(half, motion.profile, views=views, seed=command.seed)
+        for half, views in zip(halves, (motion.views, 1), strict=True)
+    )
     return MotionRecipe(_network(command), paths, followed, motion, command.device)
 
 

@@ -16,8 +16,9 @@ from vap_sim.models.compact.losses import unit
 from vap_sim.models.compact.motion_losses import MotionWeights, Paths, motion_loss, roll_out
 from vap_sim.models.compact.network import CompactNetwork
 from vap_sim.models.compact.slots import PATCH, place
-from vap_sim.training.films import MotionFilm, check_films
+from vap_sim.training.films import check_films
 from vap_sim.training.loop import plain
+from vap_sim.training.motion_films import MotionFilm
 
 _LEAST_PIXELS = 12  # of an object that is followed, in the first frame
 _TRIES = 50
@@ -38,8 +39,9 @@ class MotionTraining:
     """Settings of the recipe. Paths grow: short ones teach motion, long ones to forgive.
 
     moving, near: shares of the paths chosen because the object moves in them, or rests while the robot is close.
-    turn [rad], zoom (log), mirror: by how much the pictures are changed, as spreads and as a share. `scale` multiplies
-    every stage's batch, for devices that take more at once than a CPU."""
+    turn [rad], zoom (log), mirror: by how much the pictures are changed, as spreads and as a share. views: cameras by
+    which every episode is seen. `scale` multiplies every stage's batch, for devices that take more at once than a
+    CPU."""
 
     seed: int = 0
     profile: str = "compact"
@@ -50,6 +52,7 @@ class MotionTraining:
     zoom: float = 0.1
     mirror: float = 0.5
     unknown_velocity: float = 0.2
+    views: int = 4
     scale: int = 1
     weights: MotionWeights = MotionWeights()
     precision: str = "bf16"
@@ -87,22 +90,24 @@ class PathSource:
             events = self._events[int(rng.choice(len(self._events), p=self._shares))]
             which, frame, index = events[int(rng.integers(len(events)))].tolist()
             film = self.films[which]
-            low, high = max(0, frame - length + 1), min(frame - 1, len(film.skeletons) - length)
+            low, high = max(0, frame - length + 1), min(frame - 1, film.length - length)
             if low > high:
                 continue
             start = int(rng.integers(low, high + 1))
-            if (film.numbers[start] == index + 1).sum() >= _LEAST_PIXELS:
+            numbers, _ = film.objects(np.array([start]))
+            if (numbers == index + 1).sum() >= _LEAST_PIXELS:
                 return self._path(rng, film, slice(start, start + length), index)
         raise InvalidInput("films for training", f"no path of {length} frames in {_TRIES} tries", "longer films")
 
     def _path(self, rng: np.random.Generator, film: MotionFilm, part: slice, index: int) -> tuple[np.ndarray, ...]:
         history = np.clip(np.arange(part.start - 2, part.stop), 0, None)
-        own = film.numbers[part] == index + 1
-        centre, patch = cut_alpha(film.alpha[part.start], own[0])
+        numbers, alpha = film.objects(np.arange(part.start, part.stop))
+        own = numbers == index + 1
+        centre, patch = cut_alpha(alpha[0], own[0])
         known = rng.uniform() >= self.training.unknown_velocity and film.moving[part.start, index]
         return (
-            np.ascontiguousarray(np.moveaxis(film.skeletons[history], -1, 1)),
-            (film.alpha[part] * ~own)[:, None],
+            np.ascontiguousarray(np.moveaxis(film.skeletons(history), -1, 1)),
+            (alpha * ~own)[:, None],
             patch[None],
             centre,
             film.steps[part.start, index, :2] * np.float32(known),
@@ -129,7 +134,7 @@ def _list(masks: Sequence[np.ndarray]) -> np.ndarray:
 
 def _followed(film: MotionFilm) -> np.ndarray:
     """Bool (T, S): slots that hold an object whose centre lies in the picture."""
-    height, width = film.alpha.shape[1:]
+    width, height = film.size
     x, y = film.centres[..., 0], film.centres[..., 1]
     return np.asarray((film.centres != 0).any(-1) & (x >= 0) & (y >= 0) & (x < width) & (y < height))
 
@@ -183,7 +188,7 @@ class MotionRecipe:
 
     def preview(self, step: int) -> Mapping[str, Tensor]:
         """Four paths of up to 13 frames: skeletons, in green where the object went, in red where it was dreamt."""
-        length = min(13, min(len(film.skeletons) for film in self.shown))
+        length = min(13, min(film.length for film in self.shown))
         rng = np.random.default_rng([self.training.seed, 99])
         still = MotionTraining(moving=0.98, near=0.01, turn=0.0, zoom=0.0, mirror=0.0)  # what moves, if anything does
         paths = _to(PathSource(self.shown, still).draw(rng, 4, length), self.device)

@@ -1,4 +1,4 @@
-"""Where a recorded twin's objects are in the picture: exact image motion from their poses, as slots move."""
+"""Where a recorded twin's objects are in the picture of a camera, which need not have been there: from their poses."""
 
 from __future__ import annotations
 
@@ -15,47 +15,99 @@ from vap_sim.data.twin import TwinEpisode
 from vap_sim.models.compact.slots import SLOTS
 from vap_sim.robots.camera import Camera
 
-_SHIFT = 4  # bits of sub-pixel precision that OpenCV fills polygons with
+_FINE = 4  # samples a pixel, each way
+_BITS = 4  # of sub-pixel precision that OpenCV fills polygons with
+
+
+@dataclass(frozen=True, eq=False)
+class Bodies:
+    """K convex objects over T frames, in the base frame [m]: boxes (T, K, 8, 3), the corners of their bounding boxes,
+    and outlines, one (T, n, 3) an object, the corners of their hulls."""
+
+    boxes: NDArray[np.float32]
+    outlines: tuple[NDArray[np.float32], ...]
+
+    @classmethod
+    def of(cls, episode: TwinEpisode) -> Bodies:
+        """The bodies of a recording. Raises KeyError or ValueError for one whose scene or outlines do not fit."""
+        poses = episode.object_poses.astype(np.float64)
+        length, count = poses.shape[:2]
+        meta: dict[str, Any] = episode.meta
+        turns = Rotation.from_quat(poses[..., 3:].reshape(-1, 4)).as_matrix().reshape(length, count, 3, 3)
+        signs = np.stack(np.meshgrid(*[(-0.5, 0.5)] * 3), axis=-1).reshape(8, 3)
+        corners = signs * np.asarray([item["size"] for item in meta["scene"]["objects"]])[:, None]
+        boxes = np.einsum("tkij,kpj->tkpi", turns, corners) + poses[:, :, None, :3]
+        hulls = [np.asarray(outline, np.float64).reshape(-1, 3) for outline in meta["outlines"]]
+        outlines = tuple(
+            (np.einsum("tij,pj->tpi", turns[:, k], hull) + poses[:, k, None, :3]).astype(np.float32)
+            for k, hull in zip(range(count), hulls, strict=True)
+        )
+        return cls(boxes.astype(np.float32), outlines)
 
 
 @dataclass(frozen=True, eq=False)
 class Track:
     """Objects of one view over T frames, object k in slot k, unused slots zero.
 
-    numbers (T, H, W) uint8: 0 nothing, k + 1 object k, as far as the object layer shows it; centres (T, S, 2) [px] of
-    the projected bounding box; steps (T, S, 4) float32 from the frame before: x, y [px], turn [rad], log of growth.
+    centres (T, S, 2) [px] of the projected bounding box; steps (T, S, 4) float32 from the frame before: x, y [px], turn
+    [rad], log of growth.
     """
 
-    numbers: NDArray[np.uint8]
     centres: NDArray[np.float32]
     steps: NDArray[np.float32]
 
 
-def follow(episode: TwinEpisode, view: int) -> Track:
-    """The track of one view: bounding boxes at the recorded poses, projected, and what best carries each on."""
-    camera = Camera.from_dict(episode.meta["cameras"][view])
-    boxes, depth = _boxes(episode, camera)
+def follow(bodies: Bodies, camera: Camera) -> Track:
+    """The track of one view: bounding boxes projected, and what best carries each from frame to frame."""
+    boxes, _ = _project(bodies.boxes, camera)
     length, count = boxes.shape[:2]
     centres = np.zeros((length, SLOTS, 2), np.float32)
     steps = np.zeros((length, SLOTS, 4), np.float32)
     kept = min(count, SLOTS)
     centres[:, :kept] = boxes[:, :kept].mean(2)
     steps[1:, :kept] = _similarity(boxes[:-1, :kept], boxes[1:, :kept])
-    covered = episode.objects[view, ..., 3] > 0
-    return Track(_number(boxes[:, :kept], depth[:, :kept], covered), centres, steps)
+    return Track(centres, steps)
 
 
-def _boxes(episode: TwinEpisode, camera: Camera) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Projected corners (T, K, 8, 2) [px] and mean depth (T, K) [m] of the objects' bounding boxes."""
-    poses = episode.object_poses.astype(np.float64)
-    length, count = poses.shape[:2]
-    scene: dict[str, Any] = episode.meta["scene"]
-    signs = np.stack(np.meshgrid(*[(-0.5, 0.5)] * 3), axis=-1).reshape(8, 3)
-    corners = signs * np.asarray([item["size"] for item in scene["objects"]])[:, None]
-    turns = Rotation.from_quat(poses[..., 3:].reshape(-1, 4)).as_matrix().reshape(length, count, 3, 3)
-    points = np.einsum("tkij,kpj->tkpi", turns, corners) + poses[:, :, None, :3]
-    xy, depth = camera.project(torch.as_tensor(points, dtype=torch.float32))
-    return xy.double().numpy(), depth.double().numpy().mean(-1)
+def see(bodies: Bodies, camera: Camera, frames: NDArray[np.intp]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The objects in n frames: numbers (n, H, W) uint8, 0 nothing, k + 1 object k; alpha (n, H, W) uint8, the share of
+    a pixel that objects cover. Nearer objects hide farther ones; a pixel belongs to the nearest that has half of it."""
+    width, height = camera.size
+    outlines = [_project(outline[frames], camera) for outline in bodies.outlines[:SLOTS]]
+    numbers, alpha = (np.zeros((len(frames), height, width), np.uint8) for _ in range(2))
+    for frame in range(len(frames)):
+        for index in sorted(range(len(outlines)), key=lambda k: -float(outlines[k][1][frame].mean())):
+            found = _share(outlines[index][0][frame].astype(np.float32), (width, height))
+            if found is not None:
+                part, share = found
+                below, number = alpha[frame][part], numbers[frame][part]
+                number[(share >= 128) | ((number == 0) & (share > 0))] = index + 1
+                below += ((255 - below.astype(np.uint16)) * share // 255).astype(np.uint8)
+    return numbers, alpha
+
+
+def _share(points: NDArray[np.float32], size: tuple[int, int]) -> tuple[tuple[slice, slice], NDArray[np.uint8]] | None:
+    """What share of each pixel, 0 to 255, the hull of points (n, 2) [px] covers, in the part of the picture where it
+    lies; None outside of it."""
+    low, high = np.floor(points.min(0)).astype(int) - 1, np.ceil(points.max(0)).astype(int) + 2
+    low, high = np.maximum(low, 0), np.minimum(high, size)
+    if (low >= high).any():
+        return None
+    fine = np.zeros((high - low)[::-1] * _FINE, np.uint8)
+    # A pixel's fine samples lie evenly around its middle.
+    hull = (cv2.convexHull(points)[:, 0] - low) * _FINE + (_FINE - 1) / 2
+    # OpenCV fills whatever the edge touches, too: half a sample too much on every side.
+    reach, middle = 0.5 * np.ptp(hull, axis=0), 0.5 * (hull.min(0) + hull.max(0))
+    hull = middle + (hull - middle) * np.maximum(reach - 0.5, 0) / np.maximum(reach, 1e-3)
+    cv2.fillConvexPoly(fine, np.round(hull * 2**_BITS).astype(np.int32), 255, cv2.LINE_8, _BITS)
+    share = cv2.resize(fine, (int(high[0] - low[0]), int(high[1] - low[1])), interpolation=cv2.INTER_AREA)
+    return (slice(low[1], high[1]), slice(low[0], high[0])), share.astype(np.uint8, copy=False)
+
+
+def _project(points: NDArray[np.float32], camera: Camera) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points (..., 3) [m] in the picture (..., 2) [px], and their depth (...) [m]."""
+    xy, depth = camera.project(torch.from_numpy(np.ascontiguousarray(points)))
+    return xy.double().numpy(), depth.double().numpy()
 
 
 def _similarity(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -66,13 +118,3 @@ def _similarity(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDAr
     factor = ((old - old_mean).conj() * (new - new_mean)).sum(-1) / spread
     shift = (new_mean - old_mean)[..., 0]
     return np.stack([shift.real, shift.imag, np.angle(factor), np.log(np.abs(factor))], axis=-1)
-
-
-def _number(boxes: NDArray[np.float64], depth: NDArray[np.float64], covered: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    numbers = np.zeros(covered.shape, np.uint8)
-    for frame in range(len(boxes)):
-        for index in np.argsort(-depth[frame]):
-            hull = cv2.convexHull(boxes[frame, index].astype(np.float32))
-            fixed = np.round(hull * 2**_SHIFT).astype(np.int32)
-            cv2.fillConvexPoly(numbers[frame], fixed, int(index) + 1, cv2.LINE_8, _SHIFT)
-    return np.where(covered, numbers, 0).astype(np.uint8)

@@ -1,0 +1,133 @@
+"""Recorded motion as the motion network sees it: by the recorded cameras and by others, drawn when it is asked for.
+
+Where robot and objects are is known for every frame, and a skeleton and outlines need no renderer. So one recording
+gives as many films as one likes, each by another camera, and none of them takes memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from vap_sim.data.twin import TwinEpisode, load_episode
+from vap_sim.errors import BadFile, VAPSimError
+from vap_sim.models.compact.motion_losses import is_moving
+from vap_sim.prompts.profiles import profile
+from vap_sim.prompts.prompter import Prompter
+from vap_sim.robots.camera import Camera
+from vap_sim.robots.library import load_robot
+from vap_sim.training.tracks import Bodies, follow, see
+
+_MEMBERS = ("joints", "object_poses")
+_NEAR = 20  # [px] from an object's centre
+
+
+@dataclass(frozen=True, eq=False)
+class MotionFilm:
+    """One episode of T frames by one camera. joints (T, J) nominal [rad]; centres (T, S, 2) and steps (T, S, 4) as in
+    `tracks.Track`; moving (T, S): the object moved into frame t; near (T, S): the skeleton is close."""
+
+    prompter: Prompter
+    camera: Camera
+    joints: NDArray[np.float32]
+    bodies: Bodies
+    centres: NDArray[np.float32]
+    steps: NDArray[np.float32]
+    moving: NDArray[np.bool_]
+    near: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, episode: TwinEpisode, camera: Camera, prompter: Prompter, bodies: Bodies | None = None) -> MotionFilm:
+        """The film by a camera; bodies: those of the episode, where they are at hand."""
+        bodies = Bodies.of(episode) if bodies is None else bodies
+        track = follow(bodies, camera)
+        return cls(
+            prompter=prompter,
+            camera=camera,
+            joints=episode.joints,
+            bodies=bodies,
+            centres=track.centres,
+            steps=track.steps,
+            moving=is_moving(torch.from_numpy(track.steps)).numpy(),
+            near=_near(_drawn(prompter, camera, episode.joints), track.centres),
+        )
+
+    @property
+    def length(self) -> int:
+        """The number of frames T."""
+        return len(self.joints)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the pictures [px]."""
+        return self.prompter.size
+
+    def skeletons(self, frames: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """The prompts (n, H, W, 3) of n frames."""
+        return _drawn(self.prompter, self.camera, self.joints[frames])
+
+    def objects(self, frames: NDArray[np.intp]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Numbers and alpha (n, H, W) of the objects in n frames, as `tracks.see` gives them."""
+        return see(self.bodies, self.camera, frames)
+
+
+def _drawn(prompter: Prompter, camera: Camera, joints: NDArray[np.float32]) -> NDArray[np.uint8]:
+    drawn: NDArray[np.uint8] = prompter.draw(torch.from_numpy(joints)[None], [camera]).skeleton[0, 0].numpy()
+    return drawn
+
+
+def _near(skeletons: NDArray[np.uint8], centres: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Bool (T, S): whether anything of the skeleton (T, H, W, 3) is drawn within _NEAR of centres (T, S, 2) [px]."""
+    height, width = skeletons.shape[1:3]
+    found = np.zeros(centres.shape[:2], bool)
+    for frame, picture in enumerate(skeletons):
+        drawn = cv2.integral(picture.any(-1).astype(np.uint8))
+        x, y = np.round(centres[frame]).astype(int).T
+        left, right = (np.clip(x + side, 0, width) for side in (-_NEAR, _NEAR + 1))
+        top, bottom = (np.clip(y + side, 0, height) for side in (-_NEAR, _NEAR + 1))
+        found[frame] = drawn[bottom, right] - drawn[top, right] - drawn[bottom, left] + drawn[top, left] > 0
+    return found
+
+
+def load_motion_films(
+    files: Sequence[Path], profile_name: str, *, views: int = 1, seed: int = 0, progress: bool = True
+) -> tuple[MotionFilm, ...]:
+    """Films of episodes by their own cameras and, up to `views` of each episode, by cameras of the others.
+
+    seed: decides which. Raises BadFile for the first file that is no good."""
+    if not files:
+        raise BadFile("the data set", "no episode files")
+    episodes = [
+        load_episode(path, _MEMBERS) for path in tqdm(files, "reading motion", disable=not progress, mininterval=5)
+    ]
+    cameras = [_cameras(path, episode) for path, episode in zip(files, episodes, strict=True)]
+    pool = [camera for own in cameras for camera in own]
+    films: list[MotionFilm] = []
+    bar = tqdm(files, "following objects", disable=not progress, mininterval=5)
+    for number, (path, episode, own) in enumerate(zip(bar, episodes, cameras, strict=True)):
+        others = np.random.default_rng([seed, number]).integers(len(pool), size=max(0, views - len(own)))
+        try:
+            prompter = Prompter(load_robot(episode.meta["robot"]), profile(profile_name), own[0].size)
+            bodies = Bodies.of(episode)
+            chosen = [*own, *(pool[k] for k in others)]
+            films += [MotionFilm.of(episode, camera, prompter, bodies) for camera in chosen]
+        except (VAPSimError, KeyError, TypeError, ValueError, IndexError) as error:
+            raise BadFile(path, f"meta.json: scene, robot or outlines cannot be used ({error!r})") from error
+    return tuple(films)
+
+
+def _cameras(path: Path, episode: TwinEpisode) -> list[Camera]:
+    try:
+        cameras = [Camera.from_dict(item) for item in episode.meta["cameras"]]
+    except (VAPSimError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise BadFile(path, f"meta.json: cameras cannot be used ({error!r})") from error
+    if not cameras:
+        raise BadFile(path, "meta.json: cameras cannot be used (there are none)")
+    return cameras
