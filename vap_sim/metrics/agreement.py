@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata  # type: ignore[import-untyped, unused-ignore]
+from scipy.stats import norm  # type: ignore[import-untyped, unused-ignore]
 
 from vap_sim.errors import InvalidInput
+from vap_sim.metrics import rate_rows
 from vap_sim.metrics.report import Interval
 
 Rates = Sequence[float] | NDArray[Any]
@@ -30,13 +31,13 @@ def pearson(*, sim: Rates, real: Rates) -> float:
     SIMPLER's program of that name adds 1e-8 to the denominator and returns 0 for constant rates; this one raises.
     """
     x, y = _varying(sim, real, "pearson")
-    return _correlation(x, y)
+    return _one(rate_rows.pearson, x, y)
 
 
 def spearman(*, sim: Rates, real: Rates) -> float:
     """The correlation of the ranks of n >= 3 rates (n,), from -1 to 1; equal rates share their mean rank."""
     x, y = _varying(sim, real, "spearman")
-    return _correlation(rankdata(x), rankdata(y))
+    return _one(rate_rows.spearman, x, y)
 
 
 def kendall(*, sim: Rates, real: Rates) -> float:
@@ -45,8 +46,7 @@ def kendall(*, sim: Rates, real: Rates) -> float:
     Pairs that tie on one side count on the other alone.
     """
     x, y = _varying(sim, real, "kendall")
-    a, b = np.sign(x[:, None] - x), np.sign(y[:, None] - y)
-    return float(np.clip((a * b).sum() / np.sqrt(np.abs(a).sum() * np.abs(b).sum()), -1, 1))
+    return _one(rate_rows.kendall, x, y)
 
 
 def mmrv(*, sim: Rates, real: Rates) -> float:
@@ -58,7 +58,7 @@ def mmrv(*, sim: Rates, real: Rates) -> float:
     Source: SIMPLER (arXiv 2405.05941), `mean_maximum_rank_violation(perf_sim, perf_real)`.
     """
     x, y = _pair(sim, real, "mmrv", least=2)
-    return _violation(x, y, priced_in=y)
+    return _one(rate_rows.mmrv, x, y)
 
 
 def mmrv_mirrored(*, sim: Rates, real: Rates) -> float:
@@ -68,7 +68,7 @@ def mmrv_mirrored(*, sim: Rates, real: Rates) -> float:
     on SIMPLER's own tables, so a figure must say which it is.
     """
     x, y = _pair(sim, real, "mmrv_mirrored", least=2)
-    return _violation(x, y, priced_in=x)
+    return _one(rate_rows.mmrv_mirrored, x, y)
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,9 @@ class Line:
 def slope_intercept(*, sim: Rates, real: Rates) -> Line:
     """The least-squares line of sim over real, of n >= 3 rates (n,) of which the real ones differ."""
     x, y = _pair(sim, real, "slope_intercept", LEAST)
-    if _constant(y):
+    if rate_rows.constant(y[None])[0]:
         raise InvalidInput("slope_intercept", f"{len(y)} equal real rates of {y[0]:g}", "real rates that differ")
-    slope = float(((x - x.mean()) * (y - y.mean())).sum() / np.square(y - y.mean()).sum())
-    return Line(slope, float(x.mean() - slope * y.mean()))
+    return Line(_one(rate_rows.slope, x, y), _one(rate_rows.intercept, x, y))
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,8 @@ class Bias:
 def bias(*, sim: Rates, real: Rates) -> Bias:
     """How much sim overrates policies, of n >= 1 rates (n,)."""
     x, y = _pair(sim, real, "bias", least=1)
-    gap = x - y
-    return Bias(float(gap.mean()), float(np.abs(gap).mean()), float(gap[np.abs(gap).argmax()]))
+    told = (rate_rows.bias_mean, rate_rows.bias_mean_size, rate_rows.bias_largest)
+    return Bias(*(_one(statistic, x, y) for statistic in told))
 
 
 def fisher_interval(*, correlation: float, policies: int, level: float = 0.95) -> Interval:
@@ -161,24 +160,11 @@ def _pair(sim: Rates, real: Rates, name: str, least: int) -> tuple[NDArray[np.fl
 def _varying(sim: Rates, real: Rates, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     pair = _pair(sim, real, name, LEAST)
     for side, values in zip(("sim", "real"), pair, strict=True):
-        if _constant(values):
+        if rate_rows.constant(values[None])[0]:
             given = f"{len(values)} equal {side} rates of {values[0]:g}"
             raise InvalidInput(f"rates for {name}", given, f"{side} rates that differ: it is undefined else")
     return pair
 
 
-def _constant(values: NDArray[np.float64]) -> bool:
-    """Whether values differ by rounding alone."""
-    return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
-
-
-def _correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    x, y = x - x.mean(), y - y.mean()
-    x, y = x / np.abs(x).max(), y / np.abs(y).max()
-    return float(np.clip((x @ y) / np.sqrt((x @ x) * (y @ y)), -1, 1))
-
-
-def _violation(x: NDArray[np.float64], y: NDArray[np.float64], priced_in: NDArray[np.float64]) -> float:
-    violated = (x[:, None] > x) != (y[:, None] > y)
-    cost = np.abs(priced_in[:, None] - priced_in)
-    return float(np.where(violated, cost, 0.0).max(1).mean())
+def _one(statistic: rate_rows.RowStatistic, sim: NDArray[np.float64], real: NDArray[np.float64]) -> float:
+    return float(statistic(sim=sim[None], real=real[None])[0])
