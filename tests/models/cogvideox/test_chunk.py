@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.contracts.world_model import next_prompt, pictures, prompts, same_state
 from tests.models.cogvideox.conftest import stock_rotary
-from tests.models.cogvideox.worlds import Pooled, Unstreaming, tiny_backbone, tiny_world
+from tests.models.cogvideox.worlds import Pooled, tiny_backbone, tiny_world
 from vap_sim.errors import InvalidInput, VAPSimError
 from vap_sim.models.cogvideox.codec import TinyCodec
 from vap_sim.models.cogvideox.injection import Injection, Noised, Prepared
@@ -126,15 +126,23 @@ def test_joints_are_carried_like_drawings() -> None:
     assert torch.equal(state.context["joints"], joints[:, -5:])
 
 
-def test_a_conditioner_without_carry_will_do() -> None:
-    pooled = Pooled(32)
-    with_carry, without = chunk_world(), chunk_world(conditioners=(Unstreaming(pooled),))
-    assert pooled.installed == 1
-    state = begin(without)
-    mine = without.step(state, next_prompt(without, rows=2))[1]
-    assert torch.equal(mine, with_carry.step(begin(with_carry), next_prompt(without, rows=2))[1])
-    without.release()
-    assert pooled.installed == 0
+def test_a_clip_is_told_as_one_of_its_own() -> None:
+    """A conditioner hears of the second clip what it would hear at a dream's start, as in training."""
+    heard: list[Tensor] = []
+
+    class Ear(Pooled):
+        def inject(self, prepared: Prepared, noised: Noised) -> Injection:
+            heard.append(prepared["cells"])
+            return super().inject(prepared, noised)
+
+    world = chunk_world(conditioners=(Ear(32),), steps=1, rows_at_once=2)
+    plan = prompts(world, 33, 2)
+    state = world.encode(pictures(world, 2), plan.between(0, 1), [5, 6])
+    for first in (1, 17):
+        state, _ = world.step(state, plan.between(first, first + 16))
+    fresh = Pooled(32).prepare(plan.between(16, 33), world.parts.codec)
+    assert torch.equal(heard[1], fresh["cells"])
+    assert not any(name.startswith("told/") for name in state.context)
 
 
 def test_a_chunk_longer_than_trained_is_cut_with_a_reason() -> None:

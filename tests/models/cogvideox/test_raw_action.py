@@ -113,8 +113,8 @@ def test_bad_prompts_are_named(action: ActionVector) -> None:
         action.prepare(replace(told, joints=None), CODEC)
     with pytest.raises(InvalidInput, match="joints of the prompt: given 6, expected 7"):
         action.prepare(replace(told, joints=told.joints[..., :6]), CODEC)
-    with pytest.raises(InvalidInput, match="pixel frames that go on from a carry: given 5"):
-        action.prepare(told.between(0, 5), CODEC, {})
+    with pytest.raises(InvalidInput, match="pixel frames that go on from a carry: given 6"):
+        action.prepare(told.between(0, 6), CODEC, {})
     with pytest.raises(InvalidInput, match=r"rows and latent frames of the prompt: given \(2, 2\), expected \(2, 4\)"):
         action.inject(action.prepare(told.between(0, 5), CODEC), noised())
     with pytest.raises(InvalidInput, match=r"prepared of an action vector: given \['keep'\], expected 'action'"):

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.contracts.world_model import Work, next_prompt, pictures, prompts, same_state
-from tests.models.cogvideox.worlds import CarryingCodec, Pooled, Unstreaming, tiny_backbone, tiny_parts, tiny_world
-from vap_sim.errors import InvalidInput, Unsupported, VAPSimError
+from tests.models.cogvideox.worlds import CarryingCodec, Pooled, tiny_backbone, tiny_parts, tiny_world
+from vap_sim.errors import InvalidInput, VAPSimError
 from vap_sim.models.cogvideox.backbone import Backbone
 from vap_sim.models.cogvideox.cache import KeyValueCache
 from vap_sim.models.cogvideox.injection import Injection
@@ -234,11 +234,6 @@ def another_caption() -> object:
     [
         (InvalidInput, "history: given 4 latent frames, expected at most 3", refuse(history=4)),
         (InvalidInput, "history: given 5 latent frames, expected at most 4", refuse(history=5, keep_first=False)),
-        (
-            Unsupported,
-            "Unstreaming in mode 'stream': its prepare takes no carry",
-            refuse(conditioners=(Unstreaming(Pooled(32)),)),
-        ),
         (InvalidInput, r"text of the prompt: given \('pull the cup', ''\), expected the caption", another_caption),
     ],
 )

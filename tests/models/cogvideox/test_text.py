@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,9 @@ import torch
 
 from tests.models.cogvideox.conftest import small_backbone
 from vap_sim.errors import BadFile, InvalidInput
-from vap_sim.models.checkpoint import save_tensors
 from vap_sim.models.cogvideox.folder import open_folder
 from vap_sim.models.cogvideox.text import UNCONDITIONAL, HashedWords, T5Text
+from vap_sim.training.latents import CachedText, TensorCache
 
 
 def test_hashed_words_are_fixed_vectors_by_place() -> None:
@@ -59,29 +60,36 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_t5_says_the_same_from_the_cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = T5Text(open_folder(folder), cache=tmp_path)
+    own = T5Text(open_folder(folder))
+    text = CachedText(own, TensorCache(tmp_path))
     assert (text.length, text.width) == (5, 8)
     first = text.encode(["put cup", UNCONDITIONAL])
     assert first.shape == (2, 5, 8)
     assert not torch.allclose(first[0], first[1], atol=1e-3)
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
-    assert torch.equal(T5Text(open_folder(folder)).encode([UNCONDITIONAL]), first[1:]), "without a cache"
-    text.unload()
+    assert torch.equal(own.encode([UNCONDITIONAL]), first[1:]), "without a cache"
+    assert own.encode([]).shape == (0, 5, 8)
+    own.unload()
     monkeypatch.setattr(T5Text, "_network", lambda _: pytest.fail("the encoder was loaded"))
-    assert torch.equal(text.encode([UNCONDITIONAL, "put cup"]), first[[1, 0]])
-    assert text.encode([]).shape == (0, 5, 8)
+    again = CachedText(T5Text(open_folder(folder)), TensorCache(tmp_path))
+    assert torch.equal(again.encode([UNCONDITIONAL, "put cup"]), first[[1, 0]])
 
 
-def test_bad_text_encoders_are_named(folder: Path, tmp_path: Path) -> None:
-    text = T5Text(open_folder(folder), cache=tmp_path)
+def test_encoders_that_say_different_things_have_different_fingerprints(folder: Path, tmp_path: Path) -> None:
+    """Loaded or not, an encoder is the same; another type, or other files, are another."""
+    text = T5Text(open_folder(folder))
+    before = text.fingerprint
     text.encode(["cup"])
-    (path,) = tmp_path.glob("*.safetensors")
-    save_tensors(path, {"embedding": torch.zeros(3, 8)}, {})
-    with pytest.raises(BadFile, match=r"embedding is \(3, 8\), expected \(5, 8\)"):
-        text.encode(["cup"])
-    save_tensors(path, {"other": torch.zeros(3, 8)}, {})
-    with pytest.raises(BadFile, match="embedding is missing"):
-        text.encode(["cup"])
+    assert text.fingerprint == before == CachedText(text, TensorCache(tmp_path)).fingerprint
+    assert T5Text(open_folder(folder), dtype=torch.bfloat16).fingerprint != before
+    other = shutil.copytree(folder, tmp_path / "other")
+    assert T5Text(open_folder(other)).fingerprint == before
+    config = other / "tokenizer" / "tokenizer_config.json"
+    config.write_text(config.read_text() + " ")
+    assert T5Text(open_folder(other)).fingerprint != before
+
+
+def test_bad_text_encoders_are_named(folder: Path) -> None:
     (folder / "text_encoder" / "config.json").rename(folder / "text_encoder" / "config.away")
     with pytest.raises(BadFile, match="the text encoder cannot be loaded"):
         T5Text(open_folder(folder)).encode(["cup"])

@@ -7,15 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vap_sim.errors import InvalidInput
 from vap_sim.models.cogvideox.backbone import Backbone
 from vap_sim.models.cogvideox.codec import FRAMES, Carry, Codec, TinyCodec
 from vap_sim.models.cogvideox.config import build_transformer, tiny_config
 from vap_sim.models.cogvideox.injection import Injection, Noised, Prepared, Uninstall
 from vap_sim.models.cogvideox.parts import Parts
-from vap_sim.models.cogvideox.prepared import with_carry
+from vap_sim.models.cogvideox.prepared import goes_on, lasting_of, with_carry
 from vap_sim.models.cogvideox.sampler import PUBLISHED, Schedule
 from vap_sim.models.cogvideox.settings import Settings
-from vap_sim.models.cogvideox.text import HashedWords
+from vap_sim.models.cogvideox.text import HashedWords, TextEncoder
 from vap_sim.models.cogvideox.world import CogVideoXWorld
 from vap_sim.prompts.visual_prompt import VisualPrompt
 
@@ -39,7 +40,10 @@ class Pooled(nn.Module):
 
         return undo
 
-    def prepare(self, prompt: VisualPrompt, codec: Codec, carry: Carry | None = None) -> Prepared:
+    def prepare(
+        self, prompt: VisualPrompt, codec: Codec, carry: Carry | None = None, *, text: TextEncoder | None = None
+    ) -> Prepared:
+        carry = carry if goes_on(prompt, carry) else None
         drawn = prompt.skeleton[:, 0].float() / 255
         rows, frames, height, width, _ = drawn.shape
         cells = drawn.reshape(rows, frames, height // CELL, CELL, width // CELL, CELL, 3).mean(dim=(3, 5)).flatten(2, 3)
@@ -56,20 +60,31 @@ class Pooled(nn.Module):
         return Injection(input_add=(prepared["cells"] @ self.weight).flatten(1, 2).to(noised.latents.dtype))
 
 
-class Unstreaming:
-    """A conditioner that must be told a clip in one piece."""
+class Demonstrated:
+    """Told by a demonstration alone: its mean colour and the words of its caption last the dream."""
 
-    def __init__(self, inner: Pooled) -> None:
-        self.inner = inner
+    def __init__(self, width: int, seed: int = 6) -> None:
+        source = torch.Generator().manual_seed(seed)
+        self.weight = torch.randn(3 + 8, width, generator=source)
 
     def install(self, backbone: Backbone) -> Uninstall:
-        return self.inner.install(backbone)
+        return lambda: None
 
-    def prepare(self, prompt: VisualPrompt, codec: Codec) -> Prepared:
-        return self.inner.prepare(prompt, codec)
+    def prepare(
+        self, prompt: VisualPrompt, codec: Codec, carry: Carry | None = None, *, text: TextEncoder | None = None
+    ) -> Prepared:
+        if prompt.reference is None:
+            if carry is None:
+                raise InvalidInput("VisualPrompt.reference", None, "a demonstration")
+            return with_carry({}, {}, {"seen": carry["seen"]})
+        assert text is not None and prompt.reference.text is not None
+        colour = prompt.reference.frames.float().mean(dim=(1, 2, 3)) / 255
+        return with_carry({}, {}, {"seen": torch.cat([colour, text.encode(prompt.reference.text).mean(dim=1)], dim=1)})
 
     def inject(self, prepared: Prepared, noised: Noised) -> Injection:
-        return self.inner.inject(prepared, noised)
+        _, frames, _, height, width = noised.latents.shape
+        added = (lasting_of(prepared)["seen"] @ self.weight)[:, None].expand(-1, frames * height * width // 4, -1)
+        return Injection(input_add=added.to(noised.latents.dtype))
 
 
 class CarryingCodec(TinyCodec):

@@ -15,9 +15,11 @@ from vap_sim.models.cogvideox.parts import (
     begin_telling,
     caption_keys,
     captions_of,
+    handed_out,
     remembered,
     told_so_far,
 )
+from vap_sim.models.cogvideox.prepared import lasting_of
 from vap_sim.models.cogvideox.sampler import denoise
 from vap_sim.prompts.visual_prompt import VisualPrompt
 
@@ -30,7 +32,9 @@ class Chunk:
     An image-to-video model that carries one frame over is run as diffusers runs it: the frame's latents enter by the
     condition channels, and all latent frames are denoised. Without condition channels, or with more frames carried
     over, those latent frames are held clean, each at noise level 0 while the rest is noisy.
-    In a state: the last pixel frames, the embedded caption, and the latest prompts if there are conditioners.
+    In a state: the last pixel frames, the embedded caption, and if there are conditioners the latest prompts and what
+    lasts. Each clip is told as one of its own, as the clips of training were: a conditioner's features of the clip
+    before do not reach into it, only what lasts does.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -48,7 +52,10 @@ class Chunk:
             CAPTION: caption_keys(captions, parts.device),
             _WORDS: parts.words(captions).contiguous(),
         }
-        return context | begin_telling(prompt, overlap) if parts.conditioners else context
+        if not parts.conditioners:
+            return context
+        lasting = handed_out(parts.prepare(prompt), lasting_of)
+        return context | begin_telling(prompt, overlap) | lasting
 
     def check(self, context: Context, prompt: VisualPrompt) -> None:
         """Every chunk may have a caption of its own."""
@@ -71,8 +78,8 @@ class Chunk:
         prepared: tuple[Prepared, ...] = ()
         if parts.conditioners:
             whole = told_so_far(context, prompt, settings.overlap)
-            prepared = parts.prepare(whole)
-            after |= remembered(whole, settings.overlap)
+            prepared = parts.prepare(whole, context)
+            after |= remembered(whole, settings.overlap) | handed_out(prepared, lasting_of)
         start = parts.codec.encode(context[_FRAMES]).to(parts.device, torch.float32)
         channels = first_frame_channels(start[:, :1], self._frames) if parts.image_to_video else None
 

@@ -16,12 +16,14 @@ from vap_sim.prompts.visual_prompt import VisualPrompt
 
 if TYPE_CHECKING:
     from vap_sim.models.cogvideox.backbone import Backbone
-    from vap_sim.models.cogvideox.codec import Codec
+    from vap_sim.models.cogvideox.codec import Carry, Codec
+    from vap_sim.models.cogvideox.text import TextEncoder
 
 Uninstall = Callable[[], None]
 """Undoes an `install`: every name and every output is as it was."""
 Prepared = Mapping[str, Tensor]
-"""What a conditioner made of a prompt; every tensor leads with the row axis b."""
+"""What a conditioner made of a prompt. Every tensor leads with the row axis b; then comes that of the prompt's latent
+frames, except in what `prepared` marks: rows to drop, what is carried on, and what lasts a dream."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,14 +68,29 @@ class Noised:
 
 
 class Conditioner(Protocol):
-    """A way to tell the backbone what to do. It returns what to add; it changes nothing while a clip is denoised."""
+    """A way to tell the backbone what to do. It returns what to add; it changes nothing while a clip is denoised.
+
+    It has no memory of its own. What later prompts of a dream need, it hands out with what it prepares and is given
+    back: features just before the next frame, which a stream keeps, and what lasts, such as a demonstration's features
+    or the number of a learned motion, which every mode keeps. See `prepared.with_carry`.
+    """
 
     def install(self, backbone: Backbone) -> Uninstall:
         """Add the parts that live inside the backbone, LoRA for example; the result undoes it."""
         ...
 
-    def prepare(self, prompt: VisualPrompt, codec: Codec) -> Prepared:
-        """What depends on the prompt alone: once a step or once an episode. Names a missing field of the prompt."""
+    def prepare(
+        self, prompt: VisualPrompt, codec: Codec, carry: Carry | None = None, *, text: TextEncoder | None = None
+    ) -> Prepared:
+        """What depends on the prompt alone, for every pass of its latent frames: once a step.
+
+        carry: None at a dream's start, where the prompt has 1 + 4 k pixel frames and all that lasts. Later it is what
+        was handed out for the prompt before, maybe empty: 4 k pixel frames then go on where those ended; 1 + 4 k begin
+        a clip of their own in the same dream, of which only what lasts still holds. text: embeds the captions of a
+        demonstration; those of the prompt itself are told by the backbone's own text.
+
+        Raises InvalidInput that names a missing field of the prompt.
+        """
         ...
 
     def inject(self, prepared: Prepared, noised: Noised) -> Injection:

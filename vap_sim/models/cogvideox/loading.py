@@ -30,6 +30,7 @@ from vap_sim.models.cogvideox.settings import Settings, defaults
 from vap_sim.models.cogvideox.text import HashedWords, T5Text, TextEncoder
 from vap_sim.models.cogvideox.video_codec import VideoCodec
 from vap_sim.models.cogvideox.world import FRAME_RATE, PROFILE, CogVideoXWorld
+from vap_sim.training.latents import CachedText, TensorCache
 
 HEADER = "world.json"
 WORLD = "cogvideox"
@@ -200,7 +201,8 @@ def _text(
 ) -> TextEncoder:
     if header.hashed_words:
         return HashedWords(folder.config.text_length, folder.config.text_width)
-    return T5Text(folder, cache=cache, device=device, dtype=kind)
+    text = T5Text(folder, device=device, dtype=kind)
+    return text if cache is None else CachedText(text, TensorCache(cache))
 
 
 def _dtype(given: torch.dtype | str | None, device: torch.device) -> torch.dtype:

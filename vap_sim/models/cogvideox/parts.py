@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -26,24 +25,15 @@ from vap_sim.prompts.visual_prompt import VisualPrompt
 MAIN = "main"
 """Whose cache it is: the backbone's. Those of conditioners go by their numbers."""
 CAPTION, DRAWN, JOINTS = "caption", "drawn", "joints"
+_TOLD = "told/"
 Context = Mapping[str, Tensor]
-
-
-class StreamingConditioner(Conditioner, Protocol):
-    """A conditioner that can be told a clip in parts. `prepared.carry_of` finds in what it prepared what it is told
-    again with the next part."""
-
-    def prepare(self, prompt: VisualPrompt, codec: Codec, carry: Carry | None = None) -> Prepared:
-        """See `Conditioner`. With a carry, the prompt has 4 k pixel frames, which follow those told before."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
     """The networks of a world, which fit each other, and how they are used. Raises InvalidInput, Unsupported.
 
-    size: (width, height) of the pictures; conditioners: those of chunk mode need not take a carry; release: lets the
-    backbone's memory go before pictures are decoded.
+    size: (width, height) of the pictures; release: lets the backbone's memory go before pictures are decoded.
     """
 
     backbone: Backbone
@@ -52,7 +42,7 @@ class Parts:
     schedule: Schedule
     settings: Settings
     size: tuple[int, int]
-    conditioners: tuple[StreamingConditioner, ...] = ()
+    conditioners: tuple[Conditioner, ...] = ()
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
     release: Callable[[], None] | None = None
@@ -104,12 +94,13 @@ class Parts:
         """Standard normal latents (b, frames, C, h, w) float32."""
         return standard_normals(key.cpu(), draw.cpu(), (frames, *self.shape), stream=stream).to(self.device)
 
-    def prepare(self, prompt: VisualPrompt, carries: Sequence[Carry] | None = None) -> tuple[Prepared, ...]:
-        """What each conditioner makes of a prompt of 1 + 4 k pixel frames, or of 4 k that go on from `carries`."""
-        if carries is None:
-            return tuple(one.prepare(prompt, self.codec) for one in self.conditioners)
-        going_on = zip(self.conditioners, carries, strict=True)
-        return tuple(one.prepare(prompt, self.codec, carry) for one, carry in going_on)
+    def prepare(self, prompt: VisualPrompt, context: Context | None = None) -> tuple[Prepared, ...]:
+        """What each conditioner makes of a prompt: of a dream's first, or of a later one of the dream of `context`."""
+        out = []
+        for number, one in enumerate(self.conditioners):
+            carry = None if context is None else below(context, f"{_TOLD}{number}/")
+            out.append(one.prepare(prompt, self.codec, carry, text=self.text))
+        return tuple(out)
 
     def predict(
         self, noised: Noised, branch: Branch, prepared: Sequence[Prepared], pasts: Mapping[str, Past]
@@ -155,6 +146,18 @@ class Parts:
         """Make room for decoding, where asked to."""
         if self.release is not None:
             self.release()
+
+
+def handed_out(prepared: Sequence[Prepared], choose: Callable[[Prepared], Carry]) -> dict[str, Tensor]:
+    """What conditioners are given back, by the names it has in a state. choose: `carry_of` or `lasting_of`."""
+    return {
+        f"{_TOLD}{number}/{name}": value for number, one in enumerate(prepared) for name, value in choose(one).items()
+    }
+
+
+def below(context: Context, mark: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with a mark, by the rest of their names."""
+    return {name.removeprefix(mark): value for name, value in context.items() if name.startswith(mark)}
 
 
 def captions_of(prompt: VisualPrompt) -> tuple[str, ...]:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from vap_sim.errors import InvalidInput
-from vap_sim.models.cogvideox.codec import Carry
+from vap_sim.models.cogvideox.codec import FRAMES, Carry
 from vap_sim.models.cogvideox.injection import Prepared
+from vap_sim.prompts.visual_prompt import VisualPrompt
 
 KEEP = "keep"
-_CARRY = "carry."
+_CARRY, _LASTING = "carry.", "lasting."
 
 
 def drop_rows(prepared: Prepared, rows: Tensor) -> Prepared:
@@ -35,11 +36,30 @@ def strength(prepared: Prepared, scale: float, like: Tensor) -> Tensor | None:
     return None if scale == 1 else like.new_tensor(scale)
 
 
+def goes_on(prompt: VisualPrompt, carry: Carry | None) -> bool:
+    """Whether a prompt goes on with the clip before it; else it begins one, see `Conditioner.prepare`."""
+    return carry is not None and prompt.pixel_frames % FRAMES != 1
+
+
+def with_carry(prepared: Prepared, carry: Carry, lasting: Carry | None = None) -> Prepared:
+    """The same with what is to be handed out: carry, for the frames just after these; lasting, for the whole dream.
+
+    All tensors lead with rows and have the same shape at every step, since they are kept in a state; so they should be
+    small. `inject` finds what lasts by `lasting_of`.
+    """
+    marked = {_CARRY + name: value for name, value in carry.items()}
+    return {**prepared, **marked, **{_LASTING + name: value for name, value in (lasting or {}).items()}}
+
+
 def carry_of(prepared: Prepared) -> Carry:
-    """What `prepare` must be given for the frames after these; small, rows leading, to be kept in a state."""
-    return {name.removeprefix(_CARRY): value for name, value in prepared.items() if name.startswith(_CARRY)}
+    """What `prepare` must be given for the frames after these: what is carried on and what lasts, by plain names."""
+    return {**_below(prepared, _CARRY), **lasting_of(prepared)}
 
 
-def with_carry(prepared: Prepared, carry: Carry) -> Prepared:
-    """The way back: `carry_of` finds the carry in the result."""
-    return {**prepared, **{_CARRY + name: value for name, value in carry.items()}}
+def lasting_of(prepared: Prepared) -> Carry:
+    """What `prepare` must be given for another clip of the same dream, by plain names."""
+    return _below(prepared, _LASTING)
+
+
+def _below(prepared: Prepared, mark: str) -> Carry:
+    return {name.removeprefix(mark): value for name, value in prepared.items() if name.startswith(mark)}

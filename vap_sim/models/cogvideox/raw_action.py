@@ -14,8 +14,9 @@ from vap_sim.models.cogvideox.codec import FRAMES, Carry, Codec
 from vap_sim.models.cogvideox.config import ModelConfig
 from vap_sim.models.cogvideox.control_encoder import check_count
 from vap_sim.models.cogvideox.injection import Injection, Noised, Prepared, Uninstall
-from vap_sim.models.cogvideox.prepared import strength
+from vap_sim.models.cogvideox.prepared import goes_on, strength
 from vap_sim.models.cogvideox.skeleton_control import check_backbone, checked_scale
+from vap_sim.models.cogvideox.text import TextEncoder
 from vap_sim.prompts.visual_prompt import VisualPrompt
 
 ACTION = "action"
@@ -78,20 +79,23 @@ class ActionVector(nn.Module):
         check_backbone(self.config, backbone)
         return lambda: None
 
-    def prepare(self, prompt: VisualPrompt, codec: Codec, carry: Carry | None = None) -> Prepared:
+    def prepare(
+        self, prompt: VisualPrompt, codec: Codec, carry: Carry | None = None, *, text: TextEncoder | None = None
+    ) -> Prepared:
         """What is added to each latent frame (b, T, D). The drawn frames of the prompt are not looked at.
 
-        prompt: 1 + 4 k pixel frames at the start of a clip, 4 k where `carry` is given, which may be empty, since a
-        frame's vector needs no others. Raises InvalidInput, naming joints that are missing.
+        See `Conditioner.prepare`; the carry is empty, since a frame's vector needs no others. Raises InvalidInput,
+        naming joints that are missing.
         """
         if prompt.joints is None:
             raise InvalidInput("VisualPrompt.joints", None, f"(b, F, {self.joints}): this model is told joints alone")
         if prompt.joints.shape[2] != self.joints:
             raise InvalidInput("joints of the prompt", prompt.joints.shape[2], f"{self.joints}, as it was trained")
-        check_count(prompt.pixel_frames, started=carry is not None)
+        started = goes_on(prompt, carry)
+        check_count(prompt.pixel_frames, started=started)
         weight = self.read.weight
         poses = (prompt.joints.to(weight) - self.mean) / self.spread
-        if carry is None:
+        if not started:
             poses = torch.cat([poses[:, :1].expand(-1, FRAMES - 1, -1), poses], dim=1)
         vectors = poses.reshape(len(poses), -1, FRAMES * self.joints)
         return {ACTION: self.add(F.silu(self.inner(F.silu(self.read(vectors)))))}

@@ -18,7 +18,8 @@ from vap_sim.models.cogvideox.codec import SIDE, Carry, Codec
 from vap_sim.models.cogvideox.config import ModelConfig, build_transformer
 from vap_sim.models.cogvideox.control_encoder import ControlEncoder
 from vap_sim.models.cogvideox.injection import Injection, Noised, Prepared, Uninstall
-from vap_sim.models.cogvideox.prepared import strength, with_carry
+from vap_sim.models.cogvideox.prepared import goes_on, strength, with_carry
+from vap_sim.models.cogvideox.text import TextEncoder
 from vap_sim.prompts.visual_prompt import VisualPrompt
 
 CONTROL = "control"
@@ -95,11 +96,13 @@ class SkeletonControl(nn.Module):
         check_backbone(self.config, backbone)
         return _nothing
 
-    def prepare(self, prompt: VisualPrompt, codec: Codec, carry: Carry | None = None) -> Prepared:
+    def prepare(
+        self, prompt: VisualPrompt, codec: Codec, carry: Carry | None = None, *, text: TextEncoder | None = None
+    ) -> Prepared:
         """The drawing at latent resolution, for every pass of these frames; gradients flow to the encoder.
 
-        prompt: of one view; 1 + 4 k pixel frames at the start of a clip, 4 k where `carry` is given, which is
-        `carry_of` what was prepared for the frames before. Raises InvalidInput, and Unsupported for several views.
+        prompt: of one view; see `Conditioner.prepare`. Nothing lasts, and `text` is not asked. Raises InvalidInput, and
+        Unsupported for several views.
         """
         if codec.latent_channels != self.config.latent_channels:
             raise InvalidInput("latent channels of the codec", codec.latent_channels, self.config.latent_channels)
@@ -107,7 +110,7 @@ class SkeletonControl(nn.Module):
         cell = SIDE * self.config.patch
         if drawn.shape[2] % cell or drawn.shape[3] % cell:
             raise InvalidInput("size (H, W) of the prompt", tuple(drawn.shape[2:4]), f"multiples of {cell} pixels")
-        control, carry = self.encoder(drawn, carry)
+        control, carry = self.encoder(drawn, carry if goes_on(prompt, carry) else None)
         return with_carry({CONTROL: control}, carry)
 
     def inject(self, prepared: Prepared, noised: Noised) -> Injection:

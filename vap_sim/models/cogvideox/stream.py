@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vap_sim.errors import InvalidInput, Unsupported
+from vap_sim.errors import InvalidInput
 from vap_sim.models.cogvideox.cache import KeyValueCache, Past, causal_mask
 from vap_sim.models.cogvideox.guidance import Branch
-from vap_sim.models.cogvideox.injection import Noised, Prepared, first_frame_channels
+from vap_sim.models.cogvideox.injection import Noised, first_frame_channels
 from vap_sim.models.cogvideox.parts import (
     CAPTION,
     Context,
     Parts,
+    below,
     caption_keys,
     captions_of,
+    handed_out,
 )
 from vap_sim.models.cogvideox.prepared import carry_of
 from vap_sim.models.cogvideox.sampler import denoise
 from vap_sim.prompts.visual_prompt import VisualPrompt
 
 LATENT = "latent"
-_CODEC, _TOLD = "codec/", "told/"
+_CODEC = "codec/"
 
 
 class Stream:
@@ -44,9 +45,6 @@ class Stream:
             most = config.frames - 1 - int(parts.settings.keep_first)
             expected = f"at most {most}: the model has learned positions for {config.frames} latent frames"
             raise InvalidInput("history", f"{parts.settings.history} latent frames", expected)
-        for one in parts.conditioners:
-            if "carry" not in inspect.signature(one.prepare).parameters:
-                raise Unsupported(f"{type(one).__name__} in mode 'stream': its prepare takes no carry")
         self.parts = parts
         self._patches = parts.shape[1] * parts.shape[2] // config.patch**2
 
@@ -63,7 +61,7 @@ class Stream:
             noised = self._noised(latents, 0, 0, words=words, mask=mask, collect=True)
             for owner, cache in parts.predict(noised, branch, prepared, {})[1].items():
                 context |= self._kept(branch, owner, cache)
-        context |= _told(prepared)
+        context |= handed_out(prepared, carry_of)
         _, carry = parts.codec.decode_next(latents, None)
         return context | {_CODEC + name: value for name, value in carry.items()}
 
@@ -88,7 +86,7 @@ class Stream:
         """
         parts, settings = self.parts, self.parts.settings
         filled = self.fullness(int(step[0]))
-        prepared = self._prepared(context, prompt)
+        prepared = parts.prepare(prompt, context)
         pasts = {branch: self._pasts(context, branch, filled) for branch in settings.guiding.branches}
 
         def predict(latents: Tensor, timestep: int) -> Tensor:
@@ -103,12 +101,12 @@ class Stream:
             solver=settings.solver,
             fresh=lambda index: parts.normals(key, step, 1, stream=1 + index),
         )
-        after = {**context, **_told(prepared), LATENT: latents}
+        after = {**context, **handed_out(prepared, carry_of), LATENT: latents}
         clean = self._noised(latents, 0, filled, collect=True)
         for branch in settings.guiding.branches:
             for owner, new in parts.predict(clean, branch, prepared, pasts[branch])[1].items():
                 after |= self._kept(branch, owner, self._cache(context, branch, owner, filled).append(new))
-        carry = _below(context, _CODEC)
+        carry = below(context, _CODEC)
         if not decode and not carry:
             return after, None
         parts.let_go()
@@ -118,13 +116,9 @@ class Stream:
     def predict(self, context: Context, step: Tensor, noisy: Tensor, timestep: int, prompt: VisualPrompt) -> Tensor:
         """The velocity of a noisy next frame (b, 1, C, h, w) by the cache: what `uncached` computes without one."""
         filled, full = self.fullness(int(step[0])), self.parts.settings.guiding.branches[0]
-        prepared = self._prepared(context, prompt)
+        prepared = self.parts.prepare(prompt, context)
         noised = self._noised(noisy, timestep, filled)
         return self.parts.predict(noised, full, prepared, self._pasts(context, full, filled))[0]
-
-    def _prepared(self, context: Context, prompt: VisualPrompt) -> tuple[Prepared, ...]:
-        marks = [f"{_TOLD}{number}/" for number in range(len(self.parts.conditioners))]
-        return self.parts.prepare(prompt, [_below(context, mark) for mark in marks])
 
     def _noised(
         self,
@@ -175,17 +169,6 @@ class Stream:
         return {
             f"{branch.name}/{owner}/{name}": F.pad(value, (0, 0, 0, missing)) for name, value in cache.tensors().items()
         }
-
-
-def _told(prepared: Sequence[Prepared]) -> dict[str, Tensor]:
-    """What conditioners carry on, by the names it has in a state."""
-    return {
-        f"{_TOLD}{number}/{name}": value for number, one in enumerate(prepared) for name, value in carry_of(one).items()
-    }
-
-
-def _below(context: Context, mark: str) -> dict[str, Tensor]:
-    return {name.removeprefix(mark): value for name, value in context.items() if name.startswith(mark)}
 
 
 def uncached(

@@ -1,4 +1,7 @@
-"""Captions to embeddings: CogVideoX's own T5, with what it said kept on disk, and a tiny deterministic stand-in."""
+"""Captions to embeddings: CogVideoX's own T5, and a tiny deterministic stand-in.
+
+What an encoder said is kept on disk by `vap_sim.training.latents.CachedText`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ import torch
 from torch import Tensor
 
 from vap_sim.errors import BadFile, InvalidInput
-from vap_sim.models.checkpoint import load_tensors, save_tensors
 from vap_sim.models.cogvideox.folder import CogVideoXFolder
 from vap_sim.models.cogvideox.stock import stock
 from vap_sim.noise import standard_normals
@@ -71,24 +73,23 @@ class HashedWords:
 
 
 class T5Text:
-    """The folder's own T5 encoder. It is loaded when a caption is not on disk, and can then be let go.
+    """The folder's own T5 encoder. It is loaded when the first caption is asked for, and can then be let go.
 
-    folder: with `tokenizer` and `text_encoder` (safetensors); cache: a folder for embeddings, one safetensors file a
-    caption, named by a hash of the caption and of the encoder's files; None keeps them in no place. device, dtype:
-    where and in what type the encoder runs; bf16 halves its 19 GB.
+    folder: with `tokenizer` and `text_encoder` (safetensors); device, dtype: where and in what type the encoder runs;
+    bf16 halves its 19 GB. `fingerprint` tells encoders apart whose embeddings must not be mixed: a hash of the
+    encoder's files and of its type.
     """
 
     def __init__(
         self,
         folder: CogVideoXFolder,
         *,
-        cache: Path | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
     ) -> None:
-        self._folder, self._cache, self._device, self._dtype = folder, cache, device, dtype
+        self._folder, self._device, self._dtype = folder, device, dtype
         self._loaded: tuple[Any, Any] | None = None
-        self._print = _fingerprint(folder.path) + str(dtype)
+        self.fingerprint = hashlib.sha256(f"{_fingerprint(folder.path)} {dtype}".encode()).hexdigest()[:16]
 
     @property
     def length(self) -> int:
@@ -100,7 +101,7 @@ class T5Text:
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Tensor:
-        """See the protocol. Raises BadFile for an encoder or a cached file that is damaged, MissingDependency."""
+        """See the protocol. Raises BadFile for an encoder that is damaged, MissingDependency."""
         check_captions(captions)
         if not captions:
             return torch.zeros(0, self.length, self.width)
@@ -111,12 +112,6 @@ class T5Text:
         self._loaded = None
 
     def _one(self, caption: str) -> Tensor:
-        path = None
-        if self._cache is not None:
-            name = hashlib.sha256(f"{self._print}\n{self.length}\n{caption}".encode()).hexdigest()
-            path = self._cache / f"{name}.safetensors"
-            if path.is_file():
-                return self._checked(path, load_tensors(path)[0].get("embedding"))
         tokenizer, encoder = self._network()
         words = tokenizer(
             [caption],
@@ -126,17 +121,11 @@ class T5Text:
             add_special_tokens=True,
             return_tensors="pt",
         )
-        embedding = encoder(words.input_ids.to(self._device))[0][0].to("cpu", torch.float32)
-        embedding = self._checked(self._folder.path / "text_encoder", embedding)
-        if path is not None:
-            save_tensors(path, {"embedding": embedding}, {"caption": caption})
-        return embedding
-
-    def _checked(self, source: Path, embedding: Tensor | None) -> Tensor:
-        if embedding is None or embedding.shape != (self.length, self.width):
-            given = "missing" if embedding is None else tuple(embedding.shape)
+        embedding: Tensor = encoder(words.input_ids.to(self._device))[0][0].to("cpu", torch.float32)
+        if embedding.shape != (self.length, self.width):
+            expected = f"{(self.length, self.width)}, as the transformer takes"
             raise BadFile(
-                source, f"embedding is {given}, expected {(self.length, self.width)}, as the transformer takes"
+                self._folder.path / "text_encoder", f"embedding is {tuple(embedding.shape)}, expected {expected}"
             )
         return embedding
 

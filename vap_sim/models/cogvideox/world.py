@@ -242,7 +242,8 @@ def _fingerprint(parts: Parts, about: Mapping[str, Any]) -> str:
     digest.update(json.dumps(dict(parts.backbone.config.transformer), sort_keys=True, default=str).encode())
     digest.update(parts.schedule.alphas.numpy().tobytes())
     digest.update(f"{parts.schedule.last} {parts.schedule.spacing} {parts.schedule.offset} {parts.dtype}".encode())
-    digest.update(f"{type(parts.text).__name__} {parts.text.length} {parts.text.width}".encode())
+    text = getattr(parts.text, "fingerprint", type(parts.text).__name__)
+    digest.update(f"{text} {parts.text.length} {parts.text.width}".encode())
     networks: list[object] = [parts.backbone, getattr(parts.codec, "network", parts.codec), *parts.conditioners]
     for network in networks:
         digest.update(f"{type(network).__name__} {getattr(network, 'fingerprint', '')}".encode())
