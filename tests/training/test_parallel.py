@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +18,10 @@ from tests.training import tiny_diffusion as tiny
 from vap_sim.errors import InvalidInput, MissingDependency
 from vap_sim.models.checkpoint import load_tensors
 from vap_sim.training.loop import Outcome, train
-from vap_sim.training.parallel import ALONE, Trainable, join_team, part, settle, whole
+from vap_sim.training.parallel import ALONE, Team, Trainable, join_team, part, settle, whole
 
 ROOT = Path(__file__).resolve().parents[2]
+SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
 def test_a_process_alone_is_a_team(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,6 +46,83 @@ def test_a_missing_accelerate_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         MissingDependency, match=r"accelerate is not installed.*vap-sim\[diffusion\].*several processes"
     ):
         join_team("cpu")
+
+
+def test_the_size_of_a_team_is_read_where_its_starter_wrote_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def state(*, cpu: bool) -> SimpleNamespace:
+        asked.append(cpu)
+        return SimpleNamespace(process_index=1, num_processes=2, device="cpu")
+
+    monkeypatch.setitem(sys.modules, "accelerate", SimpleNamespace(PartialState=state))
+    for name in SIZES:
+        monkeypatch.delenv(name, raising=False)
+    for count, name in enumerate(SIZES, 1):
+        with monkeypatch.context() as told:
+            told.setenv(name, "2")
+            assert join_team("cpu") == Team(1, 2, torch.device("cpu")) and asked == [True] * count, name
+    assert join_team("cpu") == ALONE
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(InvalidInput, match="environment variable WORLD_SIZE: given 'two', expected a number"):
+        join_team("cpu")
+
+
+def test_accelerate_that_starts_one_of_several_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `accelerate launch --cpu --num_processes 2` does; each would train alone and overwrite the other's files."""
+    for name in SIZES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    assert join_team("cpu") == ALONE, "asked for one"
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(InvalidInput, match=r"`accelerate launch`: given several.* one alone, expected --multi_gpu"):
+        join_team("cpu")
+
+
+def start(*arguments: str) -> str:
+    """What a command of two processes says, in one checkout, on two cores."""
+    environment = {name: value for name, value in os.environ.items() if name not in SIZES}
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**environment, "OMP_NUM_THREADS": "1"},
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-6000:]
+    return done.stdout
+
+
+def free_port() -> str:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return str(one.getsockname()[1])
+
+
+STARTERS = {
+    "torchrun": ["torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint"],
+    "accelerate": ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"],
+}
+
+
+@pytest.mark.parametrize("starter", STARTERS)
+def test_the_command_trains_as_one_team_of_two(starter: str, tmp_path: Path) -> None:
+    for library in ("diffusers", "accelerate", "tensorboard"):
+        pytest.importorskip(library)
+    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
+        pytest.skip("torch without gloo")
+    run = tmp_path / "run"
+    last = ["localhost:0"] if starter == "torchrun" else ["--main_process_port", free_port()]
+    told = ["--data", str(tiny.record(tmp_path / "films", [1, 2])), "--run", str(run), "--validation", "1"]
+    told += ["--steps", "1", "--cooldown", "0", "--threads", "1", "--cogvideox.frames", "5"]
+    # Without "--" torchrun takes --run for a beginning of its own --run-path.
+    said = start(*STARTERS[starter], *last, "-m", "--", "vap_sim", "train", "--world", "cogvideox", *told)
+    assert said.split() == 2 * [str(run / "world")]
+    assert "2 processes, " in (run / "world" / "README.md").read_text()
+    checkpoint = json.loads((run / "training" / "checkpoint.json").read_text())
+    assert checkpoint["step"] == 1 and checkpoint["recipe"]["rows"] == 2
+    assert len(list((run / "training" / "tensorboard").iterdir())) == 1, "one of them logs"
 
 
 def test_trainable_holds_what_takes_gradients_under_its_own_name() -> None:

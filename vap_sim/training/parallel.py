@@ -1,8 +1,8 @@
 """Processes that train one network together: who leads, what they agree on, and weights that are split over them.
 
-Started by `torchrun` or `accelerate launch`; started plainly, a process is a team of its own. Every process runs the
-same command. Rows are dealt by number (`mixing.Mixture`), so a team of two sees in a step what one process with twice
-the batch sees, and gradients are averaged over processes.
+Started by `torchrun`, `accelerate launch --multi_gpu` (on CPUs too), or MPI through accelerate; started plainly, a
+process is a team of its own. Every process runs the same command. Rows are dealt by number (`mixing.Mixture`), so a
+team of two sees in a step what one process with twice the batch sees, and gradients are averaged over processes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from vap_sim.errors import InvalidInput, MissingDependency
+
+_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""What tells the number of processes: torchrun and accelerate, then kinds of MPI, in the order accelerate asks them."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,12 @@ def join_team(device: str = "cpu", *, shard: bool | None = None) -> Team:
 
     device: "cpu", or "cuda", of which each process takes the one with its local number; shard: split weights over the
     processes; not given, as `accelerate launch --use_fsdp` says, else not. Raises InvalidInput for weights split over
-    one process, MissingDependency where there are several and accelerate is absent.
+    one process and where accelerate was asked for several and has started one, MissingDependency where there are
+    several and accelerate is absent.
     """
     if shard is None:
         shard = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if _team_size() == 1:
         if shard:
             raise InvalidInput("weights split over processes", "1 process", "several: start them with torchrun")
         return Team(device=torch.device(device))
@@ -100,6 +104,21 @@ def join_team(device: str = "cpu", *, shard: bool | None = None) -> Team:
         raise MissingDependency("accelerate", "diffusion", "Training in several processes needs it.") from error
     state: Any = PartialState(cpu=device == "cpu")
     return Team(int(state.process_index), int(state.num_processes), torch.device(state.device), shard)
+
+
+def _team_size() -> int:
+    """How many processes were started together. Raises InvalidInput."""
+    for name in _SIZES:
+        if name in os.environ:
+            told = os.environ[name]
+            if not told.isdecimal() or not int(told):
+                raise InvalidInput(f"environment variable {name}", repr(told), "a number of processes, 1 or more")
+            return int(told)
+    # accelerate says where the others would meet, and starts none of them: for CPUs it leaves that to MPI.
+    if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ:
+        expected = "--multi_gpu in place of --cpu (CPUs too: the command's --device decides), or torchrun"
+        raise InvalidInput("processes of `accelerate launch`", "several, of which it has started one alone", expected)
+    return 1
 
 
 def leave_team() -> None:
