@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from collections.abc import Sequence
 from dataclasses import replace
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from torch import Tensor
 from tests.training import tiny_diffusion as tiny
 from vap_sim.errors import BadFile, InvalidInput, UnknownName
 from vap_sim.models.cogvideox.codec import TinyCodec
-from vap_sim.models.cogvideox.text import HashedWords
+from vap_sim.models.cogvideox.text import HashedWords, check_captions
 from vap_sim.prompts.profiles import profile
 from vap_sim.prompts.prompter import Prompter
 from vap_sim.robots.camera import Camera
@@ -137,6 +139,38 @@ def test_a_caption_is_embedded_once_and_the_same_from_disk(tmp_path: Path) -> No
     assert cached.encode([]).shape == (0, 6, 8)
     CachedText(words, TensorCache(tmp_path), "others").encode([""])
     assert len(words.asked) == 3
+
+
+class Wide(HashedWords):
+    """Embeddings large enough that writing one takes a while."""
+
+    def __init__(self) -> None:
+        super().__init__(64, 512)
+
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        check_captions(captions)
+        return torch.stack([torch.full((64, 512), float(len(caption))) for caption in captions])
+
+
+def _tell_at_once(folder: Path, meeting: Barrier, lengths: Sequence[int]) -> None:
+    for length in lengths:
+        cached = CachedText(Wide(), TensorCache(folder))
+        meeting.wait(60)
+        assert bool((cached.encode(["x" * length]) == length).all())
+
+
+def test_processes_that_embed_the_same_captions_at_once_agree(tmp_path: Path) -> None:
+    fork, lengths = multiprocessing.get_context("fork"), range(1, 25)
+    meeting = fork.Barrier(2)
+    others = [fork.Process(target=_tell_at_once, args=(tmp_path, meeting, lengths)) for _ in range(2)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join()
+    assert [other.exitcode for other in others] == [0, 0]
+    assert len(list(tmp_path.iterdir())) == len(lengths), "a file for each caption, nothing else"
+    with pytest.raises(InvalidInput, match="captions: given just one"):
+        CachedText(Wide(), TensorCache(tmp_path)).encode("just one")
 
 
 def test_an_embedding_of_another_shape_is_named(tmp_path: Path) -> None:

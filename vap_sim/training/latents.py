@@ -13,16 +13,14 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vap_sim.errors import BadFile
 from vap_sim.models.checkpoint import load_tensors, read_description, save_tensors
-
-if TYPE_CHECKING:
-    from vap_sim.models.cogvideox.text import TextEncoder
+from vap_sim.models.cogvideox.text import TextEncoder, check_captions
 
 _SUFFIX = ".safetensors"
 _PIECE = 2**20
@@ -115,12 +113,12 @@ class CachedText:
     """A text encoder (`vap_sim.models.cogvideox.text.TextEncoder`) that asks another one once for each caption.
 
     Embeddings are kept in the cache and in memory. name: what tells encoders apart whose captions must not be mixed,
-    `fingerprint(encoder)` if not given.
+    the encoder's own `fingerprint` if not given, or else `fingerprint(encoder)`.
     """
 
     def __init__(self, encoder: TextEncoder, cache: TensorCache, name: str | None = None) -> None:
         self.encoder, self.cache = encoder, cache
-        self.name = fingerprint(encoder) if name is None else name
+        self.fingerprint: str = name or getattr(encoder, "fingerprint", None) or fingerprint(encoder)
         self._known: dict[str, Tensor] = {}
 
     @property
@@ -133,6 +131,7 @@ class CachedText:
 
     def encode(self, captions: Sequence[str]) -> Tensor:
         """See the protocol. Raises BadFile, OSError."""
+        check_captions(captions)
         for caption in dict.fromkeys(captions):
             if caption not in self._known:
                 self._known[caption] = self._one(caption)
@@ -140,7 +139,7 @@ class CachedText:
         return torch.stack(rows) if rows else torch.zeros(0, self.length, self.width)
 
     def _one(self, caption: str) -> Tensor:
-        key = key_of(kind="text", encoder=self.name, length=self.length, width=self.width, caption=caption)
+        key = key_of(kind="text", encoder=self.fingerprint, length=self.length, width=self.width, caption=caption)
         tensors = self.cache.made(key, lambda: {"text": self.encoder.encode([caption])[0]}, caption=caption)
         text = tensors.get("text")
         if text is None or text.shape != (self.length, self.width):

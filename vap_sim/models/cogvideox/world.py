@@ -97,6 +97,7 @@ class CogVideoXWorld:
         dynamic_guidance: bool | None = None,
         history: int | None = None,
         keep_first: bool | None = None,
+        renew: bool | None = None,
         chunk: int | None = None,
         overlap: int | None = None,
         rows_at_once: int | None = None,
@@ -126,7 +127,7 @@ class CogVideoXWorld:
         chosen = {
             "mode": mode, "steps": steps, "solver": solver, "guidance": guidance, "control_guidance": control_guidance,
             "dynamic_guidance": dynamic_guidance, "history": history, "keep_first": keep_first,
-            "chunk": chunk, "overlap": overlap, "rows_at_once": rows_at_once,
+            "renew": renew, "chunk": chunk, "overlap": overlap, "rows_at_once": rows_at_once,
         }  # fmt: skip
         return load_world(
             path,
