@@ -218,7 +218,9 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
         if self._judge is not None:
             for row in np.flatnonzero(rows):
                 one = {key: value[row].copy() for key, value in observations.items()}
+                details[row] |= {"start": self._present().starts[row], "row": int(row)}  # for the judge alone
                 reward, over = self._judge(one, details[row])
+                details[row] = {name: value for name, value in details[row].items() if name not in ("start", "row")}
                 rewards[row], terminated[row] = float(reward), bool(over)
         return rewards, terminated
 

@@ -23,7 +23,9 @@ from vap_sim.errors import UnknownName, Unsupported
 from vap_sim.models.protocol import WorldModel
 
 Judge = Callable[[Observation, dict[str, Any]], tuple[float, bool]]
-"""From an observation and its info to a reward and whether the episode is over."""
+"""From an observation and its info to a reward and whether the episode is over.
+
+While it judges, `info["start"]` is the `Start` of the dream; what it adds to the info besides is told on."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,9 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         observation, info = first_row(session.observe(state)), session.info(state, 0)
         reward, terminated = 0.0, False
         if self._judge is not None:
+            info["start"] = state.starts[0]  # for the judge alone, which must know camera and first picture
             verdict = self._judge(observation, info)
+            info.pop("start", None)
             reward, terminated = float(verdict[0]), bool(verdict[1])
         self._state, self._ended = state, self._ended or terminated
         self._show()
