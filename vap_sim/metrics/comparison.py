@@ -198,7 +198,7 @@ def _figures(
     """All statistics of rates (n,) with the intervals of their resamples (B, n)."""
     # Means over tasks taken in another order differ by rounding, which would break ties.
     sim, real = (one.round(12) for one in points)
-    finite = np.isfinite(np.concatenate(drawn, axis=1)).all(1)
+    finite = np.asarray(np.isfinite(np.concatenate(drawn, axis=1)).all(1))
     rows = [side[finite].round(12) for side in drawn]
 
     def figure(name: str) -> Told:
