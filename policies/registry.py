@@ -29,6 +29,7 @@ _KINDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "random": ("vap_sim.policies.builtin", "load_random", ""),
         "idle": ("vap_sim.policies.builtin", "load_idle", ""),
         "replay": ("vap_sim.policies.builtin", "load_replay", "FILE"),
+        "openpi": ("vap_sim.policies.remote", "load_openpi", "HOST:PORT"),
     }
 )
 

@@ -1,7 +1,8 @@
-"""The `vap-sim` command: demo, record, train. Heavy imports happen inside the command that needs them."""
+"""The `vap-sim` command, one file a subcommand. Heavy imports happen inside the command that needs them."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,12 +17,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     import tyro
 
-    from vap_sim.commands import demo, record, train
+    from vap_sim.commands import demo, record, serve_policy, train, train_judge
 
-    runs: dict[type, Callable[[Any], object]] = {demo.Demo: demo.run, record.Record: record.run, train.Train: train.run}
+    runs: dict[type, Callable[[Any], object]] = {
+        demo.Demo: demo.run,
+        record.Record: record.run,
+        train.Train: train.run,
+        serve_policy.ServePolicy: serve_policy.run,
+        train_judge.TrainJudge: train_judge.run,
+    }
     try:
         command = tyro.extras.subcommand_cli_from_dict(
-            {kind.__name__.lower(): kind for kind in runs}, prog="vap-sim", args=arguments
+            {_command_name(kind): kind for kind in runs}, prog="vap-sim", args=arguments
         )
         result = runs[type(command)](command)
     except (VAPSimError, OSError) as error:  # OSError: the disk is full, a folder is read-only
@@ -32,3 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     print(result)
     return 0
+
+
+def _command_name(kind: type) -> str:
+    """`serve-policy` for ServePolicy."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,6 +14,8 @@ from vap_sim.policies.context import PolicyContext
 from vap_sim.policies.plan_policy import IdlePolicy, RandomPolicy, ReplayPolicy
 from vap_sim.policies.policy import Actions, Carry, Observations, Policy, brief
 from vap_sim.policies.registry import load_policy
+from vap_sim.policies.served import ServedPolicy
+from vap_sim.policies.server import PolicyServer
 
 TAPE = np.random.default_rng(0).uniform(0, 1, (3, 4, 8)).astype(np.float32)
 
@@ -120,6 +122,30 @@ class TestMisled(PolicyContract):
     @staticmethod
     def make(rows: list[int]) -> Policy:
         return named("scripted+wrong_object+wrong_goal=0.08", rows)
+
+
+class TestServed(PolicyContract):
+    """A policy behind a server of this package, asked over a socket of the loopback."""
+
+    seeded = True
+    servers: ClassVar[list[Any]] = []
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def _serving(cls) -> Iterator[None]:
+        pytest.importorskip("websockets", reason="websockets is not installed (extra remote)")
+        pytest.importorskip("msgpack", reason="msgpack is not installed (extra remote)")
+        context = PolicyContext(control_hz=15.0)
+        with PolicyServer(ServedPolicy(load_policy("random+delay=2", context), context, 3), port=0) as server:
+            cls.servers.append(server)
+            yield
+            cls.servers.pop()
+
+    @staticmethod
+    def make(rows: list[int]) -> Policy:
+        (server,) = TestServed.servers
+        context = PolicyContext(control_hz=15.0)
+        return brief(load_policy(f"openpi@127.0.0.1:{server.port}", context, execute=2), briefing(rows))
 
 
 # The contract itself ------------------------------------------------------------------------------------------------
