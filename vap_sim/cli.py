@@ -17,12 +17,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     import tyro
 
-    from vap_sim.commands import demo, record, serve_policy, train, train_judge
+    from vap_sim.commands import demo, distill, record, serve_policy, train, train_judge
 
     runs: dict[type, Callable[[Any], object]] = {
         demo.Demo: demo.run,
         record.Record: record.run,
         train.Train: train.run,
+        distill.Distill: distill.run,
         serve_policy.ServePolicy: serve_policy.run,
         train_judge.TrainJudge: train_judge.run,
     }

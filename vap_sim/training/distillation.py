@@ -48,7 +48,7 @@ class DistillationTraining:
     steps: of the student for a latent frame; teacher_steps: a multiple, the quality to reach; seed: of everything
     random; batch: rows of a process; guidance: of the teacher, which the student has in its single pass; self_forcing:
     share of batches whose history the student dreamed; keep: share of the target's old weights that a batch leaves;
-    power, region, precision: as in `DiffusionTraining`.
+    caption: share of rows without one; power, region, precision: as in `DiffusionTraining`.
     """
 
     steps: int = 2
@@ -60,6 +60,7 @@ class DistillationTraining:
     keep: float = 0.95
     power: float = TEMPER
     region: float = 3.0
+    caption: float = 0.1
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
@@ -71,6 +72,8 @@ class DistillationTraining:
         if not (0 <= self.self_forcing <= 1 and 0 <= self.keep < 1):
             shares = (self.self_forcing, self.keep)
             raise InvalidInput("share of dreamed histories, share kept", shares, "0 <= share <= 1, 0 <= share < 1")
+        if not 0 <= self.caption <= 1:
+            raise InvalidInput("share of rows without caption", self.caption, "a number from 0 to 1")
         if self.guidance.dynamic:
             raise Unsupported("dynamic guidance in distillation: it follows the sampler's steps, which become fewer")
 
@@ -222,7 +225,10 @@ class DistillationRecipe:
         lot = np.random.default_rng([self.training.seed, 4, step])
         dreams = bool(lot.uniform() < self.training.self_forcing)
         last = int(lot.integers(2 if dreams and len(clips[0].latents) > 2 else 1, len(clips[0].latents)))
-        levels = [self.segments.draw(np.random.default_rng([self.training.seed, 5, row])) for row in numbers]
+        own = [np.random.default_rng([self.training.seed, 5, row]) for row in numbers]
+        levels = [self.segments.draw(rng) for rng in own]
+        told = [rng.uniform() >= self.training.caption for rng in own]
+        clips = [clip if kept else replace(clip, caption=UNCONDITIONAL) for clip, kept in zip(clips, told, strict=True)]
         batch = self.frames(clips, last, list(numbers), levels)
         return self.dreamed(batch) if dreams else batch
 
