@@ -162,6 +162,17 @@ class JointsAt:
 
 
 @dataclass(frozen=True)
+class ToolAbove:
+    """How deep the tool dips below `height` above the table [m], at the worst of all actions; 0 where it never does."""
+
+    height: float
+    pictures: str = "none"
+
+    def cost(self, imagined: Imagined) -> Floats:
+        return np.asarray(np.maximum(self.height - imagined.tool[:, :, 2, 3], 0.0).max(1))
+
+
+@dataclass(frozen=True)
 class Smooth:
     """Root mean square of how much the joints' motion changes from one action to the next [rad or m]."""
 

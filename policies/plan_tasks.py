@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from vap_sim.errors import InvalidInput, Unsupported
 from vap_sim.imagination import Imagination
 from vap_sim.policies.motion_plans import CLEAR_HEIGHT, Waypoint
-from vap_sim.policies.objectives import ObjectAt, Objective, Smooth, ToolAt, Weighted
+from vap_sim.policies.objectives import ObjectAt, Objective, Smooth, ToolAbove, ToolAt, Weighted
 from vap_sim.policies.plan_problems import Detour, Futures, Moment, Problem
 from vap_sim.policies.planners import Floats, Prior
-from vap_sim.policies.scripted import tool_path
+from vap_sim.policies.scripted import tool_path, tool_pose
 from vap_sim.policies.sight import Sight, points_at_height
 from vap_sim.robots.control import ControlState
 from vap_sim.robots.inverse import solve_inverse
@@ -131,15 +131,17 @@ class ActionSequence:
         return Problem(Prior.of(low, high, std=self.spread * (high - low) / 2), futures, objective)
 
 
-def reach_object(above: float = 0.09, smooth: float = 0.05) -> Callable[[Moment], Objective | None]:
-    """The objective of task "reach" for an `ActionSequence`: the tool `above` [m] the table over the object that is
-    seen, early, and with little change of motion (weighed by `smooth`); None where the object is not seen."""
+def reach_object(above: float = 0.09) -> Callable[[Moment], Objective | None]:
+    """The objective of task "reach" for an `ActionSequence`: the tool over the object that is seen, `above` [m] the
+    table, soon, pointing down, smoothly, and never lower on the way; None where the object is not seen."""
 
     def objective(moment: Moment) -> Objective | None:
         here = seen_at(Sight(moment.brief.color, moment.brief.colors), moment)
         if here is None:
             return None
-        return Weighted((1.0, ToolAt(np.array([*here, above]), along=0.3)), (smooth, Smooth()))
+        pose = tool_pose(Waypoint(float(here[0]), float(here[1]), above))
+        over = ToolAt(pose[:3, 3], pose[:3, :3], turn_weight=0.1, along=0.3)
+        return Weighted((1.0, over), (5.0, ToolAbove(above - 0.01)), (0.3, Smooth()))
 
     return objective
 

@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vap_sim.errors import InvalidInput
+from vap_sim.policies.colored_noise import colored_noise, key_generator
 
 Floats = NDArray[np.float64]
 Score = Callable[[Floats], Floats]
 """From candidates (b, N, T, D) to their costs (b, N), finite, lower is better."""
-_SALT = 41  # keeps these draws apart from those of others that use the same keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,9 +199,8 @@ class MPPI:
         """See `Planner`. `best` is the best candidate, the mean included; `mean` the weighted average."""
         mean, kept, track = prior.mean, prior.kept, _Track(prior, None)
         for iteration in range(self.iterations):
-            noise = colored_noise(keys, iteration, (self.candidates, *mean.shape[1:]), self.color)
-            fresh = mean[:, None] + prior.std[:, None] * noise
-            drawn = _bounded(np.concatenate([mean[:, None], kept, fresh], axis=1)[:, : self.candidates], prior)
+            tried = np.concatenate([mean[:, None], kept], axis=1)
+            drawn = _candidates(prior, mean, prior.std, tried, keys, iteration, self.candidates, self.color)
             costs = _scored(score, drawn)
             track.add(drawn, costs)
             weights = np.exp(-(costs - costs.min(axis=1, keepdims=True)) / self.temperature)
@@ -222,7 +221,7 @@ class Blind:
 
     def search(self, score: Score, prior: Prior, keys: Sequence[int]) -> Found:
         """See `Planner`; `score` is never called, and the cost is infinite because it is not known."""
-        shares = np.stack([_generator(key, 0).random(prior.mean.shape[1:]) for key in keys])
+        shares = np.stack([key_generator(key, 0).random(prior.mean.shape[1:]) for key in keys])
         best = prior.low + shares * (prior.high - prior.low)
         rows = len(best)
         return Found(best, np.full(rows, np.inf), prior.mean, prior.std, prior.kept[:, :0], np.zeros(rows, np.int64))
@@ -270,9 +269,9 @@ def _refine(score: Score, prior: Prior, keys: Sequence[int], counts: Sequence[in
     mean, std, kept = prior.mean, prior.std, prior.kept
     least, track = how.least_std * (prior.high - prior.low), _Track(prior, how.enough)
     for iteration, count in enumerate(counts):
-        fresh = mean[:, None] + std[:, None] * colored_noise(keys, iteration, (count, *mean.shape[1:]), how.color)
-        tried = [mean[:, None]] if how.mean_last and iteration == len(counts) - 1 else []
-        drawn = _bounded(np.concatenate([*tried, kept, fresh], axis=1)[:, :count], prior)
+        ends = how.mean_last and iteration == len(counts) - 1
+        tried = np.concatenate([mean[:, None], kept], axis=1) if ends else kept
+        drawn = _candidates(prior, mean, std, tried, keys, iteration, count, how.color)
         costs = _scored(score, drawn)
         # Stable, so that the choice among equal costs does not depend on a sorting method.
         order = costs.argsort(axis=1, kind="stable")[:, : how.elites]
@@ -289,29 +288,20 @@ def _refine(score: Score, prior: Prior, keys: Sequence[int], counts: Sequence[in
     return track.found(_bounded(mean[:, None], prior)[:, 0], std, kept)
 
 
-def colored_noise(keys: Sequence[int], draw: int, shape: tuple[int, int, int], color: float) -> Floats:
-    """Normal noise (b, N, T, D) of variance 1, whose power falls with frequency f along T as f ** -color.
-
-    Row r depends on keys[r] and `draw` alone. Built in the frequency domain after Timmer and Koenig, "On generating
-    power law noise", Astronomy and Astrophysics 300, 1995; the constant part gets the power of the lowest frequency.
-    """
-    count, steps, size = shape
-    generators = [_generator(key, draw) for key in keys]
-    if not color or steps == 1:
-        return np.stack([generator.standard_normal(shape) for generator in generators])
-    frequencies = np.fft.rfftfreq(steps)
-    scale = np.maximum(frequencies, frequencies[1]) ** (-color / 2)
-    real = np.zeros(len(scale), np.bool_)
-    real[0], real[-1] = True, steps % 2 == 0
-    variance = np.where(real, 2, 4) @ scale**2 / steps**2
-    parts = np.stack([g.standard_normal((2, count, size, len(scale))) for g in generators])
-    spectrum = scale * np.where(real, np.sqrt(2) * parts[:, 0], parts[:, 0] + 1j * parts[:, 1])
-    noise: Floats = np.fft.irfft(spectrum, steps, axis=-1) / np.sqrt(variance)
-    return noise.swapaxes(-1, -2)
-
-
-def _generator(key: int, draw: int) -> np.random.Generator:
-    return np.random.default_rng([int(key) % 2**64, draw, _SALT])
+def _candidates(
+    prior: Prior,
+    mean: Floats,
+    std: Floats,
+    tried: Floats,
+    keys: Sequence[int],
+    draw: int,
+    count: int,
+    color: float,
+) -> Floats:
+    """`count` sequences within the bounds: those to be tried (b, K, T, D), and the rest drawn."""
+    tried = tried[:, :count]
+    noise = colored_noise(keys, draw, (count - tried.shape[1], *mean.shape[1:]), color)
+    return _bounded(np.concatenate([tried, mean[:, None] + std[:, None] * noise], axis=1), prior)
 
 
 def _bounded(drawn: Floats, prior: Prior) -> Floats:
