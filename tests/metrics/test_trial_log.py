@@ -35,11 +35,13 @@ def test_what_was_appended_is_read_again_and_continued(tmp_path) -> None:
     assert torn == ""
 
 
-def test_a_kill_at_any_byte_loses_the_last_trial_at_most(tmp_path) -> None:
+def test_a_kill_amid_a_line_loses_the_last_trial_at_most(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda file: None)  # what reaches the disk is written here by hand
     path = tmp_path / "trials.jsonl"
     write(path, TRIALS[:2])
     content = path.read_bytes()
-    for size in range(len(content)):
+    ends = [size for size in range(len(content)) if size % 7 == 0 or b"\n" in content[size - 1 : size + 2]]
+    for size in ends:
         path.write_bytes(content[:size])
         done = max(0, content[:size].count(b"\n") - 1)
         torn = content[content[:size].rfind(b"\n") + 1 : size]
@@ -74,6 +76,13 @@ def test_a_killed_process_leaves_its_trials_and_no_lock(tmp_path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     with TrialLog(path, ABOUT) as log:
         assert log.table.trials == (TRIAL,)
+
+
+def test_a_trial_is_synced_before_append_returns(tmp_path, monkeypatch) -> None:
+    path, seen = tmp_path / "trials.jsonl", []
+    monkeypatch.setattr(os, "fsync", lambda file: seen.append(path.read_bytes().count(b"\n")))
+    write(path, TRIALS[:2])
+    assert seen[-3:] == [1, 2, 3]
 
 
 def test_each_trial_once_by_one_writer_and_of_one_world(tmp_path) -> None:
