@@ -15,7 +15,6 @@ from tests.models.cogvideox.worlds import CarryingCodec, Pooled, tiny_backbone, 
 from vap_sim.errors import InvalidInput, VAPSimError
 from vap_sim.models.cogvideox.backbone import Backbone
 from vap_sim.models.cogvideox.cache import KeyValueCache
-from vap_sim.models.cogvideox.injection import Injection
 from vap_sim.models.cogvideox.sampler import denoise
 from vap_sim.models.cogvideox.skeleton_control import SkeletonControl
 from vap_sim.models.cogvideox.stream import LATENT, Stream, uncached
@@ -116,8 +115,11 @@ def test_cached_equals_uncached_with_a_branch_that_keeps_a_cache_of_its_own() ->
 
 @pytest.mark.parametrize("keep_first", [True, False])
 def test_frames_that_left_the_window_are_as_if_they_were_invisible(keep_first: bool) -> None:
-    """Every frame's keys kept, those outside the window hidden, and the others numbered as in the window."""
-    world = tiny_world(told=False, history=2, keep_first=keep_first, rows_at_once=ROWS)
+    """Every frame's keys kept, those outside the window hidden, and the others numbered as in the window.
+
+    So it is with rotary positions alone; added ones are renewed, see below.
+    """
+    world = tiny_world("t2v", told=False, history=2, keep_first=keep_first, rows_at_once=ROWS)
     stream, backbone, steps, window = world.mode, world.parts.backbone, 6, 2 + int(keep_first)
     assert isinstance(stream, Stream)
     states, _ = dream(world, steps)
@@ -136,10 +138,47 @@ def test_frames_that_left_the_window_are_as_if_they_were_invisible(keep_first: b
     past = backbone.past(whole, positions, (4, 6), visible)
     noisy = standard_normals(states[-1].key, states[-1].step + 100, (1, 8, 4, 6))
     clean = torch.zeros(ROWS, dtype=torch.int64)
-    channels = Injection(channels=torch.zeros_like(noisy))
-    theirs = backbone(noisy, clean + 700, None, channels, text_timestep=clean, positions=[window], past=past)
+    theirs = backbone(noisy, clean + 700, None, text_timestep=clean, positions=[window], past=past)
     mine = stream.predict(states[-1].context, states[-1].step, noisy, 700, next_prompt(world, rows=ROWS))
     torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "keep_first"), [("i2v", True), ("i2v", False), ("sines", True)])
+def test_added_positions_are_renewed_when_the_window_slides(kind: str, keep_first: bool) -> None:
+    """By the cache as in one pass over the window's frames, in their places, with a branch and guidance too."""
+    backbone = tiny_backbone(kind)
+    changes: dict[str, Any] = {
+        "backbone": backbone, "conditioners": (loud_control(backbone), Pooled(32)), "rows_at_once": ROWS,
+        "history": 2, "keep_first": keep_first, "steps": 1, "guidance": 2.0, "control_guidance": 2.0,
+    }  # fmt: skip
+    for mine, other in both_ways(tiny_world(**changes), 5):
+        assert float(other.std()) > 0.05
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-4)
+
+
+def test_positions_that_are_not_renewed_are_off() -> None:
+    """What `renew` is for, and that a step costs less without it."""
+    costs = []
+    for renew in (True, False):
+        world = tiny_world(history=2, renew=renew, rows_at_once=ROWS)
+        stale, plain = tiny_world("t2v", history=2, renew=renew), dream(world, 5)[0][-1]
+        assert any(name.startswith("seen/") for name in plain.context) is renew
+        assert not any(name.startswith("seen/") for name in dream(stale, 1)[0][-1].context)
+        with FlopCounterMode(display=False) as flops:
+            world.step(plain, next_prompt(world, rows=ROWS))
+        costs.append(flops.get_total_flops())
+    assert costs[1] < costs[0]
+    kept = CogVideoXWorld(tiny_parts(history=2, renew=False, rows_at_once=ROWS))
+    renewing = Stream(tiny_parts(history=2, rows_at_once=ROWS))
+    stream = kept.mode
+    assert isinstance(stream, Stream)
+    states, whole = dream(kept, 5)
+    history = torch.cat([state.context[LATENT] for state in states], dim=1)
+    noisy = standard_normals(states[-1].key, states[-1].step + 100, tuple(history[:, :1].shape[1:]))
+    more = VisualPrompt(torch.cat([whole.skeleton, next_prompt(kept, rows=ROWS).skeleton], dim=2))
+    true = uncached(renewing, history, noisy, 500, CAPTIONS, more)
+    off = stream.predict(states[-1].context, states[-1].step, noisy, 500, more.between(21, 25))
+    assert float((true - off).abs().max()) > 1e-2
 
 
 def test_a_step_costs_the_same_at_5_and_at_50() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vap_sim.errors import InvalidInput
 from vap_sim.models.cogvideox.backbone import Backbone
 from vap_sim.models.cogvideox.codec import FRAMES, Carry, Codec, TinyCodec
-from vap_sim.models.cogvideox.config import build_transformer, tiny_config
+from vap_sim.models.cogvideox.config import ModelConfig, build_transformer, tiny_config
 from vap_sim.models.cogvideox.injection import Injection, Noised, Prepared, Uninstall
 from vap_sim.models.cogvideox.parts import Parts
 from vap_sim.models.cogvideox.prepared import goes_on, lasting_of, with_carry
@@ -99,9 +99,12 @@ class CarryingCodec(TinyCodec):
 
 
 def tiny_backbone(kind: str = "i2v", *, frames: int = 5, blocks: int = 2, seed: int = 0) -> Backbone:
-    """Every weight random. kind: "i2v" with learned positions and condition channels, "t2v" with rotary ones alone."""
+    """Every weight random. kind: "i2v" with learned positions and condition channels, "t2v" with rotary ones alone,
+    "sines" with those alone."""
     config = tiny_config(latent_channels=8, blocks=blocks, heads=2, size=(4, 6), frames=frames, text_length=4,
                          text_width=8, image=kind == "i2v")  # fmt: skip
+    if kind == "sines":
+        config = ModelConfig({**config.transformer, "use_rotary_positional_embeddings": False})
     transformer = build_transformer(config, seed=seed)
     source = torch.Generator().manual_seed(seed)
     with torch.no_grad():

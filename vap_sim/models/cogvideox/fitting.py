@@ -12,6 +12,7 @@ import torch
 from vap_sim.errors import InvalidInput, Unsupported
 from vap_sim.models.cogvideox.codec import FRAMES, SIDE
 from vap_sim.models.cogvideox.config import ModelConfig, build_transformer, parameter_count
+from vap_sim.models.cogvideox.positions import adds_positions
 from vap_sim.models.cogvideox.settings import Settings
 
 OFFLOADS = ("model", "sequential")
@@ -39,7 +40,10 @@ def need(config: ModelConfig, way: Way, size: tuple[int, int], weights: int) -> 
     settings, item = way.settings, way.dtype.itemsize
     streaming = settings.mode == "stream"
     patches = size[0] * size[1] // (SIDE * config.patch) ** 2
-    tokens = config.text_length + patches * (1 if streaming else 1 + settings.chunk // FRAMES)
+    frames = 1 + settings.chunk // FRAMES
+    if streaming:
+        frames = settings.window if adds_positions(config) and settings.renew else 1
+    tokens = config.text_length + patches * frames
     passing = settings.rows_at_once * tokens * config.width * item * 16
     kept = 0
     if streaming:

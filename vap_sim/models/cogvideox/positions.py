@@ -78,9 +78,14 @@ def _rotary(
 def rotate(values: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
     """Queries or keys (b, heads, n, head width), each turned to its position. table: cosines and sines (n, width)."""
     cosines, sines = table
-    even, odd = values.reshape(*values.shape[:-1], -1, 2).unbind(-1)
+    even, odd = values.unflatten(-1, (values.shape[-1] // 2, 2)).unbind(-1)
     turned = torch.stack([-odd, even], dim=-1).flatten(-2)
     return (values.float() * cosines + turned.float() * sines).to(values.dtype)
+
+
+def adds_positions(config: ModelConfig) -> bool:
+    """Whether a model adds positions to its tokens, sines or learned ones; else it only rotates queries and keys."""
+    return config.learned or not config.rotary
 
 
 def position_table(
@@ -99,7 +104,7 @@ def position_table(
     Raises InvalidInput for a time index the table does not have, or more text tokens than a learned one has.
     """
     grid = token_grid(config, size)
-    if config.rotary and not config.learned:
+    if not adds_positions(config):
         return None
     most = config.frames - 1 if config.learned else None
     for position in positions:

@@ -61,5 +61,11 @@ def lasting_of(prepared: Prepared) -> Carry:
     return _below(prepared, _LASTING)
 
 
+def frames_of(prepared: Prepared) -> Prepared:
+    """What belongs to latent frames, each tensor (b, T, ...): all that is not marked otherwise."""
+    marks = (_CARRY, _LASTING)
+    return {name: value for name, value in prepared.items() if name != KEEP and not name.startswith(marks)}
+
+
 def _below(prepared: Prepared, mark: str) -> Carry:
     return {name.removeprefix(mark): value for name, value in prepared.items() if name.startswith(mark)}

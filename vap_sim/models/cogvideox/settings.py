@@ -25,7 +25,9 @@ class Settings:
     guidance, control_guidance, dynamic_guidance: see `Guidance`; rows_at_once: dreams computed in one pass. With 1 a
     row's bits do not depend on its batch; with more they may differ by rounding, to one grey level.
 
-    Of streams: history: latent frames looked back at; keep_first: beside them the first frame, always.
+    Of streams: history: latent frames looked back at; keep_first: beside them the first frame, always; renew: where a
+    model adds positions to its tokens, what is kept of frames is computed anew when they change places in the window.
+    False leaves it as it was made: a pass over the window less at every step, and positions the model never met.
     Of chunks: chunk: pixel frames of a clip, 4 k + 1; overlap: how many of them are the last of the clip before,
     4 j + 1. A step makes chunk - overlap frames.
     """
@@ -38,6 +40,7 @@ class Settings:
     dynamic_guidance: bool = False
     history: int = 3
     keep_first: bool = True
+    renew: bool = True
     chunk: int = 17
     overlap: int = 1
     rows_at_once: int = 1
@@ -51,7 +54,7 @@ class Settings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InvalidInput(f"{name} of a CogVideoX world", value, "a whole number of at least 1")
-        for name in ("keep_first", "dynamic_guidance"):
+        for name in ("keep_first", "renew", "dynamic_guidance"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidInput(f"{name} of a CogVideoX world", getattr(self, name), "True or False")
         if self.chunk % FRAMES != 1 or self.chunk == 1:
@@ -70,6 +73,11 @@ class Settings:
     def window(self) -> int:
         """Latent frames that a stream looks back at, the first one included."""
         return self.history + int(self.keep_first)
+
+    def kept(self, frames: int) -> tuple[int, ...]:
+        """Which of so many latent frames are in a stream's window, by number."""
+        first = min(int(self.keep_first), frames)
+        return (*range(first), *range(max(first, frames - self.history), frames))
 
     @property
     def frames_per_step(self) -> int:

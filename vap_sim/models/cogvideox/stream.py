@@ -11,7 +11,7 @@ from torch import Tensor
 from vap_sim.errors import InvalidInput
 from vap_sim.models.cogvideox.cache import KeyValueCache, Past, causal_mask
 from vap_sim.models.cogvideox.guidance import Branch
-from vap_sim.models.cogvideox.injection import Noised, first_frame_channels
+from vap_sim.models.cogvideox.injection import Noised, Prepared, first_frame_channels
 from vap_sim.models.cogvideox.parts import (
     CAPTION,
     Context,
@@ -21,12 +21,13 @@ from vap_sim.models.cogvideox.parts import (
     captions_of,
     handed_out,
 )
-from vap_sim.models.cogvideox.prepared import carry_of
+from vap_sim.models.cogvideox.positions import adds_positions
+from vap_sim.models.cogvideox.prepared import carry_of, frames_of
 from vap_sim.models.cogvideox.sampler import denoise
 from vap_sim.prompts.visual_prompt import VisualPrompt
 
 LATENT = "latent"
-_CODEC = "codec/"
+_CODEC, _SEEN = "codec/", "seen/"
 
 
 class Stream:
@@ -34,9 +35,16 @@ class Stream:
 
     The window holds the first frame (if kept) and the newest ones. A frame's place in time is its place in the window,
     so that a model never sees a place it was not trained at; the distance to the kept first frame stops growing when
-    the window is full. A frame keeps the learned position it was made at.
+    the window is full.
+
+    Rotary positions are put on when a cache is read, so a kept frame moves to its new place for nothing. Learned ones
+    and sines are added to the tokens before the first block and are in all keys and values that follow. If these were
+    kept, every frame of a window that has slid would claim the last place, which no clip of training shows. So they
+    are renewed: when the window slides, its clean frames pass through the model once more, as a clip of their own.
+    That pass stands in for the one of the new frame alone and costs as many frames as the window has, always.
+
     In a state: the caches, padded to a full window, by pass and owner; the latents of the newest frame; what the codec
-    and the conditioners carry on.
+    and the conditioners carry on; for renewing, the window's latents and what was prepared for its frames.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -45,7 +53,7 @@ class Stream:
             most = config.frames - 1 - int(parts.settings.keep_first)
             expected = f"at most {most}: the model has learned positions for {config.frames} latent frames"
             raise InvalidInput("history", f"{parts.settings.history} latent frames", expected)
-        self.parts = parts
+        self.parts, self.renews = parts, adds_positions(config) and parts.settings.renew
         self._patches = parts.shape[1] * parts.shape[2] // config.patch**2
 
     def begin(self, frames: Tensor, prompt: VisualPrompt) -> dict[str, Tensor]:
@@ -61,7 +69,7 @@ class Stream:
             noised = self._noised(latents, 0, 0, words=words, mask=mask, collect=True)
             for owner, cache in parts.predict(noised, branch, prepared, {})[1].items():
                 context |= self._kept(branch, owner, cache)
-        context |= handed_out(prepared, carry_of)
+        context |= handed_out(prepared, carry_of) | self._seen({}, 0, latents, prepared)
         _, carry = parts.codec.decode_next(latents, None)
         return context | {_CODEC + name: value for name, value in carry.items()}
 
@@ -102,10 +110,14 @@ class Stream:
             fresh=lambda index: parts.normals(key, step, 1, stream=1 + index),
         )
         after = {**context, **handed_out(prepared, carry_of), LATENT: latents}
-        clean = self._noised(latents, 0, filled, collect=True)
-        for branch in settings.guiding.branches:
-            for owner, new in parts.predict(clean, branch, prepared, pasts[branch])[1].items():
-                after |= self._kept(branch, owner, self._cache(context, branch, owner, filled).append(new))
+        after |= self._seen(context, filled, latents, prepared)
+        if self.renews and filled == settings.window:
+            after |= self._renewed(after, prepared)
+        else:
+            clean = self._noised(latents, 0, filled, collect=True)
+            for branch in settings.guiding.branches:
+                for owner, new in parts.predict(clean, branch, prepared, pasts[branch])[1].items():
+                    after |= self._kept(branch, owner, self._cache(context, branch, owner, filled).append(new))
         carry = below(context, _CODEC)
         if not decode and not carry:
             return after, None
@@ -119,6 +131,43 @@ class Stream:
         prepared = self.parts.prepare(prompt, context)
         noised = self._noised(noisy, timestep, filled)
         return self.parts.predict(noised, full, prepared, self._pasts(context, full, filled))[0]
+
+    def _seen(self, context: Context, filled: int, latents: Tensor, prepared: Sequence[Prepared]) -> dict[str, Tensor]:
+        """What renewing needs of the window's frames with a new one (b, 1, ...), each padded to (b, window, ...)."""
+        if not self.renews:
+            return {}
+        news = {_SEEN + LATENT: latents}
+        for number, one in enumerate(prepared):
+            news |= {f"{_SEEN}{number}/{name}": value for name, value in frames_of(one).items()}
+        settings, out = self.parts.settings, {}
+        for name, new in news.items():
+            whole = torch.cat([context[name][:, :filled], new], dim=1) if filled else new
+            whole = whole[:, list(settings.kept(whole.shape[1]))]
+            missing = whole.new_zeros(len(whole), settings.window - whole.shape[1], *whole.shape[2:])
+            out[name] = torch.cat([whole, missing], dim=1)
+        return out
+
+    def _renewed(self, context: Context, prepared: Sequence[Prepared]) -> dict[str, Tensor]:
+        """The caches of a full window whose frames pass once more, each in its place, beside the text that was kept."""
+        parts, latents = self.parts, context[_SEEN + LATENT]
+        frames = latents.shape[1]
+        whole = [{**one, **below(context, f"{_SEEN}{number}/")} for number, one in enumerate(prepared)]
+        clean = torch.zeros(len(latents), dtype=torch.int64, device=latents.device)
+        noised = Noised(
+            latents,
+            clean,
+            None,
+            first_frame_channels(latents[:, :1], frames) if parts.image_to_video else None,
+            text_timestep=clean,
+            mask=causal_mask([1] * frames, self._patches, 0, latents.device),
+            collect=True,
+        )
+        out: dict[str, Tensor] = {}
+        for branch in parts.settings.guiding.branches:
+            words = self._pasts(context, branch, 0)
+            for owner, new in parts.predict(noised, branch, whole, words)[1].items():
+                out |= self._kept(branch, owner, self._cache(context, branch, owner, 0).append(new))
+        return out
 
     def _noised(
         self,
@@ -177,9 +226,15 @@ def uncached(
     """The velocity of the next frame with nothing kept: one pass over the whole clip with the chunk-causal mask.
 
     history: (b, T, C, h, w) the clean latents of all frames so far; noisy: (b, 1, C, h, w); prompt: of the whole clip,
-    1 + 4 T pixel frames. Equal to `Stream.predict` up to rounding while no frame has left the window.
+    1 + 4 T pixel frames. Equal to `Stream.predict` up to rounding while no frame has left the window, and for a stream
+    that renews what it keeps also afterwards: the pass is then of the window's frames.
     """
-    parts, rows, frames = stream.parts, len(history), history.shape[1]
+    parts, rows, prepared = stream.parts, len(history), list(stream.parts.prepare(prompt))
+    if stream.renews:
+        kept = list(parts.settings.kept(history.shape[1]))
+        history, seen = history[:, kept], [*kept, history.shape[1]]
+        prepared = [{**one, **{name: v[:, seen] for name, v in frames_of(one).items()}} for one in prepared]
+    frames = history.shape[1]
     words = parts.words(captions)
     patches = parts.shape[1] * parts.shape[2] // parts.backbone.config.patch**2
     levels = torch.zeros(rows, frames + 1, dtype=torch.int64, device=parts.device)
@@ -193,4 +248,4 @@ def uncached(
         mask=causal_mask([1] * (frames + 1), patches, words.shape[1], parts.device),
     )
     full = parts.settings.guiding.branches[0]
-    return parts.predict(noised, full, parts.prepare(prompt), {})[0][:, -1:]
+    return parts.predict(noised, full, prepared, {})[0][:, -1:]
