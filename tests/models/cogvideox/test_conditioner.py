@@ -9,13 +9,17 @@ import torch
 from torch import Tensor
 
 from tests.contracts.world_model import next_prompt, pictures, prompts
-from tests.models.cogvideox.control_tools import CODEC, prompt, small_control
-from tests.models.cogvideox.worlds import Demonstrated, Pooled, tiny_world
+from tests.models.cogvideox.conftest import draw
+from tests.models.cogvideox.control_tools import CODEC, prompt, small_control, wake
+from tests.models.cogvideox.worlds import Demonstrated, Pooled, tiny_backbone, tiny_parts, tiny_world
 from vap_sim.errors import InvalidInput
 from vap_sim.models.cogvideox.backbone import Backbone
-from vap_sim.models.cogvideox.injection import Conditioner
-from vap_sim.models.cogvideox.prepared import carry_of, goes_on, lasting_of, with_carry
+from vap_sim.models.cogvideox.control_encoder import HISTORY
+from vap_sim.models.cogvideox.control_form import control_for
+from vap_sim.models.cogvideox.injection import Conditioner, Injection, Noised, Prepared
+from vap_sim.models.cogvideox.prepared import carry_of, frames_of, goes_on, lasting_of, with_carry
 from vap_sim.models.cogvideox.raw_action import ActionVector
+from vap_sim.models.cogvideox.settings import Settings, defaults
 from vap_sim.models.cogvideox.world import CogVideoXWorld
 from vap_sim.prompts.visual_prompt import ReferenceClip, VisualPrompt
 
@@ -101,3 +105,28 @@ def test_a_clip_of_its_own_hears_nothing_of_what_is_carried(backbone: Backbone, 
     before = one.prepare(prompt(5, seed=1), CODEC)
     fresh, later = one.prepare(prompt(5), CODEC), one.prepare(prompt(5), CODEC, carry_of(before))
     assert fresh.keys() == later.keys() and all(torch.equal(fresh[name], later[name]) for name in fresh)
+
+
+@pytest.mark.parametrize("form", ["skeleton", "raw_action"])
+def test_a_stream_is_told_what_the_whole_clip_says(form: str) -> None:
+    """With all settings by default, and for longer than the encoder looks back and the window reaches."""
+    backbone, heard, steps = tiny_backbone("i2v"), [], HISTORY + 3
+    control = control_for(form, backbone, joints=7)
+    assert control is not None
+    inject = control.inject
+
+    def ear(prepared: Prepared, noised: Noised) -> Injection:
+        heard.append(next(iter(frames_of(prepared).values())))
+        return inject(prepared, noised)
+
+    wake(control).requires_grad_(False).inject = ear
+    settings = Settings(**{**defaults("stream", backbone.config, {}), "steps": 1, "renew": False})
+    world = CogVideoXWorld(tiny_parts(backbone=backbone, conditioners=(control,), settings=settings))
+    plan = VisualPrompt(prompts(world, 1 + 4 * steps, 1).skeleton, joints=draw(1, 1 + 4 * steps, 7))
+    state = world.encode(pictures(world, 1), plan.between(0, 1), [3])
+    for number in range(steps):
+        state, _ = world.step(state, plan.between(1 + 4 * number, 5 + 4 * number))
+    whole = next(iter(frames_of(control.prepare(plan, world.parts.codec)).values()))
+    assert len(heard) == 1 + 2 * steps and float(whole.std()) > 1e-3
+    told = torch.cat([heard[0], *heard[1::2]], dim=1)
+    torch.testing.assert_close(told, whole, rtol=0, atol=1e-5)
