@@ -44,7 +44,7 @@ def test_a_card_says_how_the_weights_came_to_be(tmp_path: Path) -> None:
 # The command
 
 
-def test_the_command_trains_a_tiny_world_that_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_trains_a_small_world_that_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("diffusers")
     from vap_sim.cli import main
     from vap_sim.models.cogvideox.world import CogVideoXWorld
@@ -54,11 +54,13 @@ def test_the_command_trains_a_tiny_world_that_loads(tmp_path: Path, capsys: pyte
     told = ["train", "--world", "cogvideox", "--data", str(folder), "--run", str(run), "--validation", "1"]
     told += ["--steps", "2", "--cooldown", "0", "--threads", "1", "--cogvideox.frames", "9"]
     told += ["--cogvideox.spacing", "4", "--cogvideox.also", str(more), "--cogvideox.preview-every", "2"]
-    told += ["--cogvideox.preview-steps", "2"]
+    told += ["--cogvideox.preview-steps", "2", "--cogvideox.model", "small"]
     assert main(told) == 0
     assert capsys.readouterr().out.strip() == str(run / "world")
     world = CogVideoXWorld.load(run / "world")
     assert world.spec.size == (32, 32) and world.spec.frame_rate == 10.0  # as recorded
+    assert (world.settings.chunk, world.settings.steps, world.settings.guidance) == (9, 10, 1.0)
+    assert (world.config.width, world.config.latent_channels, world.config.blocks) == (128, 24, 4)
     dream = _logged(run / "training" / "tensorboard", "dreams/0")
     assert dream.shape == (9, 32, 96, 3), "dream, truth and prompt side by side, for the clip's nine frames"
     dreamt, truth, prompt = np.split(dream.astype(int), 3, axis=2)

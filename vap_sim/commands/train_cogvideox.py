@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vap_sim.commands.train import Train
     from vap_sim.models.cogvideox.backbone import Backbone
     from vap_sim.models.cogvideox.codec import Codec
+    from vap_sim.models.cogvideox.config import ModelConfig
     from vap_sim.models.cogvideox.control_form import Control
     from vap_sim.models.cogvideox.lora import Lora
     from vap_sim.models.cogvideox.text import TextEncoder
@@ -22,22 +23,40 @@ if TYPE_CHECKING:
     from vap_sim.training.loop import LoopSettings, Outcome
     from vap_sim.training.parallel import Team
 
-TINY = "tiny"
 CONTROL, WORLD = "control", "world"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a model that is trained as a whole, with the codec and the words that need no weights. channels: of a latent
+    frame; heads, head_width, blocks, patch: of the network; encoder: width of what reads drawn prompts."""
+
+    channels: int
+    heads: int
+    head_width: int
+    blocks: int
+    patch: int
+    encoder: int
+
+
+OWN = {"tiny": Sizes(16, 4, 16, 6, 2, 128), "small": Sizes(24, 4, 32, 4, 2, 32)}
+"""What can be trained as a whole: `tiny` to try things out, `small` to see a robot follow its prompts on a CPU."""
+OWN_STEPS = 10
+"""Denoising steps of a clip of a model that was trained as a whole; guidance only helps one that knows many words."""
 
 
 @dataclass(frozen=True)
 class CogVideoX:
     """Options of `--world cogvideox`.
 
-    model: a CogVideoX folder, its name on the hub, or "tiny" for a small network that is trained as a whole; form: of
+    model: a CogVideoX folder, its name on the hub, or "tiny" or "small" for one that is trained as a whole; form: of
     the prompt; frames, video_stride, control_stride, spacing: of clips; also: folders of more data, mixed by the cube
     root of their sizes; batch: rows of a process; mode: chunk, or history or forcing for stream mode; region: weight of
     the error near the robot; blocks: copied for the control, a third if not given; lora: its rank, 0 for none; shard:
     split the weights over the processes; cache: of latents and text, RUN/cache if not given; preview_steps: of
     denoising in the films for TensorBoard."""
 
-    model: str = TINY
+    model: str = "tiny"
     form: str = "skeleton"
     frames: int = 17
     video_stride: int = 1
@@ -140,7 +159,7 @@ def _train(command: Train, settings: LoopSettings, clips: ClipSettings, held: li
     if team.leads:
         _write(command, model, recipe.denoiser, data, outcome, settings, size, frame_rate, team)
     team.wait()
-    return command.run / (WORLD if options.model == TINY else CONTROL)
+    return command.run / (WORLD if options.model in OWN else CONTROL)
 
 
 def _model(command: Train, size: tuple[int, int], joints: int, cache: TensorCache, team: Team) -> _Model:
@@ -148,9 +167,9 @@ def _model(command: Train, size: tuple[int, int], joints: int, cache: TensorCach
     import torch
 
     from vap_sim.models.cogvideox.backbone import Backbone
-    from vap_sim.models.cogvideox.codec import SIDE, TinyCodec
-    from vap_sim.models.cogvideox.config import build_transformer, tiny_config
-    from vap_sim.models.cogvideox.control_form import control_for
+    from vap_sim.models.cogvideox.codec import TinyCodec
+    from vap_sim.models.cogvideox.config import build_transformer
+    from vap_sim.models.cogvideox.control_form import DRAWN, control_for
     from vap_sim.models.cogvideox.folder import open_folder
     from vap_sim.models.cogvideox.lora import Lora, freeze_backbone
     from vap_sim.models.cogvideox.sampler import PUBLISHED, Schedule
@@ -162,8 +181,9 @@ def _model(command: Train, size: tuple[int, int], joints: int, cache: TensorCach
     kind = torch.bfloat16 if options.precision == "bf16" else torch.float32
     codec: Codec
     text: TextEncoder
-    if options.model == TINY:
-        config = tiny_config(size=(size[1] // SIDE, size[0] // SIDE), frames=1 + options.frames // 4)
+    own = OWN.get(options.model)
+    if own is not None:
+        config = _own_config(own, size, options.frames)
         backbone = Backbone(build_transformer(config, seed=command.seed).train())
         codec, text = TinyCodec(config.latent_channels), HashedWords(config.text_length, config.text_width)
         schedule = Schedule.of(PUBLISHED)
@@ -175,13 +195,15 @@ def _model(command: Train, size: tuple[int, int], joints: int, cache: TensorCach
         schedule = Schedule.of(folder.config.scheduler or PUBLISHED)
     form = profile(options.form).form
     told: dict[str, Any] = {} if form == "text" else {"seed": command.seed}
+    if own is not None and form in DRAWN:
+        told["width"] = own.encoder
     if options.blocks is not None:
         told["blocks"] = options.blocks
     control = control_for(options.form, backbone, joints=joints, **told)
     if control is not None:
         control.float()  # averages and small steps need all their digits
     lora = None
-    if options.model != TINY:
+    if own is None:
         freeze_backbone(backbone)
         if options.lora:
             lora = Lora(rank=options.lora, alpha=float(options.lora), seed=command.seed)
@@ -189,6 +211,21 @@ def _model(command: Train, size: tuple[int, int], joints: int, cache: TensorCach
             for value in backbone.parameters():
                 value.data = value.data.float() if value.requires_grad else value.data
     return _Model(backbone, control, lora, codec, text, schedule)
+
+
+def _own_config(own: Sizes, size: tuple[int, int], pixel_frames: int) -> ModelConfig:
+    from vap_sim.models.cogvideox.codec import SIDE
+    from vap_sim.models.cogvideox.config import ModelConfig, tiny_config
+
+    config = tiny_config(
+        latent_channels=own.channels,
+        blocks=own.blocks,
+        heads=own.heads,
+        head_width=own.head_width,
+        size=(size[1] // SIDE, size[0] // SIDE),
+        frames=1 + pixel_frames // 4,
+    )
+    return ModelConfig({**config.transformer, "patch_size": own.patch}, vae=config.vae)
 
 
 def _write(
@@ -209,15 +246,17 @@ def _write(
 
     options = command.cogvideox
     settle(denoiser, outcome.weights)
-    tiny = options.model == TINY
-    folder = command.run / WORLD if tiny else command.run
+    own = options.model in OWN
+    folder = command.run / WORLD if own else command.run
     about = {"steps": outcome.step, "seed": command.seed, "frames": options.frames, "mode": options.mode}
     control = folder / CONTROL
     save_control(control, model.backbone, model.control, profile=options.form, lora=model.lora, description=about)
     weights = [control / FILE]
-    if tiny:
+    if own:
         mode = "chunk" if options.mode == "chunk" else "stream"
-        values: dict[str, Any] = {"mode": mode, "chunk": options.frames} if mode == "chunk" else {"mode": mode}
+        values: dict[str, Any] = {"mode": mode}
+        if mode == "chunk":
+            values |= {"chunk": options.frames, "steps": OWN_STEPS, "guidance": 1.0}
         header = Header(
             size=size,
             frame_rate=frame_rate,

@@ -24,7 +24,7 @@ from vap_sim.prompts.profiles import profile
 FILE = "control.safetensors"
 NOTE = "control.json"
 _FORMAT = 1
-_DRAWN = ("skeleton", "mesh", "depth")
+DRAWN = ("skeleton", "mesh", "depth")
 _SIZES = ("width", "blocks", "patch", "in_channels", "latent_channels")
 
 Control = SkeletonControl | ActionVector
@@ -49,7 +49,7 @@ def control_for(name: str, backbone: Backbone, *, joints: int | None = None, **s
     needs no conditioner. settings: of that class. Raises UnknownName, InvalidInput.
     """
     form = profile(name).form
-    if form in _DRAWN:
+    if form in DRAWN:
         return SkeletonControl(backbone, **settings)
     if form == "raw_action":
         if joints is None:
