@@ -29,6 +29,11 @@ _KINDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "random": ("vap_sim.policies.builtin", "load_random", ""),
         "idle": ("vap_sim.policies.builtin", "load_idle", ""),
         "replay": ("vap_sim.policies.builtin", "load_replay", "FILE"),
+        "bc": ("vap_sim.policies.cloning", "load_clone", "FILE"),
+        "sb3": ("vap_sim.policies.sb3", "load_sb3", "FILE"),
+        "lerobot": ("vap_sim.policies.lerobot", "load_lerobot", "FOLDER"),
+        "torchscript": ("vap_sim.policies.adapters", "load_torchscript", "FILE"),
+        "onnx": ("vap_sim.policies.adapters", "load_onnx", "FILE"),
         "openpi": ("vap_sim.policies.remote", "load_openpi", "HOST:PORT"),
     }
 )

@@ -25,7 +25,7 @@ from vap_sim.commands import record as record_command
 from vap_sim.commands import train as train_command
 from vap_sim.data.twin import load_episode, save_episode
 
-COMMANDS = ("demo", "record", "serve-policy", "train")
+COMMANDS = ("clone", "demo", "record", "serve-policy", "train")
 
 
 def plain(text: str) -> str:

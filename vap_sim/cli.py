@@ -17,9 +17,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     import tyro
 
-    from vap_sim.commands import demo, distill, record, serve_policy, train, train_judge
+    from vap_sim.commands import clone, demo, distill, record, serve_policy, train, train_judge
 
     runs: dict[type, Callable[[Any], object]] = {
+        clone.Clone: clone.run,
         demo.Demo: demo.run,
         record.Record: record.run,
         train.Train: train.run,

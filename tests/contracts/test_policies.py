@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from tests.contracts.policy import ROWS, PolicyContract, briefing
+from vap_sim.policies.chunks import ChunkPolicy
+from vap_sim.policies.cloning import CloneSource, new_network
 from vap_sim.policies.context import PolicyContext
+from vap_sim.policies.demonstrations import demonstration
 from vap_sim.policies.plan_policy import IdlePolicy, RandomPolicy, ReplayPolicy
 from vap_sim.policies.policy import Actions, Carry, Observations, Policy, brief
 from vap_sim.policies.registry import load_policy
@@ -122,6 +125,20 @@ class TestMisled(PolicyContract):
     @staticmethod
     def make(rows: list[int]) -> Policy:
         return named("scripted+wrong_object+wrong_goal=0.08", rows)
+
+
+class TestCloned(PolicyContract):
+    """A network with random weights, told what to do."""
+
+    tolerance = 1e-5
+
+    @staticmethod
+    def make(rows: list[int]) -> Policy:
+        data = demonstration(
+            np.zeros((2, 8, 8, 3), np.uint8), TAPE[0, :2, :7], TAPE[0, :2, 7:], TAPE[0, :2], "do 0 1 2"
+        )
+        network = new_network(data, seed=3, chunk=3)
+        return brief(ChunkPolicy(CloneSource(network), 8, 2), briefing(rows))
 
 
 class TestServed(PolicyContract):

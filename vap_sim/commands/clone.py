@@ -1,0 +1,87 @@
+"""`vap-sim clone`: train a small policy by behaviour cloning, from recordings or from the scripted expert of a task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vap_sim.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from vap_sim.policies.context import PolicyContext
+    from vap_sim.policies.demonstrations import Demonstrations
+
+
+@dataclass(frozen=True)
+class Clone:
+    """Clone what was demonstrated. Example: vap-sim clone --data data/train --out runs/mine.safetensors
+
+    Demonstrations are the recorded twin episodes below `data`; or, without it, `episodes` of the scripted expert of
+    `task`, shown in the twin with its actions disturbed by `noise`, so that ways back are learned too. Training goes
+    on from the checkpoints beside the file, in OUT.run, and stops after `steps` or `minutes`. The file is used as
+    policy bc@OUT."""
+
+    out: Path
+    data: Path | None = None
+    task: str | None = None
+    episodes: int = 300
+    noise: float = 0.01
+    steps: int = 4000
+    minutes: float | None = None
+    size: int = 64
+    chunk: int = 4
+    seed: int = 0
+    robot: str = "panda_robotiq"
+    control: str = "joint_velocity"
+    control_hz: float = 5.0
+    threads: int = 2
+
+
+def run(command: Clone) -> Path:
+    """Train, and return the policy's file."""
+    import torch
+
+    from vap_sim.policies.cloning import CloneTraining, clone
+    from vap_sim.policies.context import PolicyContext
+    from vap_sim.policies.demonstrations import load_demonstrations
+    from vap_sim.training.loop import LoopSettings
+
+    if (command.data is None) == (command.task is None):
+        raise InvalidInput("--data and --task", (command.data, command.task), "one of the two")
+    if command.threads < 1 or command.steps < 1:
+        raise InvalidInput("--threads and --steps", (command.threads, command.steps), "1 or more of each")
+    torch.set_num_threads(command.threads)
+    context = PolicyContext(command.robot, command.control, command.control_hz, command.task)
+    settings = LoopSettings(
+        command.out.with_name(command.out.name + ".run"),
+        command.steps,
+        command.minutes,
+        learning_rate=1e-3,
+        warmup=min(100, command.steps),
+        cooldown=command.steps // 2,
+        average=0.995,
+    )
+    if command.data is not None:
+        data = load_demonstrations(command.data, context, command.size)
+    else:
+        data = _shown(command, context)
+    clone(data, context, command.out, settings, CloneTraining(command.seed), chunk=command.chunk)
+    return command.out
+
+
+def _shown(command: Clone, context: PolicyContext) -> Demonstrations:
+    """The expert at work in the twin, from the seeds that recordings for training use."""
+    from contextlib import closing
+
+    from vap_sim.envs.twin_env import TwinEnv
+    from vap_sim.policies.demonstrations import collect
+    from vap_sim.policies.registry import load_policy
+
+    assert command.task is not None, "run sees to it"
+    expert = load_policy(f"scripted+noise={command.noise}", context)
+    steps = round(12 * command.control_hz)  # [s] that the longest plan takes
+    with closing(
+        TwinEnv(command.robot, command.task, command.control, command.control_hz, video_hz=command.control_hz)
+    ) as env:
+        return collect(env, expert, command.episodes, seed=command.seed, steps=steps, size=command.size)
