@@ -89,7 +89,7 @@ class ActionSequence:
     steps: int = 10
     hold: int = 1
     gripper: float | None = None
-    spread: float = 0.5
+    spread: float = 0.3
 
     def __post_init__(self) -> None:
         if min(self.steps, self.hold, self.robot_actions) < 1 or not 0 < self.spread <= 2:
@@ -131,7 +131,7 @@ class ActionSequence:
         return Problem(Prior.of(low, high, std=self.spread * (high - low) / 2), futures, objective)
 
 
-def reach_object(above: float = 0.09) -> Callable[[Moment], Objective | None]:
+def reach_object(above: float = 0.10) -> Callable[[Moment], Objective | None]:
     """The objective of task "reach" for an `ActionSequence`: the tool over the object that is seen, `above` [m] the
     table, soon, pointing down, smoothly, and never lower on the way; None where the object is not seen."""
 
@@ -141,7 +141,7 @@ def reach_object(above: float = 0.09) -> Callable[[Moment], Objective | None]:
             return None
         pose = tool_pose(Waypoint(float(here[0]), float(here[1]), above))
         over = ToolAt(pose[:3, 3], pose[:3, :3], turn_weight=0.1, along=0.3)
-        return Weighted((1.0, over), (5.0, ToolAbove(above - 0.01)), (0.3, Smooth()))
+        return Weighted((1.0, over), (5.0, ToolAbove(above - 0.015)), (0.3, Smooth()))
 
     return objective
 
