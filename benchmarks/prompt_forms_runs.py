@@ -72,20 +72,20 @@ class RunSettings:
     """
 
     films: FilmSettings = field(default_factory=FilmSettings)
-    steps: int = 1200
+    steps: int = 2400
     batch: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     warmup: int = 50
-    average: float = 0.99
+    average: float = 0.995
     region: float = 3.0
-    channels: int = 48
-    heads: int = 3
+    channels: int = 24
+    heads: int = 4
     head_width: int = 32
     blocks: int = 4
-    patch: int = 1
+    patch: int = 2
     words: int = 12
     reader: int = 32
-    denoising: int = 10
+    denoising: int = 6
 
     @property
     def cooldown(self) -> int:
