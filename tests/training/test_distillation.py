@@ -438,11 +438,12 @@ def test_teachers_and_recordings_that_do_not_fit_are_refused(
 
     folder = tiny.record(tmp_path / "data", [1, 2])
     header = Header(size=(32, 32), frame_rate=10.0, tiny_codec=8, hashed_words=True)
-    for name, changed, words in [
+    cases: list[tuple[str, dict[str, Any], str]] = [
         ("chunk", {"settings": {"mode": "chunk", "chunk": 17}}, "given chunk, expected 'stream'"),
         ("small", {"size": (48, 32)}, "given (32, 32), expected (48, 32), as the teacher makes"),
         ("fast", {"frame_rate": 8.0}, "given 10 Hz, expected 8 Hz, as the teacher makes, or a multiple"),
-    ]:
+    ]
+    for name, changed, words in cases:
         save_world(tmp_path / name, tiny_backbone(), replace(header, **changed))
         assert main(["distill", str(tmp_path / name), "--data", str(folder), "--run", str(tmp_path / "run"),
                      "--validation", "1", "--threads", "1"]) == 1  # fmt: skip
