@@ -78,7 +78,7 @@ def _rotary(
 def rotate(values: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
     """Queries or keys (b, heads, n, head width), each turned to its position. table: cosines and sines (n, width)."""
     cosines, sines = table
-    even, odd = values.unflatten(-1, (values.shape[-1] // 2, 2)).unbind(-1)
+    even, odd = values.reshape(*values.shape[:-1], values.shape[-1] // 2, 2).unbind(-1)
     turned = torch.stack([-odd, even], dim=-1).flatten(-2)
     return (values.float() * cosines + turned.float() * sines).to(values.dtype)
 
