@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LONGEST = 100
 NEEDS = {"02": ["pybullet"], "05": ["pybullet"], "09": ["pybullet", "tensorboard"]}
+NEEDS["10"] = [*NEEDS["09"], "diffusers"]
+QUICK = {"10": ["3", "2"]}  # arguments that make an example short
 
 
 def play(name: str, folder: Path, *arguments: str) -> str:
@@ -144,6 +146,20 @@ def record_and_train(said: str, out: Path) -> None:
     assert not out.exists(), "everything was to go into a temporary folder"
 
 
+def train_cogvideox(said: str, out: Path) -> None:
+    """Two steps teach nothing: what is looked at is that the parts fit and that the figures tell so."""
+    assert "2 steps on 2 episodes" in said
+    own, other, idle = (number(rf"told {words} actions ([\d.]+)", said) for words in ("its own", "another.*", "idle"))
+    ceiling = number(r"twin ([\d.]+)", said)
+    assert ceiling > 0.5 and max(own, other, idle) < ceiling - 0.1
+    sheet = picture(out / "10_train_cogvideox.png")
+    assert sheet.shape == (4 * 192, 4 * 192, 3)
+    truth, prompt, dream, standing = (row[:, :192] for row in np.split(sheet, 4))
+    assert (truth == dream).all() and (truth == standing).all() and prompt.max() > 100, (
+        "both begin at the first picture"
+    )
+
+
 CHECKS: dict[str, Callable[[str, Path], None]] = {
     "01": first_dream,
     "02": beside_twin,
@@ -154,6 +170,7 @@ CHECKS: dict[str, Callable[[str, Path], None]] = {
     "07": draw_prompts,
     "08": kinematic_world,
     "09": record_and_train,
+    "10": train_cogvideox,
 }
 
 
@@ -161,7 +178,7 @@ CHECKS: dict[str, Callable[[str, Path], None]] = {
 def test_example_shows_what_it_promises(name: str, tmp_path: Path) -> None:
     for package in NEEDS.get(name, []):
         pytest.importorskip(package)
-    said = play(name, tmp_path)
+    said = play(name, tmp_path, *QUICK.get(name, []))
     CHECKS[name](said, tmp_path / "out")
     left = {path.name for path in tmp_path.iterdir()} - {"out"}
     assert not left, f"files beside out/: {left}"
