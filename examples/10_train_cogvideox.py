@@ -2,7 +2,7 @@
 
     python examples/10_train_cogvideox.py [EPISODES [STEPS]]
 
-The defaults, 24 episodes and 2000 steps, take six to eight minutes of one core. With few steps all parts run and nothing
+The defaults, 24 episodes and 2000 steps, take about six minutes of one core. With few steps all parts run and nothing
 is learned: the printed agreement tells. Everything but out/10_train_cogvideox.png goes into a temporary folder.
 """
 
@@ -58,8 +58,11 @@ def main(episodes: int = 24, steps: int = 2000) -> None:
     with tempfile.TemporaryDirectory() as folder:
         unseen, another = record(Path(folder), episodes)
         small = CogVideoX(model="small", frames=CLIP, spacing=4, batch=8, learning_rate=2e-3, control_dropout=0.0)
-        options = {"steps": steps, "cooldown": steps // 3, "validation": 1, "threads": 1, "world": "cogvideox"}
-        world = train(Train(data=Path(folder) / "train", run=Path(folder) / "run", cogvideox=small, **options))
+        data, run = Path(folder) / "train", Path(folder) / "run"
+        command = Train(
+            data, run, steps, cooldown=steps // 3, validation=1, threads=1, world="cogvideox", cogvideox=small
+        )
+        world = train(command)
 
         camera = Camera.from_dict(unseen.meta["cameras"][0])
         start = photo_start(unseen.frames[0, 0], unseen.joints[0], camera, instruction=caption_of(unseen.meta))
