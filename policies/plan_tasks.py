@@ -89,7 +89,7 @@ class ActionSequence:
     steps: int = 10
     hold: int = 1
     gripper: float | None = None
-    spread: float = 0.3
+    spread: float = 0.15
 
     def __post_init__(self) -> None:
         if min(self.steps, self.hold, self.robot_actions) < 1 or not 0 < self.spread <= 2:

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LONGEST = 100
-NEEDS = {"02": ["pybullet"], "05": ["pybullet"], "09": ["pybullet", "tensorboard"]}
+NEEDS = {"02": ["pybullet"], "05": ["pybullet"], "09": ["pybullet", "tensorboard"], "11": ["pybullet"]}
 NEEDS["10"] = [*NEEDS["09"], "diffusers"]
 QUICK = {"10": ["3", "2"]}  # arguments that make an example short
 
@@ -160,6 +160,14 @@ def train_cogvideox(said: str, out: Path) -> None:
     )
 
 
+def plan_in_the_dream(said: str, out: Path) -> None:
+    assert "push the purple sphere onto the disc: done" in said
+    assert number(r"imagined, it ends ([\d.]+) cm from the goal", said) < 15
+    assert number(r"onto the disc: done .* ([\d.]+) cm from", said) < 7
+    assert "move the gripper above the purple brick: done" in said
+    assert picture(out / "11_plan_in_the_dream.png").shape == (128, 6 * 128, 3)
+
+
 CHECKS: dict[str, Callable[[str, Path], None]] = {
     "01": first_dream,
     "02": beside_twin,
@@ -171,6 +179,7 @@ CHECKS: dict[str, Callable[[str, Path], None]] = {
     "08": kinematic_world,
     "09": record_and_train,
     "10": train_cogvideox,
+    "11": plan_in_the_dream,
 }
 
 
