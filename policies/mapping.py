@@ -160,4 +160,5 @@ def _normal(
     for numbers in (mean, std):
         if len(numbers) not in (1, values.shape[-1]):
             raise InvalidInput(f"mean and std of {what}", len(numbers), f"1 or {values.shape[-1]} numbers")
-    return (values - np.array(mean, np.float32)) / np.array(std, np.float32)
+    centre, spread = np.array(mean, np.float32), np.array(std, np.float32)
+    return ((values - centre) / spread).astype(np.float32)
