@@ -31,7 +31,7 @@ from vap_sim.envs.world_env import (
     render_row,
 )
 from vap_sim.errors import InvalidInput, UnknownName
-from vap_sim.models.protocol import WorldModel
+from vap_sim.models.protocol import WorldModel, WorldModelSpec
 
 Flags = NDArray[np.bool_]
 Rewards = NDArray[np.float64]
@@ -121,6 +121,11 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
     def np_random_seed(self) -> tuple[int | None, ...]:  # type: ignore[override]
         """The seeds of the rows' generators; None where it was never seeded."""
         return tuple(seed for _, seed in self._generators)
+
+    @property
+    def world_spec(self) -> WorldModelSpec:
+        """What the world model takes and makes, and by which fingerprint it is known."""
+        return self._session.world.spec
 
     @property
     def profile(self) -> Profile:

@@ -20,7 +20,7 @@ from vap_sim.envs.rendering import PROMPT, RENDER_MODES, Picture, Window, side_b
 from vap_sim.envs.session import Session, SessionState, open_session
 from vap_sim.envs.starting import StartLike, draw, first_start, instructed, resolve_start, start_names
 from vap_sim.errors import UnknownName, Unsupported
-from vap_sim.models.protocol import WorldModel
+from vap_sim.models.protocol import WorldModel, WorldModelSpec
 
 Judge = Callable[[Observation, dict[str, Any]], tuple[float, bool]]
 """From an observation and its info to a reward and whether the episode is over.
@@ -185,6 +185,11 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         """Go on from `state`. Raises InvalidInput for a state of another model, robot or control."""
         self._check_open()
         self._state, self._ended = self._session.resume(state, 1), False
+
+    @property
+    def world_spec(self) -> WorldModelSpec:
+        """What the world model takes and makes, and by which fingerprint it is known."""
+        return self._session.world.spec
 
     @property
     def profile(self) -> Profile:

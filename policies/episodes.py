@@ -6,6 +6,7 @@ environment that can be started anywhere (`options={"start": ...}`) every row ge
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from torch import Tensor
@@ -111,6 +113,13 @@ def play(job: Job) -> list[Played]:
     return played
 
 
+def accepted(env_id: str) -> frozenset[str]:
+    """Names of the arguments that an environment takes. Raises what Gymnasium raises for an unknown id."""
+    entry = gymnasium.spec(env_id).entry_point
+    creator = load_env_creator(entry) if isinstance(entry, str) else entry
+    return frozenset() if creator is None else frozenset(inspect.signature(creator).parameters)
+
+
 def _part(job: Job, rows: slice) -> Job:
     return replace(job, seeds=job.seeds[rows], starts=job.starts[rows])
 
@@ -148,7 +157,7 @@ class _Rows:
 
     def __init__(self, job: Job) -> None:
         self.several = gymnasium.spec(job.env_id).vector_entry_point is not None
-        options = {**job.options, "task": job.task}
+        options = {**job.options, **({"task": job.task} if "task" in accepted(job.env_id) else {})}
         self.env: Any
         if self.several:
             # No limit: rows that are over wait for the others, and none of them begins again.

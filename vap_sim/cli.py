@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     import tyro
 
-    from vap_sim.commands import clone, demo, distill, record, serve_policy, train, train_judge
+    from vap_sim.commands import clone, demo, distill, evaluate, record, serve_policy, train, train_judge
 
     runs: dict[type, Callable[[Any], object]] = {
         clone.Clone: clone.run,
@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         record.Record: record.run,
         train.Train: train.run,
         distill.Distill: distill.run,
+        evaluate.Evaluate: evaluate.run,
         serve_policy.ServePolicy: serve_policy.run,
         train_judge.TrainJudge: train_judge.run,
     }
