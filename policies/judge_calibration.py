@@ -45,13 +45,16 @@ class Calibration:
         return Calibration(**{name: float(value) for name, value in dict(values).items()})
 
 
-def calibrate(logits: Floats, truth: NDArray[np.bool_], *, accuracy: float, abstention: float) -> Calibration:
+def calibrate(
+    logits: Floats, truth: NDArray[np.bool_], *, accuracy: float, abstention: float, least: float = 0.0
+) -> Calibration:
     """Scale and shift by maximum likelihood (Platt's scaling), and the narrowest band that is accurate enough.
 
     Args:
         logits, truth: (n,) scores and what is true, of episodes that the judge was not trained on.
         accuracy: wanted where it answers. abstention: the most that it may abstain; where both cannot be had the band
             is the one of greatest accuracy among those that abstain so little.
+        least: abstain at least that often, where the episodes are few and being always right with them means little.
 
     Raises InvalidInput for shapes that disagree, scores that are not finite, or truth of one kind alone.
     """
@@ -62,7 +65,7 @@ def calibrate(logits: Floats, truth: NDArray[np.bool_], *, accuracy: float, abst
         raise InvalidInput("truth to calibrate by", f"{int(true.sum())} of {len(true)} true", "some of each kind")
     scale, shift = _fit(scores, true)
     probability = _sigmoid(scale * scores + shift)
-    return Calibration(scale, shift, *_band(probability, true, accuracy, abstention))
+    return Calibration(scale, shift, *_band(probability, true, accuracy, abstention, least))
 
 
 def _fit(scores: Floats, true: NDArray[np.bool_]) -> tuple[float, float]:
@@ -81,15 +84,17 @@ def _fit(scores: Floats, true: NDArray[np.bool_]) -> tuple[float, float]:
     return max(float(weights[0]), 1e-3), float(weights[1])
 
 
-def _band(probability: Floats, true: NDArray[np.bool_], accuracy: float, abstention: float) -> tuple[float, float]:
+def _band(
+    probability: Floats, true: NDArray[np.bool_], accuracy: float, abstention: float, least: float
+) -> tuple[float, float]:
     """Edges (low, high) about one half, chosen by how sure the judge is: the least sure abstain."""
     sure = np.abs(probability - 0.5)
     order = np.argsort(sure)
     right = ((probability >= 0.5) == true)[order]
-    most = int(abstention * len(true))
-    left = np.array([right[count:].mean() for count in range(most + 1)])
+    fewest, most = int(least * len(true)), int(max(abstention, least) * len(true))
+    left = np.array([right[count:].mean() for count in range(fewest, most + 1)])
     good = np.flatnonzero(left >= accuracy)
-    count = int(good[0]) if len(good) else int(left.argmax())
+    count = fewest + (int(good[0]) if len(good) else int(left.argmax()))
     # Half way between the last that abstains and the first that answers.
     edge = 0.0 if count == 0 else float(sure[order[count - 1 : count + 1]].mean())
     return 0.5 - edge, 0.5 + edge

@@ -18,7 +18,7 @@ from vap_sim.policies.judge_calibration import Calibration
 from vap_sim.policies.judge_looking import Color, ask, look, named_color
 from vap_sim.policies.judge_network import TASKS, JudgeConfig, JudgeNet
 from vap_sim.policies.judge_table import TableGrid
-from vap_sim.robots.library import load_robot
+from vap_sim.robots.library import load_robot, robot_names
 
 WEIGHTS = Path(__file__).parent / "weights" / "judge.safetensors"
 
@@ -62,6 +62,8 @@ class LearnedJudge:
         if description.get("name") != "judge" or set(calibrations) != set(TASKS):
             raise BadFile(path, f"field 'name' or 'calibrations': expected a judge of {TASKS}")
         fill(network, {name: value.float() for name, value in tensors.items()}, path)
+        if robot not in robot_names():
+            raise BadFile(path, f"field 'robot' is {robot!r}, expected one of {', '.join(robot_names())}")
         return cls(network, calibrations, colors, robot)
 
     def save(self, path: Path, **facts: Any) -> Path:

@@ -65,6 +65,9 @@ def test_perfect_scores_need_no_band_and_stay_finite() -> None:
     found = calibrate(np.where(truth, 3.0, -3.0), truth, accuracy=0.97, abstention=0.1)
     assert (found.low, found.high) == (0.5, 0.5)
     assert np.isfinite(found.scale)
+    doubtful = np.where(truth, 3.0, -3.0) + np.linspace(0, 0.1, 40)
+    careful = calibrate(doubtful, truth, accuracy=0.97, abstention=0.1, least=0.2)
+    assert sum(careful.answer(float(p)) is None for p in careful.probability(doubtful)) == 8
 
 
 @pytest.mark.parametrize(

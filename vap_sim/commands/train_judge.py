@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from vap_sim.policies.judge_network import JudgeNet
     from vap_sim.policies.judge_training import Questions
 
-ACCURACY, ABSTENTION = 0.97, 0.08
-"""Wanted of the moments by which it is calibrated, a little more than is asked of a judge elsewhere."""
+ACCURACY, ABSTENTION, LEAST = 0.97, 0.08, 0.06
+"""Wanted of the moments by which it is calibrated: a little more than is asked of a judge elsewhere, and some doubt in
+any case, because the moments of one episode err together."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def calibrated(
         if not len(rows):
             raise InvalidInput(f"episodes to calibrate task {task!r} by", "none", "some; raise --dev")
         truth = np.array([told[row].truth for row in rows])
-        own = calibrate(logits[rows], truth, accuracy=ACCURACY, abstention=ABSTENTION)
+        own = calibrate(logits[rows], truth, accuracy=ACCURACY, abstention=ABSTENTION, least=LEAST)
         answers = [own.answer(float(value)) for value in own.probability(logits[rows])]
         given = [answer == true for answer, true in zip(answers, truth, strict=True) if answer is not None]
         report[task] = {"moments": len(rows), "answered": len(given), "accuracy": float(np.mean(given))}
