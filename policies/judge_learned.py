@@ -79,6 +79,11 @@ class LearnedJudge:
         save_tensors(path, {n: value.half() for n, value in self.network.state_dict().items()}, description)
         return path
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A robot's tables cannot be pickled, its name can; tensors would be sent as open files, one each.
+        weights = {name: value.numpy() for name, value in self.network.state_dict().items()}
+        return _rebuilt, (self.network.config, weights, self.calibrations, self.colors, self.model.name)
+
     def judge(self, evidence: Evidence) -> tuple[Verdict, ...]:
         """One verdict an episode. Raises InvalidInput for joints of another robot."""
         named = [named_color(text, self.colors) for text in evidence.instructions]
@@ -121,6 +126,18 @@ class LearnedJudge:
         band = f"the band of doubt {calibration.low:.2f} to {calibration.high:.2f}"
         reason = f"probability {probability:.2f} lies {'in' if answer is None else 'outside of'} {band}"
         return Verdict(answer, probability, reason)
+
+
+def _rebuilt(
+    config: JudgeConfig,
+    weights: Mapping[str, np.ndarray],
+    calibrations: Mapping[str, Calibration],
+    colors: Mapping[str, Color],
+    robot: str,
+) -> LearnedJudge:
+    network = JudgeNet(config)
+    network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
+    return LearnedJudge(network, calibrations, colors, robot)
 
 
 def _color(values: Any) -> Color:

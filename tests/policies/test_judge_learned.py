@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,12 @@ def test_saved_and_loaded_it_judges_the_same(tmp_path: Path) -> None:
     path = SHIPPED.save(tmp_path / "judge.safetensors", note="a copy")
     assert LearnedJudge.load(path).judge(evidence()) == SHIPPED.judge(evidence())
     assert path.stat().st_size < 2_000_000
+
+
+def test_sent_to_another_process_it_judges_the_same() -> None:
+    sent = pickle.dumps(SHIPPED)
+    assert pickle.loads(sent).judge(evidence()) == SHIPPED.judge(evidence())
+    assert len(sent) < 2_000_000
 
 
 SHORTCUT = pytest.mark.xfail(
