@@ -87,7 +87,10 @@ QUICK =
 QUICK_following = --limit 10
 QUICK_fidelity = --limit 10
 QUICK_stability = --steps 300
-BENCHMARKS := $(filter-out harness,$(basename $(notdir $(wildcard benchmarks/*.py))))
+# Those that train for hours run by their own names alone, as `make bench-prompt_forms`; parts of others have no command.
+LONG := prompt_forms few_steps
+PARTS := harness prompt_forms_films prompt_forms_runs prompt_forms_report
+BENCHMARKS := $(filter-out $(LONG) $(PARTS),$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 bench: $(addprefix bench-,$(BENCHMARKS))
 

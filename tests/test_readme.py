@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vap_sim.commands.demo import Demo
+from vap_sim.cli import commands
 from vap_sim.commands.record import Record
 from vap_sim.commands.train import Train
 
@@ -18,7 +18,7 @@ FENCE = re.compile(
     r"^(?P<before><!-- continues -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
 )
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-COMMANDS = {"demo": Demo, "record": Record, "train": Train}
+COMMANDS = {name: kind for name, (kind, _) in commands().items()}
 
 
 @dataclass(frozen=True)
@@ -92,15 +92,19 @@ def words_of_code(text: str) -> str:
     return "\n".join([block["code"] for block in FENCE.finditer(text)] + indented + re.findall(r"`([^`\n]+)`", text))
 
 
+def option_names(command: type) -> set[str]:
+    return {field.name.replace("_", "-") for field in fields(command)}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_exist(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
     code = words_of_code(page.read_text(encoding="utf-8"))
     assert set(re.findall(r"^\s*make (?:[A-Z]\w*=\S+ )*([a-z][\w-]*)", code, re.MULTILINE)) <= targets
-    for name, rest in re.findall(r"vap-sim (\w+)(.*)", code):
+    for name, rest in re.findall(r"vap-sim ([a-z][\w-]*)(.*)", code):
         options = set(re.findall(r"--([\w-]+)", rest)) - {"help"}
-        assert options <= {field.name.replace("_", "-") for field in fields(COMMANDS[name])}
+        assert {option.removeprefix("no-") for option in options} <= option_names(COMMANDS[name]), name
     for script in re.findall(r"python ((?:benchmarks|examples)/\S+\.py)", code):
         assert (ROOT / script).is_file()
 
@@ -112,9 +116,9 @@ def test_training_page_lists_every_option(command: type, heading: str) -> None:
     listed = {
         option
         for row in re.findall(r"^\|(.+?)\|", section, re.MULTILINE)
-        for option in re.findall(r"`--([\w-]+)`", row)
+        for option in re.findall(r"`--(?:no-)?([\w-]+)`", row)
     }
-    assert listed == {field.name.replace("_", "-") for field in fields(command)}
+    assert listed == option_names(command)
 
 
 def test_every_argument_of_the_environments_is_documented() -> None:

@@ -17,6 +17,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     import tyro
 
+    runs = commands()
+    try:
+        command = tyro.extras.subcommand_cli_from_dict(
+            {name: kind for name, (kind, _) in runs.items()}, prog="vap-sim", args=arguments
+        )
+        result = next(act for kind, act in runs.values() if kind is type(command))(command)
+    except (VAPSimError, OSError) as error:  # OSError: the disk is full, a folder is read-only
+        print(f"vap-sim: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("vap-sim: interrupted; what was finished is kept", file=sys.stderr)
+        return 130
+    print(result)
+    return 0
+
+
+def commands() -> dict[str, tuple[type, Callable[[Any], object]]]:
+    """All commands by name: the record of a command's options, and what runs it."""
     from vap_sim.commands import clone, demo, distill, evaluate, record, serve_policy, train, train_judge
 
     runs: dict[type, Callable[[Any], object]] = {
@@ -29,19 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         serve_policy.ServePolicy: serve_policy.run,
         train_judge.TrainJudge: train_judge.run,
     }
-    try:
-        command = tyro.extras.subcommand_cli_from_dict(
-            {_command_name(kind): kind for kind in runs}, prog="vap-sim", args=arguments
-        )
-        result = runs[type(command)](command)
-    except (VAPSimError, OSError) as error:  # OSError: the disk is full, a folder is read-only
-        print(f"vap-sim: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("vap-sim: interrupted; what was finished is kept", file=sys.stderr)
-        return 130
-    print(result)
-    return 0
+    return {_command_name(kind): (kind, act) for kind, act in runs.items()}
 
 
 def _command_name(kind: type) -> str:
