@@ -37,17 +37,16 @@ from vap_sim.imagination import Imagination
 from vap_sim.metrics.agreement import wilson_interval
 from vap_sim.models.registry import load_world
 from vap_sim.policies.plan_policy import ScriptedPolicy
-from vap_sim.policies.plan_tasks import PushOntoGoal
-from vap_sim.policies.planners import CEM, Blind
+from vap_sim.policies.planned import PLANNED
+from vap_sim.policies.planners import Blind
 from vap_sim.policies.planning_policy import PlanningPolicy
 from vap_sim.policies.policy import Policy, as_batch, brief
 
 TASK, FIRST_SEED, LONGEST = "push", 1_000_000, 60
 SUCCESS_BAR, SPEED_BAR = 0.8, 3.0
 CANDIDATES, HORIZON = 64, 10
-# Chosen on seeds 900,000 and up.
-PLANNER = CEM(candidates=16, elites=4, iterations=3, enough=0.015)
-SPACE = PushOntoGoal()
+SPACE: Any = PLANNED[TASK].task(8)
+PLANNER: Any = PLANNED[TASK].planner
 
 
 def policies(imagination: Imagination) -> dict[str, Callable[[], Policy]]:

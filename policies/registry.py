@@ -28,6 +28,7 @@ _KINDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "scripted": ("vap_sim.policies.builtin", "load_scripted", ""),
         "random": ("vap_sim.policies.builtin", "load_random", ""),
         "idle": ("vap_sim.policies.builtin", "load_idle", ""),
+        "plan": ("vap_sim.policies.planned", "load_plan", ""),
         "replay": ("vap_sim.policies.builtin", "load_replay", "FILE"),
         "bc": ("vap_sim.policies.cloning", "load_clone", "FILE"),
         "sb3": ("vap_sim.policies.sb3", "load_sb3", "FILE"),

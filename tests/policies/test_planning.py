@@ -13,8 +13,9 @@ import torch
 from vap_sim.envs.start import load_start
 from vap_sim.envs.vector_env import WorldVectorEnv
 from vap_sim.envs.world_env import WorldEnv
-from vap_sim.errors import InvalidInput
+from vap_sim.errors import InvalidInput, Unsupported
 from vap_sim.imagination import Imagination, Imagined
+from vap_sim.policies.context import PolicyContext
 from vap_sim.policies.objectives import (
     GoalImage,
     JointsAt,
@@ -30,9 +31,11 @@ from vap_sim.policies.objectives import (
 )
 from vap_sim.policies.plan_problems import Detour, Moment, Problem, read_brief
 from vap_sim.policies.plan_tasks import ActionSequence, PushOntoGoal, follow
+from vap_sim.policies.planned import PLANNED
 from vap_sim.policies.planners import CEM, ICEM, Blind, Planner
 from vap_sim.policies.planning_policy import PlanningPolicy
 from vap_sim.policies.policy import as_batch, brief, carry_rows
+from vap_sim.policies.registry import load_policy
 from vap_sim.policies.sight import Sight, points_at_height
 
 STARTS = [load_start("push_00"), load_start("push_04")]
@@ -266,3 +269,12 @@ def test_settings_that_do_not_fit_are_named() -> None:
         costs(GoalImage(PICTURES[0, 0, 0]), replace(FUTURES, frames=None))
     with pytest.raises(InvalidInput, match="futures to be smooth: given 2 actions"):
         costs(Smooth(), replace(FUTURES, joints=FUTURES.joints[:, :2]))
+
+
+def test_plan_is_a_policy_by_name() -> None:
+    for task, name in (("push", "PushOntoGoal"), ("reach", "ActionSequence")):
+        policy: Any = load_policy("plan", PolicyContext(task=task), world="kinematic")
+        assert isinstance(policy, PlanningPolicy) and type(policy.task).__name__ == name
+        assert policy.imagination.world.spec.name == "kinematic" and policy.planner is PLANNED[task].planner
+    with pytest.raises(Unsupported, match="no plan for task 'pick_place'; there is one for reach, push"):
+        load_policy("plan", PolicyContext(task="pick_place"))
