@@ -20,6 +20,7 @@ from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNetCo
 from vap_sim.models.kinematic import KinematicWorld, paste
 from vap_sim.models.protocol import Rollout, WorldModel, WorldModelSpec
 from vap_sim.models.rollout import imagine, start_keys
+from vap_sim.models.still import StillWorld
 from vap_sim.prompts.visual_prompt import VisualPrompt
 from vap_sim.state import WorldState
 
@@ -38,6 +39,14 @@ class TestKinematicManyViews(WorldModelContract):
     @staticmethod
     def make() -> WorldModel:
         return KinematicWorld(size=(40, 24), views=2, frames_per_step=3, frame_rate=15.0)
+
+
+class TestStill(WorldModelContract):
+    """Two views and three frames a step, since nothing but shapes can go wrong."""
+
+    @staticmethod
+    def make() -> WorldModel:
+        return StillWorld(size=(40, 24), views=2, frames_per_step=3, frame_rate=15.0)
 
 
 class TestCompact(WorldModelContract):

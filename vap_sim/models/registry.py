@@ -20,6 +20,7 @@ from vap_sim.models.protocol import WorldModel
 # Each class has `load(path | None, *, device, **options)`.
 _WORLDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
+        "still": ("vap_sim.models.still", "StillWorld"),
         "kinematic": ("vap_sim.models.kinematic", "KinematicWorld"),
         "compact": ("vap_sim.models.compact.model", "CompactWorld"),
         "cogvideox": ("vap_sim.models.cogvideox.world", "CogVideoXWorld"),
