@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vap_sim.models.compact.motion import KEEPS_ABOVE, STARTS_ABOVE, Motion, apply, foresee, go, move
+from vap_sim.models.compact.motion import Motion, apply, foresee, move
 from vap_sim.models.compact.network import MOTION_UNIT, CompactNetwork, MotionNet
 from vap_sim.models.compact.slots import PATCH, SLOTS, Slots, advance, render
 from vap_sim.models.compact.windows import look, look_at_patch, offsets, overview
@@ -232,14 +232,3 @@ def test_motion_sees_which_skeleton_is_the_newest(lively: CompactNetwork) -> Non
         move(lively.motion, order.flatten(1, 2), objects, some).shift[some.present] for order in (three, three.flip(1))
     )
     assert not torch.allclose(forth, back, atol=1e-3)
-
-
-def test_what_rests_needs_more_to_move_than_what_moves() -> None:
-    velocity = torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.0, -0.1]])
-    assert STARTS_ABOVE >= KEEPS_ABOVE
-    assert go(torch.full((3,), STARTS_ABOVE + 0.01), velocity).tolist() == [True, True, True]
-    assert go(torch.full((3,), STARTS_ABOVE), velocity)[0].item() is False
-    assert go(torch.full((3,), KEEPS_ABOVE + 0.01), velocity)[1:].tolist() == [True, True]
-    assert not go(torch.full((3,), KEEPS_ABOVE), velocity).any()
-    rows = go(torch.full((2, 3), 9.0), velocity.expand(2, 3, 2))
-    assert rows.shape == (2, 3) and rows.all()

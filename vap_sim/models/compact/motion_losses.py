@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vap_sim.models.compact.losses import unit
-from vap_sim.models.compact.motion import Motion, foresee, go
+from vap_sim.models.compact.motion import Motion, foresee, surely
 from vap_sim.models.compact.network import MotionNet
 from vap_sim.models.compact.slots import Slots, advance, place
 
@@ -91,7 +91,7 @@ def roll_out(network: MotionNet, paths: Paths, *, jitter: Tensor) -> tuple[list[
         motions.append(motion)
         truths.append(paths.steps[:, step])
         misses.append(paths.centres[:, step - 1] + offset - pose["centre"])
-        moves = go(motion.logit[:, None], slots.velocity)
+        moves = surely(motion.logit[:, None])
         slots = advance(slots, motion.shift[:, None], motion.twist[:, None], moves).detach()
     return motions, truths, misses
 
