@@ -29,6 +29,7 @@ from vap_sim.policies.policy import CheckedPolicy, Observations, PolicyFault, as
 from vap_sim.policies.registry import load_policy
 from vap_sim.robots.camera import Camera
 
+_STATE = ("joint_position", "gripper_position")
 _SEEN = 2  # pictures shown to the judge besides the first
 _ANSWERS: Mapping[bool | None, Answer] = {True: "yes", False: "no", None: "cannot tell"}
 
@@ -88,10 +89,15 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Played:
-    """One episode: its trial, and the pictures (n + 1, H, W, 3) uint8 of its first camera."""
+    """One episode of n steps: its trial, the pictures (n + 1, H, W, 3) uint8 of its first camera, the joints and
+    gripper observed with each (n + 1, J) float32, J = 0 where none are, the actions (n, A) float32, and the task in
+    words."""
 
     trial: Trial
     frames: NDArray[np.uint8]
+    states: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    instruction: str
 
 
 def play(job: Job) -> list[Played]:
@@ -133,7 +139,7 @@ def _played(job: Job) -> list[Played]:
             policy, carry = _policy(job, rows)
             while episodes.open:
                 actions, carry = policy.act(episodes.observations, carry)
-                episodes.advance(*rows.step(actions))
+                episodes.advance(actions, *rows.step(actions))
         except PolicyFault as fault:
             if len(job.seeds) > 1:
                 raise
@@ -204,6 +210,8 @@ class _Episodes:
         self.job, self.observations, self.infos = job, observations, infos
         count = len(job.seeds)
         self.frames = [[_picture(observations, row)] for row in range(count)]
+        self.states = [[_joints(observations, row)] for row in range(count)]
+        self.actions: list[list[NDArray[np.float32]]] = [[] for _ in range(count)]
         self.rewards, self.ends, self.notes = np.zeros(count), [""] * count, [""] * count
         self.agreed, self.verdicts = [0] * count, [_unasked(job)] * count
         self.success: list[bool | None] = [_truth(info) for info in infos]
@@ -217,6 +225,7 @@ class _Episodes:
 
     def advance(
         self,
+        actions: NDArray[np.float32],
         observations: Observations,
         rewards: NDArray[Any],
         over: NDArray[Any],
@@ -228,6 +237,8 @@ class _Episodes:
         for row in going:
             self.steps[row] += 1
             self.frames[row].append(_picture(observations, row))
+            self.states[row].append(_joints(observations, row))
+            self.actions[row].append(actions[row].copy())
             self.rewards[row] += float(rewards[row])
             truth = _truth(infos[row])
             self.success[row] = truth if truth is None else bool(self.success[row]) or truth
@@ -293,11 +304,19 @@ class _Episodes:
             agreement_min=min(agreements) if agreements else None,
             note=self.notes[row],
         )
-        return Played(trial, np.stack(self.frames[row]))
+        done = self.actions[row]
+        actions = np.stack(done) if done else np.zeros((0, 0), np.float32)
+        instruction = str(self.infos[row].get("instruction", ""))
+        return Played(trial, np.stack(self.frames[row]), np.stack(self.states[row]), actions, instruction)
 
 
 def _picture(observations: Observations, row: int) -> NDArray[np.uint8]:
     return np.array(observations["image"][row], dtype=np.uint8)
+
+
+def _joints(observations: Observations, row: int) -> NDArray[np.float32]:
+    shown = [np.asarray(observations[key][row]) for key in _STATE if key in observations]
+    return np.concatenate(shown).astype(np.float32) if shown else np.zeros(0, np.float32)
 
 
 def _truth(info: Mapping[str, Any]) -> bool | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -198,7 +198,7 @@ def _run_on_ray(jobs: Sequence[Job], workers: int) -> Iterator[list[Played]]:
 
 def _lean(job: Job) -> list[Played]:
     """Play a job, and let go of its pictures."""
-    return [Played(one.trial, one.frames[:0]) for one in play(job)]
+    return [replace(one, frames=one.frames[:0]) for one in play(job)]
 
 
 def _lean_alone(job: Job) -> list[Played]:

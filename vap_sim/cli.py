@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def commands() -> dict[str, tuple[type, Callable[[Any], object]]]:
     """All commands by name: the record of a command's options, and what runs it."""
-    from vap_sim.commands import clone, demo, distill, evaluate, record, serve_policy, train, train_judge
+    from vap_sim.commands import clone, demo, distill, evaluate, improve, record, serve_policy, train, train_judge
 
     runs: dict[type, Callable[[Any], object]] = {
         clone.Clone: clone.run,
@@ -44,6 +44,7 @@ def commands() -> dict[str, tuple[type, Callable[[Any], object]]]:
         train.Train: train.run,
         distill.Distill: distill.run,
         evaluate.Evaluate: evaluate.run,
+        improve.Improve: improve.run,
         serve_policy.ServePolicy: serve_policy.run,
         train_judge.TrainJudge: train_judge.run,
     }
