@@ -6,7 +6,6 @@ environment that can be started anywhere (`options={"start": ...}`) every row ge
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,6 @@ from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
-from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from torch import Tensor
@@ -24,6 +22,7 @@ from vap_sim.errors import InvalidInput
 from vap_sim.metrics.trials import Trial
 from vap_sim.metrics.verdicts import Answer
 from vap_sim.policies.context import PolicyContext
+from vap_sim.policies.environments import environment_spec, takes
 from vap_sim.policies.judge import Evidence, Judge, Verdict
 from vap_sim.policies.policy import CheckedPolicy, Observations, PolicyFault, as_batch, checked, info_rows
 from vap_sim.policies.registry import load_policy
@@ -106,8 +105,7 @@ def play(job: Job) -> list[Played]:
     A policy that gives nothing usable ends its episode as "policy failed", with what it gave in the note. Raises what
     the environment or the judge raise, and for a policy's name what `load_policy` raises.
     """
-    spec = gymnasium.spec(job.env_id)
-    group = len(job.seeds) if spec.vector_entry_point is not None else 1
+    group = len(job.seeds) if environment_spec(job.env_id).vector_entry_point is not None else 1
     played: list[Played] = []
     for first in range(0, len(job.seeds), group):
         part = _part(job, slice(first, first + group))
@@ -119,11 +117,21 @@ def play(job: Job) -> list[Played]:
     return played
 
 
-def accepted(env_id: str) -> frozenset[str]:
-    """Names of the arguments that an environment takes. Raises what Gymnasium raises for an unknown id."""
-    entry = gymnasium.spec(env_id).entry_point
-    creator = load_env_creator(entry) if isinstance(entry, str) else entry
-    return frozenset() if creator is None else frozenset(inspect.signature(creator).parameters)
+def rehearse(job: Job) -> None:
+    """Begin the first episode of a job, ask its judge, and let its policy act once: what cannot work is raised now.
+
+    Raises what `play` raises, PolicyFault too, and InvalidInput where nobody would tell whether an episode succeeded.
+    Nothing is said of how fast the policy answers, since what answers first often has to warm up.
+    """
+    first = replace(_part(job, slice(0, 1)), policy_seconds=None)
+    with _opened(first) as rows:
+        episodes = _Episodes(first, *rows.reset(first))
+        if job.judge is None and episodes.success[0] is None:
+            expected = f"one: environment {job.env_id!r} does not tell success itself"
+            raise InvalidInput("judge", "none", expected)
+        policy, carry = _policy(first, rows)
+        policy.act(episodes.observations, carry)
+        episodes.judge([0])
 
 
 def _part(job: Job, rows: slice) -> Job:
@@ -162,8 +170,8 @@ class _Rows:
     """An environment in rows, whether it has them or not; it is never asked to begin again by itself."""
 
     def __init__(self, job: Job) -> None:
-        self.several = gymnasium.spec(job.env_id).vector_entry_point is not None
-        options = {**job.options, **({"task": job.task} if "task" in accepted(job.env_id) else {})}
+        self.several = environment_spec(job.env_id).vector_entry_point is not None
+        options = {**job.options, **({"task": job.task} if takes(job.env_id, "task") else {})}
         self.env: Any
         if self.several:
             # No limit: rows that are over wait for the others, and none of them begins again.
@@ -178,10 +186,10 @@ class _Rows:
         if self.several:
             options: dict[str, Any] | None = {"start": starts} if starts else None
             observations, self.info = self.env.reset(seed=list(job.seeds), options=options)
-            return observations, info_rows(self.info)
+            return _with_picture(job.env_id, observations), info_rows(self.info)
         options = {"start": starts[0]} if starts else None
         observation, self.info = self.env.reset(seed=job.seeds[0], options=options)
-        return as_batch(observation), [self.info]
+        return as_batch(_with_picture(job.env_id, observation)), [self.info]
 
     def step(
         self, actions: NDArray[np.float32]
@@ -245,7 +253,7 @@ class _Episodes:
             if "prompt_agreement" in infos[row]:
                 self.agreements[row].append(float(infos[row]["prompt_agreement"]))
         last = [row for row in going if bool(over[row]) or self.steps[row] >= self.job.steps]
-        self._judge([row for row in going if row in last or self.steps[row] % self.job.every == 0])
+        self.judge([row for row in going if row in last or self.steps[row] % self.job.every == 0])
         for row in going:
             least = self.job.least_agreement
             if least is not None and self.agreements[row] and self.agreements[row][-1] < least:
@@ -266,10 +274,14 @@ class _Episodes:
         """All rows; seconds: of wall time a row."""
         return [self._told(row, seconds) for row in range(len(self.ends))]
 
-    def _judge(self, rows: Sequence[int]) -> None:
+    def judge(self, rows: Sequence[int]) -> None:
+        """Ask the judge, if there is one, what these rows show."""
         job = self.job
         if job.judge is None or not rows:
             return
+        if "joints" not in self.infos[0]:
+            expected = "'joints' among them, which judges are told"
+            raise InvalidInput(f"info of environment {job.env_id!r}", f"names {sorted(self.infos[0])}", expected)
         evidence = Evidence(
             first=np.stack([np.asarray(job.starts[row].frames[0]) for row in rows]),
             last=np.stack([np.stack(self.frames[row][-_SEEN:]) for row in rows]),
@@ -308,6 +320,13 @@ class _Episodes:
         actions = np.stack(done) if done else np.zeros((0, 0), np.float32)
         instruction = str(self.infos[row].get("instruction", ""))
         return Played(trial, np.stack(self.frames[row]), np.stack(self.states[row]), actions, instruction)
+
+
+def _with_picture(env_id: str, observations: Any) -> Observations:
+    if not isinstance(observations, Mapping) or "image" not in observations:
+        given = f"names {sorted(observations)}" if isinstance(observations, Mapping) else type(observations).__name__
+        raise InvalidInput(f"observation of environment {env_id!r}", given, "arrays by name, 'image' among them")
+    return observations
 
 
 def _picture(observations: Observations, row: int) -> NDArray[np.uint8]:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from vap_sim.errors import InvalidInput, MissingDependency, UnknownName, Unsupported
 from vap_sim.metrics.trial_log import TrialLog
 from vap_sim.metrics.trials import TrialKey, TrialTable, plan_trials
+from vap_sim.policies.environments import takes
 from vap_sim.policies.episodes import Beginning, Job, Played, play
 from vap_sim.policies.judge import Judge
 from vap_sim.policies.registry import parse_policy
@@ -100,7 +101,8 @@ def read_starts(reference: Arena, tasks: Sequence[str], seeds: Sequence[int], *,
     starts: dict[tuple[str, int], Beginning] = {}
     with tqdm(total=len(tasks) * len(seeds), desc="starts", unit="start", disable=not progress) as bar:
         for task in tasks:
-            env = gymnasium.make(reference.env_id, **{**reference.options, "task": task})
+            named = {"task": task} if takes(reference.env_id, "task") else {}
+            env = gymnasium.make(reference.env_id, **{**reference.options, **named})
             record = getattr(env.unwrapped, "start", None)
             if not callable(record):
                 env.close()
@@ -143,7 +145,7 @@ def evaluate(
         missing = kept.table.missing(plan)
         jobs = list(evaluation.jobs(missing, starts, arena))
         bar = tqdm(total=len(plan), initial=len(plan) - len(missing), unit="episode", disable=not progress)
-        bar.set_description(arena.env_id)
+        bar.set_description(f"{log.stem}: {arena.env_id}")
         with bar:
             for played in _run(jobs, workers, engine):
                 for one in played:

@@ -127,6 +127,23 @@ def test_videos_stand_side_by_side_relative_to_the_page(told) -> None:
     assert all(source.endswith("%23.mp4") for source in sources)
 
 
+def test_one_task_has_a_page_too(tmp_path) -> None:
+    pytest.importorskip("matplotlib", reason="plots need the extra report")
+    dream, twin = (table.where(task="push") for table in tables(tmp_path))
+    text = page(policy_report(dream=dream, reference=twin, resamples=100), tmp_path)
+    assert text.count("<svg") == 2 and "videos/dream" in text
+
+
+def test_a_file_that_both_sides_name_is_shown_once(tmp_path) -> None:
+    pytest.importorskip("matplotlib", reason="plots need the extra report")
+    both = [
+        TrialTable(tuple(replace(one, video="videos/both.mp4") for one in table), {}, tmp_path)
+        for table in tables(tmp_path)
+    ]
+    text = page(policy_report(dream=both[0], reference=both[1], resamples=100), tmp_path)
+    assert text.count("<video") == text.count('<div class="wide">') == 10 and '<div class="pair">' not in text
+
+
 def test_plots_are_svg_that_parses_and_equal_reports_draw_equal_ones(told) -> None:
     made, _, _ = told
     for draw in (scatter_svg, bars_svg):

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vap_sim.errors import InvalidInput, UnknownName
+from vap_sim.commands.evaluate_films import filmed
+from vap_sim.commands.evaluate_setup import check_options, kept_trials, make_arenas, make_judge
 
 if TYPE_CHECKING:
     from vap_sim.metrics.policy_report import PolicyReport
-    from vap_sim.metrics.trials import TrialTable
-    from vap_sim.policies.evaluate import Arena, Evaluation, Starts
-    from vap_sim.policies.judge import Judge
-
-JUDGES = ("learned", "none")
-_FRAME_RATE = 5.0  # [Hz] of the videos of disagreements
+    from vap_sim.metrics.trials import TrialKey
+    from vap_sim.policies.evaluate import Arena, Evaluation
 
 
 @dataclass(frozen=True)
@@ -30,7 +25,7 @@ class Evaluate:
     command goes on where it was stopped, then writes OUT/report.html and OUT/report.json.
 
     judge: learned, or none where the environment knows success itself; world, weights: of the dream; env_options: more
-    of its arguments, as JSON; baselines: worlds that take the dream's place, such as kinematic; trust: run the trust
+    of its arguments, as JSON; baselines: worlds that take the dream's place: still, kinematic; trust: run the trust
     meter; least_agreement: stop episodes below it; rows: episodes at once in a dream; workers, engine: jobs at once, in
     processes or on ray; videos: of so many of the worst disagreements."""
 
@@ -59,15 +54,17 @@ class Evaluate:
 def run(command: Evaluate) -> str:
     """Play what is missing, write the report, and return what it says in short.
 
-    Raises what `policies.evaluate.evaluate` raises, InvalidInput and UnknownName for options, OSError.
+    What cannot work is found before long work begins: names, files of policies, servers that do not answer, logs that
+    other settings made. Raises what `policies.evaluate.evaluate` and `policies.episodes.rehearse` raise, InvalidInput
+    and UnknownName for options, OSError.
     """
+    import vap_sim  # noqa: F401 - registers the environments
     from vap_sim.metrics.policy_report import policy_report, write_json
-    from vap_sim.policies.evaluate import Arena, Evaluation, evaluate, read_starts
+    from vap_sim.policies.evaluate import Evaluation, evaluate
     from vap_sim.viewer.report_page import write_page
 
-    if command.episodes < 1 or command.videos < 0:
-        raise InvalidInput("--episodes and --videos", f"{command.episodes}, {command.videos}", "at least 1, and 0")
-    judge = _judge(command.judge)
+    check_options(command)
+    judge = make_judge(command.judge)
     evaluation = Evaluation(
         policies=command.policies,
         tasks=command.tasks,
@@ -78,14 +75,11 @@ def run(command: Evaluate) -> str:
         policy_seconds=command.policy_seconds,
         rows=command.rows,
     )
-    about = {"steps": command.steps, "judge": _judge_name(command.judge), "least_agreement": command.least_agreement}
-    arenas = {"dream": _dream(command, command.world, about)}
-    for name in command.baselines:
-        if name in ("dream", "reference", *list(arenas)[1:]):
-            raise InvalidInput("--baselines", command.baselines, "different worlds, none called dream or reference")
-        arenas[name] = _dream(replace(command, weights=None), name, about)
-    arenas["reference"] = Arena(command.reference, {}, about, at_starts=False)
-    starts = read_starts(arenas["reference"], evaluation.tasks, evaluation.seeds)
+    arenas = make_arenas(command)
+    kept = kept_trials(command.out, evaluation, arenas)
+    missing = {name: kept[name].missing(evaluation.plan(arena.env_id)) for name, arena in arenas.items()}
+    starts = _rehearsed(evaluation, arenas, missing)
+    starts |= _starts(arenas["reference"], {key[2:] for keys in missing.values() for key in keys} - starts.keys())
     tables = {
         name: evaluate(
             evaluation, arena, command.out / f"{name}.jsonl", starts=starts, workers=command.workers,
@@ -104,97 +98,55 @@ def run(command: Evaluate) -> str:
 
     report = told()
     if command.videos and report.dream.episodes is not None and report.dream.episodes.disagreements:
-        worst = report.dream.episodes.disagreements[: command.videos]
-        chosen = [(one.policy, one.task, one.seed) for one in worst]
-        tables["dream"] = _filmed(command.out, evaluation, arenas, tables["dream"], starts, chosen)
+        worst = [(one.policy, one.task, one.seed) for one in report.dream.episodes.disagreements[: command.videos]]
+        starts |= _starts(arenas["reference"], {one[1:] for one in worst} - starts.keys())
+        tables |= filmed(command.out, evaluation, arenas, tables, starts, worst)
         report = told()
     write_json(command.out / "report.json", report)
     write_page(command.out / "report.html", report)
     return _summary(report, command.out)
 
 
-def _judge(name: str) -> Judge | None:
-    if name not in JUDGES:
-        raise UnknownName("judge", name, JUDGES)
-    if name == "none":
-        return None
-    from vap_sim.policies.judge_learned import LearnedJudge
+def _starts(reference: Arena, places: Collection[tuple[str, int]], progress: bool = True) -> dict[Any, Any]:
+    """Where the reference begins in these tasks by these seeds."""
+    from vap_sim.policies.evaluate import read_starts
 
-    return LearnedJudge.load()
-
-
-def _judge_name(name: str) -> str:
-    if name == "none":
-        return name
-    from vap_sim.policies.judge_learned import WEIGHTS
-
-    return f"{name} {hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:16]}"
+    starts: dict[Any, Any] = {}
+    for task in sorted({task for task, _ in places}):
+        seeds = sorted(seed for one, seed in places if one == task)
+        starts |= read_starts(reference, [task], seeds, progress=progress)
+    return starts
 
 
-def _dream(command: Evaluate, world: str | None, about: Mapping[str, Any]) -> Arena:
-    """The dream's environment, and which weights it dreams with."""
-    import gymnasium
+def _rehearsed(
+    evaluation: Evaluation, arenas: Mapping[str, Arena], missing: Mapping[str, Sequence[TrialKey]]
+) -> dict[Any, Any]:
+    """Try by one action each whatever is to be played: every policy in the dream and in the reference, every task in
+    every environment. Returns the starts that were used. Raises what `policies.episodes.rehearse` raises."""
+    from tqdm import tqdm
 
-    import vap_sim  # noqa: F401 - registers the environments
-    from vap_sim.policies.episodes import accepted
-    from vap_sim.policies.evaluate import Arena
+    from vap_sim.policies.episodes import rehearse
 
-    try:
-        options = json.loads(command.env_options)
-    except ValueError as error:
-        raise InvalidInput("--env-options", command.env_options, f"a JSON object ({error})") from error
-    if not isinstance(options, dict):
-        raise InvalidInput("--env-options", command.env_options, "a JSON object")
-    given = {"world": world, "weights": None if command.weights is None else str(command.weights)}
-    options |= {name: value for name, value in given.items() if value is not None}
-    if command.trust and "trust" in accepted(command.env):
-        options["trust"] = True
-    env = gymnasium.make(command.env, **options)
-    spec = getattr(env.unwrapped, "world_spec", None)
-    env.close()
-    made = {} if spec is None else {"world": spec.name, "fingerprint": spec.fingerprint}
-    return Arena(command.env, options, {**about, **made})
+    tried = [(arenas[name], key) for name, keys in missing.items() for key in _samples(keys, name)]
+    starts = _starts(arenas["reference"], {key[2:] for _, key in tried}, progress=False)
+    for arena, key in tqdm(tried, desc="rehearsal", unit="action", disable=not tried):
+        (job,) = evaluation.jobs([key], starts, arena)
+        rehearse(job)
+    return starts
 
 
-def _filmed(
-    out: Path,
-    evaluation: Evaluation,
-    arenas: Mapping[str, Arena],
-    table: TrialTable,
-    starts: Starts,
-    chosen: Sequence[tuple[str, str, int]],
-) -> TrialTable:
-    """The table with videos of the chosen trials, reference beside dream, played once more.
-
-    A trial that ends otherwise when it is played again, as one of a policy on a network may, is told in its note."""
-    from vap_sim.metrics.trials import TrialKey, TrialTable
-    from vap_sim.policies.episodes import play
-
-    found = {one.key: one for one in table}
-    for number, (policy, task, seed) in enumerate(chosen):
-        films = []
-        for name in ("reference", "dream"):
-            key = TrialKey(arenas[name].env_id, policy, task, seed)
-            (job,) = evaluation.jobs([key], starts, arenas[name])
-            films += play(job)
-        before = found[films[1].trial.key]
-        video = f"videos/{number + 1}_{task}_{seed}.mp4"
-        _write(out / video, films[0].frames, films[1].frames)
-        again = films[1].trial.steps == before.steps and films[1].trial.verdict == before.verdict
-        note = before.note if again else f"{before.note} played again, it ended otherwise".strip()
-        found[before.key] = replace(before, video=video, note=note)
-    return TrialTable(tuple(found.values()), table.about, out)
-
-
-def _write(path: Path, *films: Any) -> None:
-    """Films (n, H, W, 3) side by side; one that ended earlier stands still."""
-    import numpy as np
-
-    from vap_sim.viewer.video import write_mp4
-
-    longest = max(len(film) for film in films)
-    longer = [np.concatenate([film, np.repeat(film[-1:], longest - len(film), axis=0)]) for film in films]
-    write_mp4(path, np.concatenate(longer, axis=2).repeat(2, axis=1).repeat(2, axis=2), _FRAME_RATE)
+def _samples(keys: Sequence[TrialKey], arena: str) -> list[TrialKey]:
+    """As few trials as have every policy and every task; of baselines, which differ from the dream in what it shows
+    alone, as few as have every task."""
+    of_policy: dict[str, dict[str, TrialKey]] = {}
+    for key in keys if arena in ("dream", "reference") else ():
+        of_policy.setdefault(key.policy, {}).setdefault(key.task, key)
+    # Policies take turns with the tasks, so that few more trials are needed for those.
+    chosen = [list(own.values())[index % len(own)] for index, own in enumerate(of_policy.values())]
+    for key in keys:
+        if key.task not in {one.task for one in chosen}:
+            chosen.append(key)
+    return chosen
 
 
 def _summary(report: PolicyReport, out: Path) -> str:

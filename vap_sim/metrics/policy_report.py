@@ -99,7 +99,7 @@ def policy_report(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> PolicyReport:
-    """Compare a dream, and baselines such as "copy" and "kinematic", with one reference.
+    """Compare a dream, and baselines such as "still" and "kinematic", with one reference.
 
     dream_by, reference_by: who tells outcomes (baselines as the dream), see `TrialTable.source`; level, resamples,
     seed: of the intervals. Raises InvalidInput for an empty title, for a baseline called "dream" or "reference", and

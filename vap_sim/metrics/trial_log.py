@@ -162,8 +162,8 @@ def _refuse_constant(name: str) -> float:
 def _check_same(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
     for name in sorted({*there, *here}):
         if there.get(name) != here.get(name):
-            given = f"{name} {here.get(name)!r}"
-            raise InvalidInput(f"trials for {path}", given, f"{there.get(name)!r}, which made those that are there")
+            given, expected = f"{name} {here.get(name)!r}", f"{there.get(name)!r}, which made those that are there"
+            raise InvalidInput(f"trials for {path}", given, f"{expected}, or another folder")
 
 
 def _plain(about: Mapping[str, Any]) -> dict[str, Any]:

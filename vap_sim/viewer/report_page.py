@@ -39,9 +39,11 @@ table{border-collapse:collapse;margin:.8rem 0;font-variant-numeric:tabular-nums;
 th,td{padding:.2rem .7rem;text-align:left;border-bottom:1px solid #8883;vertical-align:top}
 th{font-weight:600}td.n{text-align:right;white-space:nowrap}.s{opacity:.7;font-size:.88em}
 .few{border-left:4px solid #d2782a;padding:.3rem .9rem;background:#d2782a1a}
-.pair{display:grid;grid-template-columns:1fr 1fr;gap:.6rem;max-width:44rem}video{width:100%;background:#8882}
+.wide,.pair{max-width:44rem}.pair{display:grid;grid-template-columns:1fr 1fr;gap:.6rem}
+video{width:100%;background:#8882}
 figure{margin:1rem 0}svg{max-width:100%;height:auto}figcaption{opacity:.7;font-size:.88em}
 """
+_VIDEO = '<video controls muted loop preload="metadata" src="{}"></video>'
 
 
 def write_page(path: Path, report: PolicyReport) -> None:
@@ -248,14 +250,18 @@ def _disagreements(report: PolicyReport, folder: Path) -> str:
 def _disagreement(one: Disagreement, folders: tuple[Path | None, Path | None], page_folder: Path) -> str:
     agreement = "" if one.agreement_min is None else f", prompt agreement down to {one.agreement_min:.2f}"
     text = f"{one.policy}, {one.task}, start {one.seed}: {one.way} in the dream{agreement}"
-    videos = [
-        f'<video controls muted loop preload="metadata" src="{escape(_link(video, folder, page_folder))}"></video>'
-        if video
-        else f'<div class="s">no video of the {side}</div>'
-        for side, video, folder in zip(("dream", "reference"), (one.sim_video, one.real_video), folders, strict=True)
-    ]
-    pair = f'<div class="pair">{"".join(videos)}</div>' if one.sim_video or one.real_video else ""
-    return f"<figure><figcaption>{escape(text)}. Left: dream, right: reference.</figcaption>{pair}</figure>"
+    sides = zip(("dream", "reference"), (one.sim_video, one.real_video), folders, strict=True)
+    links = {side: video and escape(_link(video, folder, page_folder)) for side, video, folder in sides}
+    if links["dream"] and links["dream"] == links["reference"]:  # one file that shows both
+        shown = f'<div class="wide">{_VIDEO.format(links["dream"])}</div>'
+    else:
+        videos = [
+            _VIDEO.format(link) if link else f'<div class="s">no video of the {side}</div>'
+            for side, link in links.items()
+        ]
+        shown = f'<div class="pair">{"".join(videos)}</div>' if any(links.values()) else ""
+    caption = f"{escape(text)}. Left: dream, right: reference." if shown else f"{escape(text)}. No video."
+    return f"<figure><figcaption>{caption}</figcaption>{shown}</figure>"
 
 
 def _link(video: str, folder: Path | None, page_folder: Path) -> str:

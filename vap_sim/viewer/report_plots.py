@@ -28,7 +28,7 @@ def scatter_svg(comparison: Comparison) -> str:
 
     Raises MissingDependency without matplotlib.
     """
-    figure, axes = _canvas(5.2, 4.6)
+    figure, (axes,) = _canvas(5.2, 4.6)
     axes.plot((0, 1), (0, 1), color=_GREY, linewidth=1, linestyle="--", zorder=0)
     for index, task in enumerate(comparison.tasks):
         rows = [one for one in comparison.success if one.task == task and one.sim.answered and one.real.answered]
@@ -67,7 +67,7 @@ def bars_svg(comparison: Comparison) -> str:
 
 
 def _canvas(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
-    """A figure [inch] and its axes, or the row of them. The figure knows no window system and leaves pyplot alone."""
+    """A figure [inch] and the row of its axes. The figure knows no window system and leaves pyplot alone."""
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
@@ -75,7 +75,7 @@ def _canvas(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
         raise MissingDependency("matplotlib", "report") from error
     with mpl.rc_context(dict(_STYLE)):
         figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, figure.subplots(1, columns, squeeze=False)[0] if columns > 1 else figure.subplots()
+        return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
 def _svg(figure: Any, name: str) -> str:
