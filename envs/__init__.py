@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from vap_sim.envs.session import SessionState
     from vap_sim.envs.start import Start, load_start, photo_start, shipped_starts
     from vap_sim.envs.tasks import Situation, Task, get_task
+    from vap_sim.envs.trust_limit import TrustLimit, TrustLimits, TrustLimitVector
     from vap_sim.envs.vector_env import WorldVectorEnv
     from vap_sim.envs.world_env import WorldEnv
 
@@ -19,6 +20,9 @@ __all__ = [
     "Situation",
     "Start",
     "Task",
+    "TrustLimit",
+    "TrustLimitVector",
+    "TrustLimits",
     "WorldEnv",
     "WorldVectorEnv",
     "get_task",
@@ -33,6 +37,7 @@ _HOMES = {
     "session": ("SessionState",),
     "start": ("Start", "load_start", "photo_start", "shipped_starts"),
     "tasks": ("Situation", "Task", "get_task"),
+    "trust_limit": ("TrustLimit", "TrustLimits", "TrustLimitVector"),
     "vector_env": ("WorldVectorEnv",),
     "world_env": ("WorldEnv",),
 }

@@ -31,7 +31,7 @@ from vap_sim.robots.library import RobotModel, load_robot
 from vap_sim.state import WorldState
 
 if TYPE_CHECKING:
-    from vap_sim.metrics.trust import PromptAgreement
+    from vap_sim.envs.trusting import TrustMeter, TrustState
 
 Frames = NDArray[np.uint8]
 Rows = NDArray[np.intp]
@@ -43,7 +43,7 @@ class SessionState:
 
     world: the model's memory; control: nominal joints and their targets; frames: (b, V, H, W, 3) uint8, the pictures
     shown; drawn: (b, J) float32, the joints they were drawn for; poses: (b, F, J) float32, those of pictures to come;
-    phase: (b,) control intervals since the last picture; steps: (b,) actions since the start; agreement: (b,) from the
+    phase: (b,) control intervals since the last picture; steps: (b,) actions since the start; trust: from the
     trust meter, or None; starts: where each dream began; cameras: V cameras with leading axis b; maker: what can go on
     from this state.
     """
@@ -55,7 +55,7 @@ class SessionState:
     poses: NDArray[np.float32]
     phase: NDArray[np.int64]
     steps: NDArray[np.int64]
-    agreement: NDArray[np.float64] | None
+    trust: TrustState | None
     starts: tuple[Start, ...]
     cameras: tuple[Camera, ...]
     maker: str
@@ -74,7 +74,8 @@ class SessionState:
         """Memory of all arrays and pictures, those of the starts included [bytes]."""
         arrays = (self.frames, self.drawn, self.poses, self.phase, self.steps, self.control.target, self.control.joints)
         beginnings = sum(start.frames.numel() for start in self.starts)
-        return int(self.world.nbytes) + beginnings + sum(array.nbytes for array in arrays)
+        trust = 0 if self.trust is None else self.trust.nbytes
+        return int(self.world.nbytes) + beginnings + trust + sum(array.nbytes for array in arrays)
 
     def index(self, rows: Sequence[int] | Rows) -> SessionState:
         """The chosen dreams, in the order given."""
@@ -84,7 +85,7 @@ class SessionState:
             self,
             world=self.world.index(places),
             control=ControlState(self.control.target[chosen], self.control.joints[chosen]),
-            agreement=None if self.agreement is None else self.agreement[chosen],
+            trust=None if self.trust is None else self.trust.index(chosen),
             starts=tuple(self.starts[row] for row in chosen),
             cameras=tuple(_camera_rows(camera, places) for camera in self.cameras),
             **{name: getattr(self, name)[chosen] for name in ("frames", "drawn", "poses", "phase", "steps")},
@@ -101,9 +102,7 @@ class SessionState:
             self,
             world=_put_world(self.world, chosen, other.world),
             control=ControlState(*control),
-            agreement=None
-            if self.agreement is None or other.agreement is None
-            else _put(self.agreement, chosen, other.agreement),
+            trust=None if self.trust is None or other.trust is None else self.trust.with_rows(chosen, other.trust),
             starts=tuple(starts),
             cameras=tuple(
                 replace(
@@ -135,7 +134,7 @@ class Session:
         control: str,
         clip_actions: bool,
         views: Sequence[str],
-        meter: PromptAgreement | None = None,
+        meter: TrustMeter | None = None,
     ) -> None:
         spec = world.spec
         if len(views) != spec.views:
@@ -173,7 +172,7 @@ class Session:
             poses=np.repeat(joints[:, None], self.rates.frames, axis=1),
             phase=np.zeros(b, np.int64),
             steps=np.zeros(b, np.int64),
-            agreement=self._agreement(pictures, joints, cameras),
+            trust=None if self.meter is None else self.meter.begin(world, pictures, joints, cameras),
             starts=tuple(starts),
             cameras=cameras,
             maker=self.maker,
@@ -220,8 +219,8 @@ class Session:
             "world": self.world.spec.name,
             "instruction": start.instruction,
         }
-        if state.agreement is not None and not np.isnan(state.agreement[row]):
-            info["prompt_agreement"] = float(state.agreement[row])
+        if state.trust is not None:
+            info |= state.trust.told(row)
         if beginning:
             info["start"] = start.name
             if start.scene is not None:
@@ -249,24 +248,10 @@ class Session:
         frames = made.cpu().numpy()[:, :, -1]
         self.network_seconds += perf_counter() - began
         drawn = poses[:, -1]
-        agreement = self._agreement(frames, drawn, state.cameras)
-        return replace(state, world=world, frames=frames, drawn=drawn, agreement=agreement, **changes)
-
-    def _agreement(
-        self, frames: Frames, joints: NDArray[np.float32], cameras: tuple[Camera, ...]
-    ) -> NDArray[np.float64] | None:
-        """Mean of the trust meter over the views of each row; not a number where no view shows or expects a robot."""
-        if self.meter is None:
-            return None
-        out = np.full(len(frames), np.nan)
-        for row in range(len(frames)):
-            values = []
-            for view, camera in enumerate(cameras):
-                picture, pose = torch.from_numpy(frames[row, view][None]), torch.from_numpy(joints[row][None])
-                scores = self.meter.all(picture, pose, camera.row(row))
-                values += [float(scores.values[0])] if bool(scores.defined[0]) else []
-            out[row] = sum(values) / len(values) if values else np.nan
-        return out
+        trust = state.trust
+        if self.meter is not None and trust is not None:
+            trust = self.meter.step(trust, state.world, world, prompt, frames, drawn, state.cameras)
+        return replace(state, world=world, frames=frames, drawn=drawn, trust=trust, **changes)
 
 
 def open_session(
@@ -289,11 +274,11 @@ def open_session(
     rates = match_rates(
         control_hz, video_hz, model_rate=loaded.spec.frame_rate, frames_per_step=loaded.spec.frames_per_step
     )
-    meter: PromptAgreement | None = None
+    meter: TrustMeter | None = None
     if trust:
-        from vap_sim.metrics.trust import PromptAgreement
+        from vap_sim.envs.trusting import TrustMeter
 
-        meter = PromptAgreement(model, loaded.spec.size)
+        meter = TrustMeter(model, loaded)
     return Session(model, loaded, rates, control=control, clip_actions=clip_actions, views=views, meter=meter)
 
 

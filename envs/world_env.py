@@ -75,8 +75,9 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     Instruction: that of the start, or `reset(options={"instruction": ...})`; a world that reads text is told it.
 
     Info: `joints` (J,) float32 [rad], `steps`, `new_frame`, `state_source` ("nominal"), `world`, `instruction`; with
-    `trust` also `prompt_agreement`, how well the robot in the picture sits on its prompt, 0 to 1, absent where there is
-    none to be seen; at a reset also `start`, and `scene` where the start came from the twin. Equal seeds and
+    `trust` also `prompt_agreement`, how well the robot in the picture sits on its prompt, 0 to 1, `dream_drift`,
+    `dream_doubt` and `dream_risk` (see `trusting.SIGNALS`), each absent where it does not exist; at a reset also
+    `start`, and `scene` where the start came from the twin. Equal seeds and
     actions give equal bits.
 
     `get_state` and `set_state` fork a dream. `profile` tells where the time went. Rendering: `rgb_array` shows

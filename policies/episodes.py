@@ -29,6 +29,7 @@ from vap_sim.policies.registry import load_policy
 from vap_sim.robots.camera import Camera
 
 _STATE = ("joint_position", "gripper_position")
+_DRIFTS = ("dream_risk", "dream_drift")  # the first that a world gives is a trial's drift, at its worst
 _SEEN = 2  # pictures shown to the judge besides the first
 _ANSWERS: Mapping[bool | None, Answer] = {True: "yes", False: "no", None: "cannot tell"}
 
@@ -224,6 +225,7 @@ class _Episodes:
         self.agreed, self.verdicts = [0] * count, [_unasked(job)] * count
         self.success: list[bool | None] = [_truth(info) for info in infos]
         self.agreements: list[list[float]] = [[] for _ in range(count)]
+        self.drifts: list[list[float]] = [[] for _ in range(count)]
         self.steps = [0] * count
 
     @property
@@ -252,6 +254,7 @@ class _Episodes:
             self.success[row] = truth if truth is None else bool(self.success[row]) or truth
             if "prompt_agreement" in infos[row]:
                 self.agreements[row].append(float(infos[row]["prompt_agreement"]))
+            self.drifts[row] += [float(infos[row][name]) for name in _DRIFTS if name in infos[row]][:1]
         last = [row for row in going if bool(over[row]) or self.steps[row] >= self.job.steps]
         self.judge([row for row in going if row in last or self.steps[row] % self.job.every == 0])
         for row in going:
@@ -314,6 +317,7 @@ class _Episodes:
             probability=None if job.judge is None or failed else verdict.probability,
             agreement_mean=float(np.mean(agreements)) if agreements else None,
             agreement_min=min(agreements) if agreements else None,
+            drift=max(self.drifts[row], default=None),
             note=self.notes[row],
         )
         done = self.actions[row]

@@ -45,9 +45,11 @@ class LeRobotEnv(gymnasium.Wrapper[Observation, NDArray[np.float32], dict[str, N
         inner = env.observation_space
         if not isinstance(inner, spaces.Dict) or not {"image", *_STATE} <= inner.keys():
             raise InvalidInput("observations", inner, f"a Dict with image, {' and '.join(_STATE)}")
-        self.task, self.task_description, self._max_episode_steps = task, task, steps
-        self._cameras = {name.removeprefix("image_") if name != "image" else _CAMERA: name for name in inner}
-        self._cameras = {camera: name for camera, name in self._cameras.items() if name.startswith("image")}
+        self.task: str = task
+        self.task_description: str = task
+        self._max_episode_steps: int = steps
+        pictures = [name for name in inner if name.startswith("image")]
+        self._cameras: dict[str, str] = {_CAMERA if n == "image" else n.removeprefix("image_"): n for n in pictures}
         parts = [inner[name] for name in _STATE]
         low, high = (np.concatenate([getattr(part, end) for part in parts]) for end in ("low", "high"))
         self.observation_space = spaces.Dict(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vap_sim.errors import InvalidInput
-from vap_sim.metrics.detector import Detector
+from vap_sim.metrics.detector import ROBOT, Detector
 from vap_sim.metrics.masks import Scores, scores
 from vap_sim.prompts.silhouette import silhouettes
 from vap_sim.robots.camera import Camera
@@ -51,7 +51,11 @@ class PromptAgreement:
             raise InvalidInput("pictures and poses", given, f"(n, {height}, {width}, 3) with (n, J)")
         if tuple(camera.size) != tuple(self.size):
             raise InvalidInput(f"size of camera {camera.name!r}", camera.size, self.size)
+        return self.of_labels(self.detector.labels(frames).cpu(), joints, camera)
+
+    def of_labels(self, labels: Tensor, joints: Tensor, camera: Camera) -> Scores:
+        """As `all`, of pictures that have been read: labels (n, H, W) that number the detector's CLASSES."""
         expected = silhouettes(self.model, joints[:, None], [camera])[:, 0, 0]
-        found = self.detector.robot(frames).cpu()
+        found = labels == ROBOT
         shared, united = (found & expected).sum((-2, -1)).double(), (found | expected).sum((-2, -1)).double()
         return scores("prompt agreement", shared / united.clamp_min(1), united > 0)

@@ -12,9 +12,9 @@ import cv2
 import torch
 from torch import Tensor
 
-from vap_sim.errors import BadFile
+from vap_sim.errors import BadFile, InvalidInput
 from vap_sim.models.checkpoint import fill, load_tensors
-from vap_sim.models.compact import layers
+from vap_sim.models.compact import doubt, layers
 from vap_sim.models.compact.motion import apply, move
 from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNetConfig, to_blocks
 from vap_sim.models.compact.packed import fast_dtype, packed
@@ -51,6 +51,7 @@ class CompactWorld:
         network.to(device=device, dtype=self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = packed(network)
         self.device = torch.device(device)
+        self._echoes = f"{self.fingerprint} doubt"
         size = network.config.size
         self.spec = WorldModelSpec(
             name="compact",
@@ -94,6 +95,28 @@ class CompactWorld:
         """Dream as many frames as the prompts hold; see `rollout.imagine`. Not decoded, they are not painted either,
         which takes a third of the time: a state does not depend on what was painted."""
         return imagine(self, state, prompts, decode=decode, advance=self._advance)
+
+    def begin_doubt(self, state: WorldState) -> WorldState:
+        """Echoes of dreams at their start; see `DoubtingWorld` and `doubt`."""
+        check_state(state, self.spec)
+        rows = [doubt.begin(_row(state, row)) for row in range(state.rows)]
+        return WorldState(_joined(rows), state.step, state.key, self._echoes)
+
+    def doubt(
+        self, memory: WorldState, before: WorldState, after: WorldState, prompt: VisualPrompt
+    ) -> tuple[WorldState, Tensor]:
+        """Echoes a step on, and how far they are from the dream (b,); see `DoubtingWorld`."""
+        check_state(before, self.spec)
+        check_state(after, self.spec)
+        if memory.model != self._echoes or not len(memory) == len(before) == len(after):
+            given = f"{len(memory)} rows of {memory.model!r} for {len(before)} and {len(after)} rows"
+            raise InvalidInput("memory of doubt", given, f"as many rows, of {self._echoes!r}")
+        rows = [
+            doubt.advance_echoes(self.network.motion, *(_row(state, row) for state in (memory, before, after)))
+            for row in range(len(memory))
+        ]
+        partings = [doubt.parting(echoes, _row(after, row)) for row, echoes in enumerate(rows)]
+        return memory.advanced(_joined(rows)), torch.cat(partings)
 
     def _advance(self, state: WorldState, prompt: VisualPrompt) -> WorldState:
         old = state.context
@@ -165,6 +188,14 @@ class CompactWorld:
         order = [planes[3 * right + color][low::2] for color in range(3) for low in range(2) for right in range(2)]
         blocks = torch.from_numpy(cv2.merge(order)).to(self.device).permute(2, 0, 1)[None]
         return _unit(blocks).mul_(2).sub_(1).to(self._dtype)
+
+
+def _row(state: WorldState, row: int) -> dict[str, Tensor]:
+    return {name: value[row : row + 1] for name, value in state.context.items()}
+
+
+def _joined(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([one[name] for one in rows]) for name in rows[0]}
 
 
 def _levels(values: Tensor) -> Tensor:

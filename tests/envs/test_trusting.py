@@ -1,0 +1,88 @@
+"""The trust meter in environments: what it tells, that it changes nothing, and that rows do not leak."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import vap_sim  # noqa: F401 - registers the environments
+from vap_sim.envs.trusting import SIGNALS, TrustMeter
+from vap_sim.metrics.risk import Risk
+from vap_sim.models.kinematic import KinematicWorld
+from vap_sim.robots.library import RobotModel
+
+STILL = np.zeros(8, np.float32)
+
+
+def told(info: dict[str, Any]) -> dict[str, float]:
+    return {name: info[name] for name in SIGNALS if name in info}
+
+
+def test_a_world_that_doubts_tells_all_signals_and_dreams_what_it_dreams_unasked() -> None:
+    asked, plain = (gym.make("VAPWorld-DROID-v0", task="push", trust=trust).unwrapped for trust in (True, False))
+    action = np.array([0.5, 0.8, 0, 0.5, 0, 0.4, 0, 0.5], np.float32)
+    for env in (asked, plain):
+        _, env.first = env.reset(seed=3)
+    assert told(plain.first) == {}
+    assert set(told(asked.first)) >= {"prompt_agreement", "dream_doubt", "dream_drift"}
+    assert asked.first["dream_doubt"] == asked.first["dream_drift"] == 0
+    for _ in range(3):
+        (seen, *_, info), (bare, *_) = asked.step(action), plain.step(action)
+        np.testing.assert_array_equal(seen["image"], bare["image"])
+    assert info["dream_doubt"] >= 0 and info["dream_drift"] >= 0
+    state = asked.get_state()
+    again = told(asked.step(action)[4])
+    asked.set_state(state)
+    assert told(asked.step(action)[4]) == again
+    assert state.nbytes > plain.get_state().nbytes
+    for env in (asked, plain):
+        env.close()
+
+
+def test_a_world_without_doubt_has_none_and_no_risk() -> None:
+    env = gym.make("VAPWorld-DROID-v0", world="kinematic", trust=True)
+    _, info = env.reset(seed=0)
+    assert set(told(info)) == {"prompt_agreement", "dream_drift"}
+    assert set(told(env.step(STILL)[4])) == {"prompt_agreement", "dream_drift"}
+    env.close()
+
+
+def test_rows_are_told_what_each_is_told_alone() -> None:
+    envs = gym.make_vec("VAPWorld-DROID-v0", num_envs=2, trust=True, task="push")
+    envs.reset(seed=5)
+    actions = np.stack([STILL + 0.4, STILL - 0.4])
+    for _ in range(2):
+        infos = envs.step(actions)[4]
+    turned = envs.unwrapped.get_state().index([1, 0])
+    for row in (0, 1):
+        env = gym.make("VAPWorld-DROID-v0", trust=True, task="push")
+        env.reset(seed=5 + row)
+        for _ in range(2):
+            info = env.step(actions[row])[4]
+        alone = told(info)
+        assert alone == {name: float(infos[name][row]) for name in SIGNALS if name in alone}
+        assert turned.trust is not None
+        assert turned.trust.told(1 - row) == alone
+        env.close()
+    envs.close()
+
+
+def test_a_risk_of_another_world_is_not_told(model: RobotModel) -> None:
+    risk = Risk(("doubt",), (0.0,), (1.0,), (1.0,), 0.0, world="compact")
+    assert TrustMeter(model, KinematicWorld(), risk=risk).risk is None
+
+
+@pytest.mark.parametrize("rows", [[1], [0, 1], [2, 0]])
+def test_rows_put_back_are_where_they_were(rows: list[int]) -> None:
+    envs = gym.make_vec("VAPWorld-DROID-v0", num_envs=3, trust=True, world="kinematic")
+    envs.reset(seed=0)
+    state = envs.unwrapped.get_state()
+    assert state.trust is not None
+    chosen = np.array(rows, np.intp)
+    back = state.trust.with_rows(chosen, state.trust.index(chosen))
+    assert [back.told(row) for row in range(3)] == [state.trust.told(row) for row in range(3)]
+    assert back.seen.equal(state.trust.seen) and back.begun.equal(state.trust.begun)
+    envs.close()

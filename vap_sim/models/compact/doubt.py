@@ -1,0 +1,119 @@
+"""The compact world's doubt: echoes of a dream, its objects moved beside it by the same network in another mood.
+
+An echo sees every object through a mirror, in which a sure network would see the same, or moves objects more readily or
+less than the dream does. What is sure stays together; near a contact that might as well be missed they part, and go on
+apart: a cube that only the dream has grasped is not carried by its echoes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vap_sim.models.compact.motion import Motion, apply, foresee
+from vap_sim.models.compact.network import MotionNet
+from vap_sim.models.compact.placing import lay
+from vap_sim.models.compact.slots import Slots
+
+Context = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Echo:
+    """mirrored: whether objects are seen in a mirror; above: by how much more an object's logit must say that it moves
+    than in the dream."""
+
+    mirrored: bool
+    above: float
+
+
+ECHOES = (Echo(True, 0.0), Echo(False, -1.5), Echo(False, 1.5))
+"""Chosen on development seeds."""
+
+_NEAR = 20.0  # [px] no part of the robot nearer than this to an object's centre: it stays; moved ones were within 9
+_DRAWN = 16  # level from which a pixel of a prompt counts as robot
+_POSES = ("centre", "turn", "velocity")
+
+
+def begin(dream: Context) -> dict[str, Tensor]:
+    """The echoes of one row's dream at its start: poses (1, E, S, 2), and what objects cover, alpha (1, E, H, W)."""
+    echoes = {name: torch.stack([dream[name]] * len(ECHOES), dim=1) for name in _POSES}
+    alpha = (dream["objects"][:, 3] * 255).round().to(torch.uint8)
+    return {**echoes, "alpha": torch.stack([alpha] * len(ECHOES), dim=1)}
+
+
+@torch.no_grad()
+def advance_echoes(network: MotionNet, echoes: Context, before: Context, after: Context) -> dict[str, Tensor]:
+    """The echoes of one row's dream a step on; `before` and `after` are the dream's own context."""
+    skeletons = torch.cat([after["skeletons"][:, :3], before["skeletons"]], dim=1)
+    drawn = _points(skeletons[0, :6])
+    foreseen: list[tuple[bool, Context, Motion]] = []
+    moved: list[Context] = []
+    for number, echo in enumerate(ECHOES):
+        old = {name: value[:, number] for name, value in echoes.items()}
+        # Until they part, echoes that see alike need only look once.
+        same = (one for mirrored, seen, one in foreseen if mirrored == echo.mirrored and _equal(seen, old))
+        motion = next(same, None)
+        if motion is None:
+            motion = _foresee(network, echo, old, before, skeletons, drawn)
+            foreseen.append((echo.mirrored, old, motion))
+        moved.append(_moved(old, before, Motion(motion.shift, motion.twist, motion.logit - echo.above)))
+    return {name: torch.stack([one[name] for one in moved], dim=1) for name in echoes}
+
+
+def parting(echoes: Context, dream: Context) -> Tensor:
+    """How far echoes lie from the dream (1,) float64: of the object farthest from them, mean over echoes, in its
+    own widths."""
+    present = dream["present"]
+    if not bool(present.any()):
+        return torch.zeros(1, dtype=torch.float64)
+    far = (echoes["centre"] - dream["centre"][:, None]).norm(dim=-1).mean(dim=1)
+    columns = (dream["patches"][:, :, 3] >= 128).any(dim=2).sum(dim=2)
+    widths = (columns * dream["turn"].norm(dim=-1)).clamp_min(1.0)
+    return torch.where(present, far / widths, 0).amax(dim=1).double().cpu()
+
+
+def _foresee(network: MotionNet, echo: Echo, old: Context, dream: Context, skeletons: Tensor, drawn: Tensor) -> Motion:
+    """How the objects (1, S) of an echo will move; those far from the robot have no doubt that they rest."""
+    centre = old["centre"][0]
+    near = dream["present"][0] & (torch.cdist(centre, drawn) < _NEAR).any(dim=1)
+    places = torch.nonzero(near)[:, 0]
+    shift, twist = torch.zeros_like(old["centre"]), torch.zeros_like(old["turn"])
+    logit = torch.full_like(shift[..., 0], -torch.inf)
+    if len(places):
+        mirror = torch.diag(centre.new_tensor([-1.0, 1.0])).expand(len(places), 2, 2)
+        motion = foresee(
+            network,
+            skeletons.float() / 255,
+            old["alpha"][:, None].float() / 255,
+            dream["patches"][0, places, 3:4].float() / 255,
+            centre=centre[places],
+            turn=old["turn"][0, places],
+            velocity=old["velocity"][0, places],
+            frames=mirror if echo.mirrored else None,
+        )
+        shift[0, places], twist[0, places], logit[0, places] = motion.shift, motion.twist, motion.logit
+    return Motion(shift, twist, logit)
+
+
+def _moved(old: Context, dream: Context, motion: Motion) -> Context:
+    poses = {name: old[name] for name in _POSES}
+    before = Slots(dream["patches"].float() / 255, **poses, present=dream["present"])
+    after = apply(before, motion)
+    new = {name: getattr(after, name) for name in _POSES}
+    if torch.equal(after.centre, before.centre) and torch.equal(after.turn, before.turn):
+        return {**new, "alpha": old["alpha"]}
+    return {**new, "alpha": (lay(after, old["alpha"].shape[-1])[:, 3] * 255).round().to(torch.uint8)}
+
+
+def _equal(a: Context, b: Context) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def _points(planes: Tensor) -> Tensor:
+    """Where a robot is drawn in planes (C, H, W) uint8: every second row and column of its pixels (n, 2) x, y."""
+    ys, xs = torch.nonzero((planes[:, ::2, ::2] >= _DRAWN).any(dim=0), as_tuple=True)
+    return 2.0 * torch.stack([xs, ys], dim=1)
