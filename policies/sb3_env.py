@@ -78,7 +78,6 @@ class DreamVecEnv(VecEnv):  # type: ignore[misc]
         self.keys = tuple(shown if keys is None else keys)
         self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs, np.int64)
         self._actions: NDArray[np.float32] | None = None
-        self._rows_over: dict[int, int] = {}
         super().__init__(num_envs, spaces.Dict({key: shown[key] for key in self.keys}), self.dreams.single_action_space)
 
     def reset(self) -> Seen:

@@ -16,7 +16,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LONGEST = 100
-NEEDS = {"02": ["pybullet"], "05": ["pybullet"], "09": ["pybullet", "tensorboard"], "11": ["pybullet"]}
+NEEDS = {
+    "02": ["pybullet"],
+    "05": ["pybullet"],
+    "09": ["pybullet", "tensorboard"],
+    "11": ["pybullet"],
+    "12": ["stable_baselines3"],
+}
 NEEDS["10"] = [*NEEDS["09"], "diffusers"]
 QUICK = {"10": ["3", "2"]}  # arguments that make an example short
 
@@ -168,6 +174,20 @@ def plan_in_the_dream(said: str, out: Path) -> None:
     assert picture(out / "11_plan_in_the_dream.png").shape == (128, 6 * 128, 3)
 
 
+def train_in_the_dream(said: str, out: Path) -> None:
+    """So little training teaches hardly anything: what is looked at is what was kept, and that both kinds act."""
+    kept = number(r"(\d+) of 16 dreamt episodes succeeded", said)
+    assert 1 <= kept <= 8, "half of the teachers go for the wrong object"
+    assert number(r"PPO: (\d+) dreamt steps", said) >= 64
+    assert number(r"PPO: \d+ dreamt steps, (\d+) episodes", said) >= 8
+    for name in ("clone", "PPO"):
+        assert 0 < number(rf"{name}: \d+ cm .* nearest (\d+) cm", said) < 100
+    sheet = picture(out / "12_train_in_the_dream.png")
+    assert sheet.shape == (2 * 128, 5 * 128, 3)
+    assert (sheet[:128, :128] == sheet[128:, :128]).all(), "both begin at one start"
+    assert (sheet[:128, 128:] != sheet[128:, 128:]).any()
+
+
 CHECKS: dict[str, Callable[[str, Path], None]] = {
     "01": first_dream,
     "02": beside_twin,
@@ -180,6 +200,7 @@ CHECKS: dict[str, Callable[[str, Path], None]] = {
     "09": record_and_train,
     "10": train_cogvideox,
     "11": plan_in_the_dream,
+    "12": train_in_the_dream,
 }
 
 
