@@ -2,12 +2,14 @@
 
     python benchmarks/judge.py --data data/judge --episodes 100 --sheet out/judge.png
 
-Episodes that the folder lacks are recorded (seeds from 1,000,000 on). Every moment is judged twice: in the twin's
-picture, against the twin's exact truth, and in the dreamt picture, against what the dream shows by its own objects'
-places. That oracle is itself checked on true pictures first ("oracle"). Dreamt moments where 5 mm would change the
-label, or where the dream never had the object, are "unclear": figures are given without them and with them. "last" is
-the end of each episode. Optimism is the share of failures, as labelled, that the judge calls a success. Intervals are
-bootstraps over episodes. The record goes to out/judge.json.
+Episodes that the folder lacks are recorded (seeds from 1,000,300 on). "Episodes" are dreams judged as
+`vap-sim evaluate` does it: after every step, two times yes in a row end the episode and make it a success, else the
+verdict on the last picture counts; it is compared with what the dream shows at that moment, by its own objects' places.
+"Moments" are harder: six an episode, many of them beside the moment where the truth changes, in the dreamt picture and
+in the twin's, whose truth is exact. The oracle that labels dreams is itself checked on true pictures first
+("oracle"). Where 5 mm would change a label it is "unclear": figures are given with those and without them. Optimism is
+the share of failures, as labelled, that the judge calls a success. Intervals are bootstraps over episodes. The record
+goes to out/judge.json.
 """
 
 from __future__ import annotations
@@ -28,48 +30,60 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vap_sim.commands.judge_episodes import JudgedEpisode, load_judged, record_missing
-from vap_sim.commands.judge_oracle import label, shown_as_read, shown_in_twin
-from vap_sim.commands.judge_questions import SOURCES, evidence_of, shown_in
+from vap_sim.commands.judge_oracle import Label, label, shown_as_read, shown_in_twin
+from vap_sim.commands.judge_questions import SOURCES, moments_in
 from vap_sim.envs.tasks import get_task
-from vap_sim.envs.twin_recorder import HELD_OUT_SEEDS
 from vap_sim.policies.judge import Judge, Verdict
 from vap_sim.policies.judge_learned import LearnedJudge
 
+SEEDS = range(1_000_300, 1_001_000)
 ACCURACY, ABSTENTION = 0.95, 0.10
+CONSECUTIVE = 2  # times yes that end an episode
 AT_REST = 0.05  # [m/s] a single picture tells no speed, so the oracle is checked below it
+KINDS = ("dream, episodes", "dream, moments", "twin, moments")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One moment in one source: what is true there, whether that is clear, and what the judge said."""
+    """One verdict of a kind of KINDS: after how many steps, what is true there, and whether that is clear."""
 
     seed: int
     policy: str
     task: str
-    source: str
-    moment: int
-    last: bool
+    kind: str
+    step: int
     truth: bool
     clear: bool
     verdict: Verdict
 
 
 def judged(judge: Judge, files: Sequence[Path]) -> list[Case]:
-    """All moments of all episodes in both sources."""
+    """All verdicts on all episodes."""
     cases = []
     for path in tqdm(files, desc="judging", unit="episode", mininterval=5):
         episode = load_judged(path)
+        cases.append(judged_whole(judge, episode))
         for source in SOURCES:
-            shown, task = shown_in(episode, source), get_task(episode.task)
-            for moment, verdict in enumerate(judge.judge(evidence_of(episode, source))):
-                truth = label(shown, moment, task)
-                cases.append(
-                    Case(
-                        int(episode.meta["seed"]), str(episode.meta["policy"]), episode.task, source, moment,
-                        moment == len(episode.steps) - 1, truth.success, truth.clear, verdict,
-                    )
-                )  # fmt: skip
+            here = moments_in(episode, source)
+            rows = zip(here.steps, judge.judge(here.evidence), here.labels, strict=True)
+            cases += [case(episode, f"{source}, moments", int(step), own, told) for step, told, own in rows]
     return cases
+
+
+def judged_whole(judge: Judge, episode: JudgedEpisode) -> Case:
+    """The verdict on a dreamt episode that is judged after every step until the judge has agreed often enough."""
+    here = moments_in(episode, "dream", np.arange(1, len(episode.dream)))
+    agreed, rows = 0, list(zip(here.steps, judge.judge(here.evidence), here.labels, strict=True))
+    for step, verdict, own in rows:
+        agreed = agreed + 1 if verdict.yes else 0
+        if agreed == CONSECUTIVE:
+            return case(episode, KINDS[0], int(step), own, verdict)
+    step, verdict, own = rows[-1]
+    return case(episode, KINDS[0], int(step), own, verdict)
+
+
+def case(episode: JudgedEpisode, kind: str, step: int, own: Label, verdict: Verdict) -> Case:
+    return Case(episode.seed, episode.policy, episode.task, kind, step, own.success, own.clear, verdict)
 
 
 def per_episode(cases: Sequence[Case], value: Callable[[Case], bool | None]) -> Summary | None:
@@ -97,22 +111,21 @@ def optimistic(case: Case) -> bool | None:
 
 
 def report(cases: Sequence[Case]) -> list[Row]:
-    """Accuracy, abstention and optimism by source and task, on clear labels, at all moments and at the last."""
+    """Accuracy, abstention and optimism by kind and task; bars on dreamt episodes, whatever is unclear included."""
     rows = []
-    for source in SOURCES:
-        here = [case for case in cases if case.source == source]
+    for kind in KINDS:
+        here = [case for case in cases if case.kind == kind]
         for task in ("all tasks", *sorted({case.task for case in here})):
-            own = [case for case in here if task in ("all tasks", case.task) and case.clear]
-            for name, some in (("moments", own), ("last", [case for case in own if case.last])):
-                bars = source == "dream" and task == "all tasks"
-                answers = per_episode(some, lambda case: not abstains(case))
-                head = f"{source}, {task}, {name}"
-                rows.append(
-                    Row(f"{head}: right where it answers", per_episode(some, right), "%", ACCURACY * bars or None)
-                )
-                rows.append(Row(f"{head}: answers", answers, "%", (1 - ABSTENTION) * bars or None))
-                rows.append(Row(f"{head}: optimism on failures", per_episode(some, optimistic), "%"))
-        rows.append(Row(f"{source}, all tasks, unclear ones too: right", per_episode(here, right), "%"))
+            own = [case for case in here if task in ("all tasks", case.task)]
+            bars = kind == KINDS[0] and task == "all tasks"
+            clear, head = [case for case in own if case.clear], f"{kind}, {task}"
+            answers = per_episode(own, lambda case: not abstains(case))
+            rows += [
+                Row(f"{head}: right where it answers", per_episode(own, right), "%", ACCURACY if bars else None),
+                Row(f"{head}: answers", answers, "%", 1 - ABSTENTION if bars else None),
+                Row(f"{head}: right, clear ones", per_episode(clear, right), "%"),
+                Row(f"{head}: optimism on failures", per_episode(own, optimistic), "%"),
+            ]
     return rows
 
 
@@ -133,7 +146,7 @@ def oracle_rows(files: Sequence[Path]) -> list[Row]:
         truth, read, task = shown_in_twin(episode), shown_as_read(episode), get_task(episode.task)
         labels = [label(read, moment, task) for moment in range(len(episode.steps))]
         good = [
-            float(item.success == episode.success[moment])
+            float(item.success == task.success(truth.situations[moment]))
             for moment, item in enumerate(labels)
             if item.clear and episode.speed[moment] < AT_REST
         ]
@@ -148,21 +161,20 @@ def oracle_rows(files: Sequence[Path]) -> list[Row]:
 
 
 def sheet_lines(files: Sequence[Path], cases: Sequence[Case], most: int) -> list[tuple[str, list[NDArray[np.uint8]]]]:
-    """First, previous and judged picture of the judge's mistakes on clear labels."""
-    by_seed = {int(load_seed(path)): path for path in files}
+    """First, previous and judged picture of the judge's mistakes and doubts, whole episodes before moments."""
+    by_seed = {int(path.name.split("_")[1].split(".")[0]): path for path in files}
+    wrong = sorted((item for item in cases if right(item) is not True), key=lambda item: KINDS.index(item.kind))
     lines = []
-    for case in [case for case in cases if case.clear and right(case) is False][:most]:
-        episode: JudgedEpisode = load_judged(by_seed[case.seed])
-        pictures = episode.twin if case.source == "twin" else episode.dream
-        shown = "done" if case.truth else "not done"
-        caption = f"{case.source} {case.seed} {case.task} {case.policy}: {shown}, judged {case.verdict.word}"
-        lines.append((caption, [episode.first, pictures[case.moment, 0], pictures[case.moment, 1]]))
+    for item in wrong[:most]:
+        episode = load_judged(by_seed[item.seed])
+        if item.kind.startswith("dream"):
+            pair = episode.dream[item.step - 1 : item.step + 1]
+        else:
+            pair = episode.twin[list(episode.steps).index(item.step)]
+        shown = "done" if item.truth else "not done"
+        caption = f"{item.kind} {item.seed} {item.task} {item.policy}: {shown}, judged {item.verdict.word}"
+        lines.append((caption, [episode.dream[0], *pair]))
     return lines
-
-
-def load_seed(path: Path) -> str:
-    """The seed in an episode's file name."""
-    return path.name.split("_")[1].split(".")[0]
 
 
 def main() -> None:
@@ -176,23 +188,18 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of mistakes to this PNG file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    seeds = HELD_OUT_SEEDS[: options.episodes]
+    seeds = SEEDS[: options.episodes]
     files = record_missing(seeds, options.data, options.world, held_out=True)
     cases = judged(LearnedJudge.load(options.judge), files)
     rows = [*oracle_rows(files), *report(cases)]
     print(table(rows))
     counts: dict[str, Any] = {}
-    for source in SOURCES:
-        here = [case for case in cases if case.source == source]
-        unclear = sum(not case.clear for case in here)
-        counts[source] = {
-            "confusion": confusion([c for c in here if c.clear]),
-            "moments": len(here),
-            "unclear": unclear,
-        }
-        print(f"{source}: {len(here)} moments, {unclear} unclear; {json.dumps(counts[source]['confusion'])}")
+    for kind in KINDS:
+        here = [item for item in cases if item.kind == kind]
+        counts[kind] = {"confusion": confusion(here), "unclear": sum(not item.clear for item in here)}
+        print(f"{kind}: {json.dumps(counts[kind])}")
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    details = [{**asdict(case), "verdict": {**asdict(case.verdict), "word": case.verdict.word}} for case in cases]
+    details = [{**asdict(item), "verdict": {**asdict(item.verdict), "word": item.verdict.word}} for item in cases]
     about = {"command": command, "torch": torch.__version__, "python": platform.python_version()}
     write_json(options.out / "judge.json", {"about": about, "rows": as_json(rows), "counts": counts, "cases": details})
     if options.sheet is not None and (lines := sheet_lines(files, cases, 24)):

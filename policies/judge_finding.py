@@ -1,6 +1,6 @@
-"""Where on the table map to look: places of the named colour and of a bright ring, by arithmetic alone.
+"""Where to look: the named colour in a picture, a bright ring on a map of the table, by arithmetic alone.
 
-These are proposals, good to a cell or two; the judge's network looks closely at what lies around them.
+These are proposals, good to a few pixels; the judge's eyes look closely at what lies around them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ COLORS_OFF = 0.1
 RING_RADII = (6.5, 7.5, 8.5)
 """Outer radii [cells] of the rings that are looked for; the hole is RING_HOLE of that."""
 RING_HOLE = 0.72
-_BLUR, _REACH = 5, 8  # [cells]
+_BLUR, _REACH = 9, 12  # [px]
 _DARK = 0.05
 
 
@@ -38,7 +38,7 @@ def color_likeness(rgb: Tensor, color: Tensor) -> Tensor:
 
 
 def find_object(likeness: Tensor) -> Found:
-    """The middle of the patch of greatest likeness (b, R, C)."""
+    """The middle of the patch of greatest likeness (b, R, C) in pictures HEIGHT pixels high."""
     strong = likeness.square()
     soft = F.avg_pool2d(strong[:, None], _BLUR, stride=1, padding=_BLUR // 2)[:, 0]
     peak = _argmax(soft)

@@ -1,7 +1,9 @@
-"""The learned judge of the tasks reach, push and pick_place: a small network, calibrated, that abstains in doubt."""
+"""The learned judge of the tasks reach, push and pick_place: eyes that measure, calibrated, and silent in doubt."""
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,12 +17,14 @@ from vap_sim.errors import BadFile, InvalidInput
 from vap_sim.models.checkpoint import fill, load_tensors, save_tensors
 from vap_sim.policies.judge import Evidence, Verdict
 from vap_sim.policies.judge_calibration import Calibration
-from vap_sim.policies.judge_looking import Color, ask, look, named_color
-from vap_sim.policies.judge_network import TASKS, JudgeConfig, JudgeNet
-from vap_sim.policies.judge_table import TableGrid
+from vap_sim.policies.judge_looking import Color, goal_views, named_color, object_views, seen
+from vap_sim.policies.judge_margins import TASKS, Moments, margins
+from vap_sim.policies.judge_network import JudgeConfig, JudgeNet, Sighting, Views
+from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import load_robot, robot_names
 
 WEIGHTS = Path(__file__).parent / "weights" / "judge.safetensors"
+_OPENINGS = 512  # first pictures of which is kept what was seen in them
 
 
 class LearnedJudge:
@@ -43,7 +47,8 @@ class LearnedJudge:
             raise InvalidInput("calibrations of a judge", sorted(calibrations), f"one for each of {TASKS}")
         self.network = network.eval().requires_grad_(False)
         self.calibrations, self.colors = dict(calibrations), dict(colors)
-        self.model, self.grid = load_robot(robot), TableGrid()
+        self.model = load_robot(robot)
+        self._openings: OrderedDict[bytes, Sighting] = OrderedDict()
 
     @classmethod
     def load(cls, path: Path | str | None = None) -> LearnedJudge:
@@ -53,7 +58,7 @@ class LearnedJudge:
         try:
             config = description["network"]
             widths = tuple(int(width) for width in config["widths"])
-            network = JudgeNet(JudgeConfig(widths, int(config["features"]), int(config["hidden"])))
+            network = JudgeNet(JudgeConfig(widths, int(config["hidden"])))
             calibrations = {name: Calibration.from_dict(item) for name, item in description["calibrations"].items()}
             colors = {str(name): _color(item) for name, item in description["colors"].items()}
             robot = str(description["robot"])
@@ -101,31 +106,82 @@ class LearnedJudge:
                 verdicts[row] = Verdict(None, None, reason)
         rest = [row for row in range(len(evidence)) if row not in verdicts]
         if rest:
-            colors = torch.tensor([self.colors[str(named[row])] for row in rest])
-            chosen = evidence.rows(rest)
-            for row, logit in zip(rest, self.logits(chosen, colors).tolist(), strict=True):
-                verdicts[row] = self._verdict(logit, evidence.tasks[row])
+            for row, score in zip(rest, self.scores(evidence.rows(rest)).tolist(), strict=True):
+                verdicts[row] = self._verdict(score, evidence.tasks[row])
         return tuple(verdicts[row] for row in range(len(evidence)))
 
-    @torch.inference_mode()
-    def logits(self, evidence: Evidence, colors: Tensor) -> Tensor:
-        """Scores (b,) before calibration, row by row, so that a row's score is the same in every batch."""
-        seen = look(evidence, self.model, self.grid)
-        out = [
-            self.network(ask(seen.rows([row]), colors[row : row + 1], [task], self.grid)).logit
-            for row, task in enumerate(evidence.tasks)
-        ]
-        return torch.cat(out)
+    def scores(self, evidence: Evidence) -> np.ndarray:
+        """Margins (b,) float64 before calibration. All rows pass the network together.
 
-    def _verdict(self, logit: float, task: str) -> Verdict:
+        Raises InvalidInput where an instruction names no colour or a task is none of TASKS, and as `measure` does."""
+        named = [named_color(text, self.colors) for text in evidence.instructions]
+        if None in named or not set(evidence.tasks) <= set(TASKS):
+            expected = f"tasks of {TASKS}, and one of these colours: {', '.join(self.colors)}"
+            raise InvalidInput("evidence to measure", (evidence.tasks, evidence.instructions), expected)
+        colors = torch.tensor([self.colors[str(name)] for name in named])
+        return np.asarray(margins(self.measure(evidence, colors), evidence.tasks).double().numpy())
+
+    @torch.inference_mode()
+    def measure(self, evidence: Evidence, colors: Tensor) -> Moments:
+        """What is measured of b moments. With a single last picture, the one before is taken to have looked the same.
+
+        Raises InvalidInput for another robot's joints, Unsupported for cameras that move with the robot."""
+        joints = torch.from_numpy(np.ascontiguousarray(evidence.joints)).double()
+        robot, gripper = self.model.robot, self.model.gripper
+        if gripper is None or joints.shape[1] != robot.num_joints:
+            expected = f"(b, {robot.num_joints}) of {self.model.name}"
+            raise InvalidInput("joints for a judge", tuple(joints.shape), expected)
+        first, goal = self._opening(evidence, colors)
+        last = (evidence.last[:, -min(2, evidence.last.shape[1])], evidence.last[:, -1])
+        views = Views.cat(object_views(*seen(pictures, evidence.cameras), colors) for pictures in last)
+        count, sighted = len(evidence), self.network.object_eye(views)
+        return Moments(
+            first=first,
+            before=sighted.rows(slice(count)),
+            now=sighted.rows(slice(count, None)),
+            goal=goal,
+            tool=robot.forward(joints)[:, robot.link_index(self.model.tool_link), :3, 3].float(),
+            gripper=gripper.to_position(joints[:, robot.joint_index(gripper.joint)]).float(),
+        )
+
+    def _opening(self, evidence: Evidence, colors: Tensor) -> tuple[Sighting, Sighting]:
+        """Object and goal in first pictures, of which an episode shows the same one at every moment."""
+        keys = [_key(*row) for row in zip(evidence.first, evidence.cameras, colors.numpy(), strict=True)]
+        rows = {key: row for row, key in enumerate(keys)}
+        here = {key: self._openings[key] for key in rows if key in self._openings}
+        new = [row for key, row in rows.items() if key not in here]
+        if new:
+            rgb, camera = seen(evidence.first[new], [evidence.cameras[row] for row in new])
+            objects = self.network.object_eye(object_views(rgb, camera, colors[new]))
+            goals = self.network.goal_eye(goal_views(rgb, camera))
+            for index, row in enumerate(new):
+                here[keys[row]] = Sighting.cat(
+                    [objects.rows(slice(index, index + 1)), goals.rows(slice(index, index + 1))]
+                )
+        self._openings.update(here)
+        while len(self._openings) > _OPENINGS:
+            self._openings.popitem(last=False)
+        both = [here[key] for key in keys]
+        return Sighting.cat(pair.rows(slice(1)) for pair in both), Sighting.cat(pair.rows(slice(1, 2)) for pair in both)
+
+    def _verdict(self, score: float, task: str) -> Verdict:
         calibration = self.calibrations[task]
-        if not np.isfinite(logit):
-            return Verdict(None, None, "the network gave no finite score")
-        probability = float(calibration.probability(np.array([logit]))[0])
+        if not np.isfinite(score):
+            return Verdict(None, None, "the network measured no finite number")
+        probability = float(calibration.probability(np.array([score]))[0])
         answer = calibration.answer(probability)
         band = f"the band of doubt {calibration.low:.2f} to {calibration.high:.2f}"
         reason = f"probability {probability:.2f} lies {'in' if answer is None else 'outside of'} {band}"
         return Verdict(answer, probability, reason)
+
+
+def _key(first: np.ndarray, camera: Camera, color: np.ndarray) -> bytes:
+    """The same for the same picture, camera and colour."""
+    digest = hashlib.blake2b(first.tobytes(), digest_size=20)
+    for part in (camera.intrinsics, camera.T_parent_camera):
+        digest.update(part.double().numpy().tobytes())
+    digest.update(f"{first.shape} {camera.parent_link}".encode() + color.tobytes())
+    return digest.digest()
 
 
 def _rebuilt(

@@ -1,49 +1,24 @@
-"""From evidence to what the judge's network is asked: table maps, proposals on them, and windows around those."""
+"""From pictures to what the judge's eyes are shown: windows about the named colour, and about a ring on the table."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
-from vap_sim.errors import InvalidInput
-from vap_sim.policies.judge import Evidence
-from vap_sim.policies.judge_finding import Found, color_likeness, crop, find_object, find_ring
-from vap_sim.policies.judge_network import TASKS, WINDOW, Asked
-from vap_sim.policies.judge_table import TableGrid, parallax, table_maps
-from vap_sim.prompts.silhouette import silhouettes
+from vap_sim.errors import Unsupported
+from vap_sim.policies.judge_finding import color_likeness, crop, find_object, find_ring
+from vap_sim.policies.judge_network import HEIGHT, WINDOW, Views
+from vap_sim.policies.judge_table import TableGrid, table_maps
 from vap_sim.robots.camera import Camera
-from vap_sim.robots.library import RobotModel
 
 Color = tuple[float, float, float]
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """Table maps of b moments: first, before, now (b, 3, R, C) in [0, 1]; robot (b, R, C), its silhouette now; lean
-    (b, 2, R, C), the parallax; tool (b, 3) [m]; gripper (b,); goal: the ring found in the first picture."""
-
-    first: Tensor
-    before: Tensor
-    now: Tensor
-    robot: Tensor
-    lean: Tensor
-    tool: Tensor
-    gripper: Tensor
-    goal: Found
-
-    def __len__(self) -> int:
-        return len(self.gripper)
-
-    def rows(self, rows: Sequence[int]) -> Seen:
-        """The chosen moments."""
-        chosen = list(rows)
-        plain = {name: getattr(self, name)[chosen] for name in self.__dataclass_fields__ if name != "goal"}
-        return Seen(**plain, goal=Found(self.goal.cell[chosen], self.goal.strength[chosen]))
+_GRID = TableGrid()
 
 
 def named_color(instruction: str, colors: Mapping[str, Color]) -> str | None:
@@ -53,63 +28,46 @@ def named_color(instruction: str, colors: Mapping[str, Color]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def look(evidence: Evidence, model: RobotModel, grid: TableGrid) -> Seen:
-    """The table as b moments show it. Raises InvalidInput for another robot's joints, Unsupported for moving cameras.
+def seen(pictures: NDArray[np.uint8], cameras: Sequence[Camera]) -> tuple[Tensor, Camera]:
+    """Pictures (b, H, W, 3) uint8 in [0, 1] as (b, 3, HEIGHT, W'), with their cameras as one.
 
-    With a single last picture, the moment before is taken to have looked the same.
-    """
-    if model.gripper is None or evidence.joints.shape[1] != model.robot.num_joints:
-        raise InvalidInput(
-            "joints for a judge", evidence.joints.shape, f"(b, {model.robot.num_joints}) of {model.name}"
-        )
-    joints = torch.from_numpy(np.ascontiguousarray(evidence.joints)).double()
-    links = model.robot.forward(joints)
-    closed = model.gripper.to_position(joints[:, model.robot.joint_index(model.gripper.joint)]).clamp(0, 1)
-    covered = silhouettes(model, joints[:, None], [Camera.batch(list(evidence.cameras))])[:, 0].float()
-    pictures = [evidence.first, evidence.last[:, -min(2, evidence.last.shape[1])], evidence.last[:, -1]]
-    stack = torch.cat([_unit(picture) for picture in pictures] + [covered], dim=1)
-    maps = table_maps(stack, evidence.cameras, grid)
-    first, before, now, robot = maps[:, :3], maps[:, 3:6], maps[:, 6:9], maps[:, 9]
-    return Seen(
-        first=first,
-        before=before,
-        now=now,
-        robot=robot,
-        lean=parallax(evidence.cameras, grid),
-        tool=links[:, model.robot.link_index(model.tool_link), :3, 3].float(),
-        gripper=closed.float(),
-        goal=find_ring(first),
+    Raises Unsupported for cameras that move with the robot."""
+    for camera in cameras:
+        if camera.parent_link is not None:
+            raise Unsupported(f"camera {camera.name!r} rides on {camera.parent_link!r}; a judge needs one fixed")
+    whole = Camera.batch([camera.to("cpu", torch.float32) for camera in cameras])
+    rgb = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 255
+    if rgb.shape[-2] == HEIGHT:
+        return rgb, whole
+    size = (max(1, round(rgb.shape[-1] * HEIGHT / rgb.shape[-2])), HEIGHT)
+    small = F.interpolate(rgb, size=size[::-1], mode="bilinear", antialias=True, align_corners=False)
+    return small, whole.resized(size)
+
+
+def object_views(rgb: Tensor, camera: Camera, colors: Tensor, side: int = WINDOW) -> Views:
+    """Windows about what in pictures (b, 3, H, W) is most like colors (b, 3), `side` pixels wide."""
+    likeness = color_likeness(rgb, colors)
+    found = find_object(likeness)
+    return _views(torch.cat([rgb, likeness[:, None]], dim=1), found.cell, found.strength, camera, side)
+
+
+def goal_views(rgb: Tensor, camera: Camera, side: int = WINDOW) -> Views:
+    """Windows about the bright ring that fits best on the table in pictures (b, 3, H, W)."""
+    found = find_ring(table_maps(rgb, camera, _GRID))
+    place = _GRID.points()[found.cell[:, 0], found.cell[:, 1]]
+    pixel, _ = camera.project(F.pad(place, (0, 1))[:, None])
+    cell = pixel[:, 0].flip(-1).round().long()
+    return _views(torch.cat([rgb, whiteness(rgb)], dim=1), cell, found.strength, camera, side)
+
+
+def whiteness(rgb: Tensor) -> Tensor:
+    """(b, 1, H, W): how white pixels (b, 3, H, W) are."""
+    return rgb.amin(1, keepdim=True)
+
+
+def _views(planes: Tensor, cell: Tensor, strength: Tensor, camera: Camera, side: int) -> Views:
+    """Windows about `cell` (b, 2), row and column; a window of even side has its middle half a pixel before it."""
+    cell = torch.stack([cell[:, axis].clamp(0, planes.shape[2 + axis] - 1) for axis in (0, 1)], dim=1)
+    return Views(
+        crop(planes, cell, side), cell.flip(-1).float() - 0.5, strength, camera.intrinsics, camera.T_parent_camera
     )
-
-
-def ask(seen: Seen, colors: Tensor, tasks: Sequence[str], grid: TableGrid) -> Asked:
-    """The network's questions about b moments: colors (b, 3) of the objects meant, and b tasks among TASKS."""
-    likenesses = [color_likeness(rgb, colors) for rgb in (seen.first, seen.before, seen.now)]
-    found = [*(find_object(likeness) for likeness in likenesses), seen.goal]
-    nothing = torch.zeros_like(seen.robot)
-    pictures = [
-        torch.cat([rgb, likeness[:, None], robot[:, None]], dim=1)
-        for rgb, likeness, robot in zip(
-            (seen.first, seen.before, seen.now, seen.first),
-            (*likenesses, likenesses[0]),
-            (nothing, nothing, seen.robot, nothing),
-            strict=True,
-        )
-    ]
-    windows = [crop(planes, place.cell, WINDOW) for planes, place in zip(pictures, found, strict=True)]
-    cells = torch.stack([place.cell for place in found], dim=1)
-    points, batch = grid.points(), torch.arange(len(seen))[:, None]
-    return Asked(
-        windows=torch.stack(windows, dim=1),
-        middles=points[cells[..., 0], cells[..., 1]],
-        strength=torch.stack([place.strength for place in found], dim=1),
-        lean=seen.lean.permute(0, 2, 3, 1)[batch, cells[..., 0], cells[..., 1]],
-        tool=seen.tool,
-        gripper=seen.gripper,
-        task=torch.tensor([TASKS.index(task) for task in tasks]),
-    )
-
-
-def _unit(pictures: np.ndarray) -> Tensor:
-    """(b, H, W, 3) uint8 -> (b, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 255

@@ -1,8 +1,8 @@
-"""The network of the learned judge: two small eyes that look closely at object and goal, and a head over measures.
+"""The eyes of the learned judge: small networks that measure where an object or a goal disc is, and how surely.
 
-The eyes say where object and goal exactly are and how large. The answer rests on the measures in which the tasks
-themselves are stated (how far from the goal, how fast, is the gripper open, where is the tool) and on what the eyes
-saw.
+An eye looks at a window of a picture and says where in it the middle of the thing is, how large the thing is, and by
+how much it expects to be wrong. The calibrated camera turns that into a place on the table. Whether a task is done
+follows from such measures alone (`judge_margins`), so there is nothing else in which a network could take a shortcut.
 """
 
 from __future__ import annotations
@@ -14,144 +14,129 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-TASKS = ("reach", "push", "pick_place")
-"""The tasks that the learned judge knows."""
-LOOKS = ("first", "before", "now")
-"""The object is looked at in the first, the last but one and the last picture; the goal only in the first."""
-WINDOW = 24
-"""Cells of the table map along a side of what an eye sees."""
-CHANNELS = 5
-"""What an eye sees: red, green, blue, likeness to the named colour, silhouette of the robot."""
-INTERVAL = 0.2
-"""Seconds between the last two pictures."""
+WINDOW = 32
+"""Pixels along a side of what an eye sees, of a picture HEIGHT pixels high."""
+HEIGHT = 128
+CHANNELS = 4
+"""What an eye sees: red, green, blue, and likeness to what it looks for."""
+_OFFSET, _SIZE, _SPREAD = 4.0, 0.06, 0.005  # units of what an eye says: [px], [m], [m]
+_LEAST_SPREAD = 5e-4  # [m]
+_STANDS, _PER_METRE, _LEAST_FALL = 0.03, 170.0, 0.1
 
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """Channels of an eye's levels, numbers that an eye passes on, and hidden units of the head."""
+    """Channels of an eye's levels, and hidden units above them."""
 
-    widths: tuple[int, ...] = (20, 32, 48)
-    features: int = 16
-    hidden: int = 64
+    widths: tuple[int, ...] = (16, 32, 48, 64)
+    hidden: int = 96
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """What b questions rest on.
+class Views:
+    """n windows of pictures that are HEIGHT pixels high.
 
-    windows: (b, 4, CHANNELS, WINDOW, WINDOW) in [0, 1], about the object in LOOKS and about the goal; middles (b, 4, 2)
-    [m] of the windows; strength (b, 4) of the finds; lean (b, 4, 2) parallax there; tool (b, 3) [m]; gripper (b,) 0
-    open .. 1 closed; task (b,) int64, numbers into TASKS.
+    windows (n, CHANNELS, WINDOW, WINDOW) in [0, 1]; middles (n, 2) x, y [px] of the windows; strength (n,) of the finds
+    they lie about; intrinsics (n, 3, 3) [px] and poses (n, 4, 4) of the cameras.
     """
 
     windows: Tensor
     middles: Tensor
     strength: Tensor
-    lean: Tensor
-    tool: Tensor
-    gripper: Tensor
-    task: Tensor
+    intrinsics: Tensor
+    poses: Tensor
 
     def __len__(self) -> int:
-        return len(self.task)
-
-    def rows(self, rows: Tensor) -> Asked:
-        """The chosen questions."""
-        return Asked(**{field.name: getattr(self, field.name)[rows] for field in fields(Asked)})
+        return len(self.middles)
 
     @staticmethod
-    def cat(parts: Iterable[Asked]) -> Asked:
-        """All questions of several."""
+    def cat(parts: Iterable[Views]) -> Views:
+        """All windows of several."""
         every = list(parts)
-        return Asked(
-            **{field.name: torch.cat([getattr(part, field.name) for part in every]) for field in fields(Asked)}
-        )
+        return Views(**{item.name: torch.cat([getattr(part, item.name) for part in every]) for item in fields(Views)})
 
 
 @dataclass(frozen=True, eq=False)
-class JudgeReading:
-    """logit (b,) that the task is done; places (b, 4, 2) [m] of the object in LOOKS and of the goal; top (b,) height of
-    the object and radius (b,) of the goal [m]."""
+class Sighting:
+    """What an eye measures in n windows: places (n, 2) [m] on the table; size (n,) [m], the height of an object or the
+    radius of a disc; spread (n,) [m], by how much it expects the place to be wrong."""
 
-    logit: Tensor
     places: Tensor
-    top: Tensor
-    radius: Tensor
+    size: Tensor
+    spread: Tensor
+
+    def __len__(self) -> int:
+        return len(self.size)
+
+    def rows(self, rows: slice | Tensor) -> Sighting:
+        """The chosen ones."""
+        return Sighting(self.places[rows], self.size[rows], self.spread[rows])
+
+    @staticmethod
+    def cat(parts: Iterable[Sighting]) -> Sighting:
+        """All of several."""
+        every = list(parts)
+        names = ("places", "size", "spread")
+        return Sighting(**{name: torch.cat([getattr(part, name) for part in every]) for name in names})
 
 
-class _Eye(nn.Module):
-    """Windows (n, CHANNELS, WINDOW, WINDOW) and 3 numbers each -> offset (n, 2) [m], size (n,) [m], features."""
+def to_table(pixels: Tensor, height: Tensor, intrinsics: Tensor, poses: Tensor) -> Tensor:
+    """Points (n, 2) [m] at `height` (n,) above the table that are seen at `pixels` (n, 2).
 
-    def __init__(self, config: JudgeConfig) -> None:
+    Rays that do not fall are bent down a little, so that every pixel has a place."""
+    focal, middle = intrinsics[:, [0, 1], [0, 1]], intrinsics[:, :2, 2]
+    rays = F.pad((pixels - middle) / focal, (0, 1), value=1.0)
+    rays = (poses[:, :3, :3] @ rays[:, :, None])[:, :, 0]
+    fall = (-rays[:, 2]).clamp_min(_LEAST_FALL)
+    return poses[:, :2, 3] + rays[:, :2] * ((poses[:, 2, 3] - height) / fall)[:, None]
+
+
+class Eye(nn.Module):
+    """Measures one kind of thing: an object, seen at half of its height, or (`flat`) a disc on the table."""
+
+    def __init__(self, config: JudgeConfig, *, flat: bool) -> None:
         super().__init__()
+        self.flat = flat
         widths = (CHANNELS, *config.widths)
         self.levels = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(a, b, 3, stride=1 if level == 0 else 2, padding=1)
+            for level, (a, b) in enumerate(zip(widths, widths[1:], strict=False))
         )
-        side = WINDOW // 2 ** len(config.widths)
-        self.gather = nn.Linear(widths[-1] * side * side + 3, 64)
-        self.out = nn.Linear(64, 3 + config.features)
+        side = WINDOW // 2 ** (len(config.widths) - 1)
+        self.gather = nn.Linear(widths[-1] * side * side + 3, config.hidden)
+        self.out = nn.Linear(config.hidden, 4)
 
-    def forward(self, windows: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, views: Views, mirrored: Tensor | None = None) -> Sighting:
+        """What is seen. mirrored (n,) bool: look at these windows in a mirror, which changes nothing but the view."""
+        windows = views.windows
+        if mirrored is not None:
+            windows = torch.where(mirrored[:, None, None, None], windows.flip(-1), windows)
         x = windows * 2 - 1
         for level in self.levels:
             x = F.silu(level(x))
-        x = F.silu(self.gather(torch.cat([x.flatten(1), numbers], dim=1)))
-        out: Tensor = self.out(x)
-        return out[:, :2] * 0.02, F.softplus(out[:, 2]) * 0.08, torch.tanh(out[:, 3:])
+        x = F.silu(self.gather(torch.cat([x.flatten(1), _viewed_from(views)], dim=1)))
+        offset, size, spread = self.out(x).split([2, 1, 1], dim=1)
+        if mirrored is not None:
+            offset = torch.stack([torch.where(mirrored, -offset[:, 0], offset[:, 0]), offset[:, 1]], dim=1)
+        size, spread = F.softplus(size[:, 0] + 0.54) * _SIZE, F.softplus(spread[:, 0] + 0.54) * _SPREAD + _LEAST_SPREAD
+        height = torch.zeros_like(size) if self.flat else size / 2
+        places = to_table(views.middles + _OFFSET * offset, height, views.intrinsics, views.poses)
+        return Sighting(places, size, spread)
 
 
 class JudgeNet(nn.Module):
-    """Two eyes and a head; see the module."""
+    """An eye for objects and an eye for goal discs."""
 
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__()
         self.config = config
-        self.object_eye, self.goal_eye = _Eye(config), _Eye(config)
-        measures = 15 + 3 * config.features
-        self.head = nn.Sequential(
-            nn.Linear(measures, config.hidden), nn.SiLU(), nn.Linear(config.hidden, config.hidden), nn.SiLU(),
-            nn.Linear(config.hidden, len(TASKS)),
-        )  # fmt: skip
-
-    def forward(self, asked: Asked) -> JudgeReading:
-        b, looks = len(asked), len(LOOKS)
-        numbers = torch.cat([asked.lean, asked.strength[..., None]], dim=-1)
-        seen = self.object_eye(asked.windows[:, :looks].flatten(0, 1), numbers[:, :looks].flatten(0, 1))
-        offsets, sizes, features = (part.unflatten(0, (b, looks)) for part in seen)
-        goal_offset, radius, goal_features = self.goal_eye(asked.windows[:, looks], numbers[:, looks])
-        # What stands on the table leans away from the camera; its middle does so by about half of its height.
-        offsets = offsets - asked.lean[:, :looks] * sizes[..., None] / 2
-        places = asked.middles + torch.cat([offsets, goal_offset[:, None]], dim=1)
-        top = sizes[:, 0]
-        around = torch.cat([features[:, 0], features[:, 2], goal_features], dim=1)
-        logits = self.head(torch.cat([_measures(asked, places, top, radius), around], dim=1))
-        return JudgeReading(logits.gather(1, asked.task[:, None])[:, 0], places, top, radius)
+        self.object_eye, self.goal_eye = Eye(config, flat=False), Eye(config, flat=True)
 
 
-def _measures(asked: Asked, places: Tensor, top: Tensor, radius: Tensor) -> Tensor:
-    """(b, 15) numbers of about unit size, lengths in units of 2 cm."""
-    first, before, now, goal = places.unbind(1)
-    above_now, above_first = (
-        torch.cat([asked.tool[:, :2] - place, (asked.tool[:, 2] - top - 0.03)[:, None]], dim=1)
-        for place in (now, first)
-    )
-    lengths = [
-        radius - _norm(now - goal),
-        2 * _norm(now - before),
-        _norm(now - first),
-        _norm(above_now),
-        _norm(above_first),
-        _norm(above_now[:, :2]),
-        _norm(above_first[:, :2]),
-        above_first[:, 2],
-        radius,
-        top,
-    ]
-    measured = torch.stack(lengths, dim=1).mul(50).clamp(-5, 8)
-    return torch.cat([measured, asked.strength * 2 - 1, asked.gripper[:, None] * 2 - 1], dim=1)
-
-
-def _norm(values: Tensor) -> Tensor:
-    """Length of vectors (b, n), with a gradient at zero."""
-    return (values.square().sum(-1) + 1e-8).sqrt()
+def _viewed_from(views: Views) -> Tensor:
+    """(n, 3) numbers of about unit size: pixels a metre there, steepness of the view, strength of the find."""
+    there = to_table(views.middles, torch.full_like(views.strength, _STANDS), views.intrinsics, views.poses)
+    eye = views.poses[:, :3, 3]
+    far = (eye - F.pad(there, (0, 1), value=_STANDS)).norm(dim=1).clamp_min(0.05)
+    scale = views.intrinsics[:, 0, 0] / far / _PER_METRE - 1
+    return torch.stack([3 * scale, 4 * eye[:, 2] / far - 2, 2 * views.strength - 1], dim=1)

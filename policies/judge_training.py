@@ -1,4 +1,4 @@
-"""The recipe of the learned judge: questions about moments, with what is true of each."""
+"""The recipe of the judge's eyes: windows of pictures, and what is to be measured in them."""
 
 from __future__ import annotations
 
@@ -11,120 +11,139 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vap_sim.policies.judge_network import CHANNELS, WINDOW, Asked, JudgeNet, JudgeReading
+from vap_sim.policies.judge_finding import color_likeness
+from vap_sim.policies.judge_looking import whiteness
+from vap_sim.policies.judge_network import WINDOW, Eye, JudgeNet, Sighting, Views
 
-_UNIT = 0.01  # [m] the scale on which errors of places and sizes count
+SHIFT = 4
+"""Pixels by which a window is moved aside at most, so that an eye does not learn where proposals use to lie."""
+WIDE = WINDOW + 2 * SHIFT
+_FARTHEST = 0.08  # [m] larger errors are those of proposals, which an eye cannot mend
+_SIZE_UNIT = 0.005  # [m]
 
 
 @dataclass(frozen=True, eq=False)
-class Questions:
-    """N questions and their truth.
+class Lessons:
+    """n things to measure: wide (n, 3, WIDE, WIDE) uint8 windows about proposals; middles, strength, intrinsics and
+    poses as in `Views`; colors (n, 3) that are looked for; places (n, 2) and size (n,) [m], NaN where not known."""
 
-    asked: with windows as uint8 levels; done (N,) 0 or 1, and weight (N,): 0 where that is unclear; places (N, 4, 2),
-    top (N,), radius (N,) [m], NaN where not known.
-    """
-
-    asked: Asked
-    done: Tensor
-    weight: Tensor
+    wide: Tensor
+    middles: Tensor
+    strength: Tensor
+    intrinsics: Tensor
+    poses: Tensor
+    colors: Tensor
     places: Tensor
-    top: Tensor
-    radius: Tensor
+    size: Tensor
 
     def __len__(self) -> int:
-        return len(self.done)
+        return len(self.size)
 
-    def rows(self, rows: Tensor) -> Questions:
-        """The chosen questions."""
-        parts = {field.name: getattr(self, field.name)[rows] for field in fields(Questions) if field.name != "asked"}
-        return Questions(asked=self.asked.rows(rows), **parts)
+    def rows(self, rows: Tensor) -> Lessons:
+        """The chosen ones."""
+        return Lessons(**{item.name: getattr(self, item.name)[rows] for item in fields(Lessons)})
 
     @staticmethod
-    def cat(parts: Iterable[Questions]) -> Questions:
-        """All questions of several."""
+    def cat(parts: Iterable[Lessons]) -> Lessons:
+        """All of several."""
         every = list(parts)
-        names = [field.name for field in fields(Questions) if field.name != "asked"]
-        rest = {name: torch.cat([getattr(part, name) for part in every]) for name in names}
-        return Questions(asked=Asked.cat(part.asked for part in every), **rest)
+        return Lessons(
+            **{item.name: torch.cat([getattr(part, item.name) for part in every]) for item in fields(Lessons)}
+        )
+
+    def views(self, shift: Tensor | None = None, rgb: Tensor | None = None, *, flat: bool) -> Views:
+        """What an eye sees of them. shift (n, 2) whole pixels x, y within SHIFT; rgb: other colours of the windows."""
+        moved = torch.zeros(len(self), 2, dtype=torch.long) if shift is None else shift
+        wide = self.wide.float() / 255 if rgb is None else rgb
+        like = whiteness(wide) if flat else color_likeness(wide, self.colors)[:, None]
+        planes = torch.cat([wide, like], dim=1)
+        span = torch.arange(WINDOW) + SHIFT
+        down = (span + moved[:, 1:])[:, None, :, None]
+        across = (span + moved[:, :1])[:, None, None, :]
+        rows, channels = torch.arange(len(self))[:, None, None, None], torch.arange(4)[None, :, None, None]
+        return Views(
+            planes[rows, channels, down, across],
+            self.middles + moved,
+            self.strength,
+            self.intrinsics,
+            self.poses,
+        )
 
 
 @dataclass(frozen=True)
 class JudgeTraining:
-    """Settings of the recipe."""
+    """Settings of the recipe: windows of objects and of goals in a batch, and what an error of size counts."""
 
     seed: int = 0
-    batch: int = 128
-    places: float = 0.3
+    objects: int = 96
+    goals: int = 24
+    size: float = 0.5
 
 
 class JudgeRecipe:
-    """Feeds `vap_sim.training.loop.train` with batches of questions, half of them answered yes where there are such."""
+    """Feeds `vap_sim.training.loop.train` with batches of lessons for both eyes, in other light and framing each time.
 
-    def __init__(self, network: JudgeNet, questions: Questions, training: JudgeTraining) -> None:
-        self.network, self.questions, self.training = network, questions, training
-        clear = questions.weight > 0
-        self._kinds = [torch.nonzero(clear & (questions.done == value))[:, 0] for value in (0, 1)]
-        self._kinds = [kind for kind in self._kinds if len(kind)]
+    kinds: lessons about objects of several origins; each batch takes as many of each."""
+
+    def __init__(self, network: JudgeNet, kinds: list[Lessons], goals: Lessons, training: JudgeTraining) -> None:
+        self.network, self.kinds, self.goals, self.training = network, kinds, goals, training
 
     def describe(self) -> Mapping[str, Any]:
-        return {**asdict(self.training), "network": {k: _plain(v) for k, v in asdict(self.network.config).items()}}
+        """Settings, and how much there is to learn from."""
+        network = {name: _plain(value) for name, value in asdict(self.network.config).items()}
+        return {
+            **asdict(self.training),
+            "network": network,
+            "lessons": [len(kind) for kind in (*self.kinds, self.goals)],
+        }
 
     def loss(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Loss of one batch and its terms."""
         rng = np.random.default_rng([self.training.seed, step])
-        share = self.training.batch // (len(self._kinds) + 1)
-        rows = [kind[torch.from_numpy(rng.integers(len(kind), size=share))] for kind in self._kinds]
-        rows.append(torch.from_numpy(rng.integers(len(self.questions), size=share)))
-        batch = varied(self.questions.rows(torch.cat(rows)), rng)
-        return judge_loss(self.network(batch.asked), batch, self.training.places)
+        share = self.training.objects // len(self.kinds)
+        objects = Lessons.cat(_drawn(kind, share, rng) for kind in self.kinds)
+        goals = _drawn(self.goals, self.training.goals, rng)
+        of_objects = measured(self.network.object_eye, objects, rng, self.training.size)
+        of_goals = measured(self.network.goal_eye, goals, rng, self.training.size)
+        return of_objects + of_goals, {"objects": of_objects.detach(), "goals": of_goals.detach()}
 
     def preview(self, step: int) -> Mapping[str, Tensor]:
+        """Nothing to look at."""
         return {}
 
 
-def judge_loss(reading: JudgeReading, truth: Questions, places: float) -> tuple[Tensor, Mapping[str, Tensor]]:
-    """Cross-entropy of clear answers, and Huber losses of all places and sizes that are known."""
-    entropy = F.binary_cross_entropy_with_logits(reading.logit, truth.done, reduction="none")
-    answer = (entropy * truth.weight).sum() / truth.weight.sum().clamp_min(1.0)
-    # A goal counts where the task has one; the rest is unknown, and NaN.
-    found = _known(reading.places, truth.places) + _known(reading.top, truth.top) + _known(reading.radius, truth.radius)
-    return answer + places * found, {"answer": answer.detach(), "found": found.detach()}
+def measured(eye: Eye, lessons: Lessons, rng: np.random.Generator, size: float) -> Tensor:
+    """The loss of an eye on lessons that are shown to it in another light, framing, and half of them mirrored."""
+    count = len(lessons)
+    shift = torch.from_numpy(rng.integers(-SHIFT, SHIFT + 1, (count, 2)))
+    mirrored = torch.from_numpy(rng.random(count) < 0.5)
+    views = lessons.views(shift, relit(lessons.wide, rng), flat=eye.flat)
+    views = replace(views, strength=(views.strength + torch.from_numpy(rng.normal(0, 0.03, count)).float()).clamp(0, 1))
+    return sighting_loss(eye(views, mirrored), lessons, size)
 
 
-def as_seen(asked: Asked) -> Asked:
-    """Questions with uint8 windows as the network takes them."""
-    return replace(asked, windows=asked.windows.float() / 255)
+def sighting_loss(sighting: Sighting, lessons: Lessons, size: float) -> Tensor:
+    """Laplace's negative log likelihood of places, in which the spread is what the eye expects to be wrong by, and a
+    Huber loss of sizes; over what is known."""
+    known, sized = torch.isfinite(lessons.places).all(-1), torch.isfinite(lessons.size)
+    off = (sighting.places - torch.nan_to_num(lessons.places)).square().sum(-1).add(1e-8).sqrt().clamp_max(_FARTHEST)
+    place = 2 * (sighting.spread / 0.005).log() + 2 * off / sighting.spread
+    bulk = F.smooth_l1_loss(sighting.size / _SIZE_UNIT, torch.nan_to_num(lessons.size) / _SIZE_UNIT, reduction="none")
+    return (place * known).sum() / known.sum().clamp_min(1) + size * (bulk * sized).sum() / sized.sum().clamp_min(1)
 
 
-def varied(questions: Questions, rng: np.random.Generator) -> Questions:
-    """Uint8 windows to [0, 1] with another gain, tint and noise, and half of the questions mirrored left to right."""
-    asked, count = questions.asked, len(questions)
-    windows = asked.windows.float() / 255
-    gain = torch.from_numpy(1 + rng.normal(0, 0.05, (count, 1, 1, 1, 1)) + rng.normal(0, 0.02, (count, 1, 3, 1, 1)))
-    noise = rng.normal(0, 1, windows[:, :, :3].shape).astype(np.float32) * rng.uniform(0, 0.03, (count, 1, 1, 1, 1))
-    rgb = (windows[:, :, :3] * gain.float() + torch.from_numpy(noise.astype(np.float32))).clamp(0, 1)
-    windows = torch.cat([rgb, windows[:, :, 3:]], dim=2)
-    turned = torch.from_numpy(rng.random(count) < 0.5)
-    windows = torch.where(turned[:, None, None, None, None], _mirrored(windows), windows)
-    sign = torch.where(turned, -1.0, 1.0)
-    side = torch.stack([torch.ones_like(sign), sign], dim=1)[:, None]
-    tool = asked.tool * torch.stack([torch.ones_like(sign), sign, torch.ones_like(sign)], dim=1)
-    changed = replace(asked, windows=windows, middles=asked.middles * side, lean=asked.lean * side, tool=tool)
-    return replace(questions, asked=changed, places=questions.places * side)
+def relit(wide: Tensor, rng: np.random.Generator) -> Tensor:
+    """Windows (n, 3, S, S) uint8 as levels in [0, 1] with another gain, tint and noise."""
+    count = len(wide)
+    gain = 1 + rng.normal(0, 0.06, (count, 1, 1, 1)) + rng.normal(0, 0.02, (count, 3, 1, 1))
+    noise = torch.from_numpy(rng.uniform(0, 0.02, (count, 1, 1, 1))).float()
+    rough = torch.randn(wide.shape, generator=torch.Generator().manual_seed(int(rng.integers(2**62))))
+    return (wide.float() / 255 * torch.from_numpy(gain).float() + noise * rough).clamp(0, 1)
 
 
-def _mirrored(windows: Tensor) -> Tensor:
-    # WINDOW is even and the middle cell is WINDOW / 2, so a mirror about it also moves by one cell.
-    return torch.roll(windows.flip(-1), 1, dims=-1)
-
-
-def _known(given: Tensor, truth: Tensor) -> Tensor:
-    known = torch.isfinite(truth)
-    off = F.smooth_l1_loss(given / _UNIT, torch.nan_to_num(truth) / _UNIT, reduction="none")
-    return (off.clamp_max(10.0) * known).sum() / known.sum().clamp_min(1)
+def _drawn(lessons: Lessons, count: int, rng: np.random.Generator) -> Lessons:
+    return lessons.rows(torch.from_numpy(rng.integers(len(lessons), size=count)))
 
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-assert WINDOW % 8 == 0 and CHANNELS == 5, "eyes halve a window three times"

@@ -2,7 +2,7 @@
 
 The compact world keeps every object as a cut-out at a place in the picture. Scene and camera are known, so the place of
 an object's cut-out at the start calibrates it: later places lead back to the table through the same height, and the
-task itself then says whether it is done. `score_oracle` tells how often the same reading of true pictures is right.
+task itself then says whether it is done. `shown_as_read` reads true pictures in the same way, to be compared with them.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ MARGIN = 0.005
 """Metres by which an object may stand elsewhere before a label that would change with it is called unclear."""
 _FOUND = 9.0  # [px] a cut-out farther from where an object projects belongs to something else
 _SAME_COLOR = 0.15  # distance of the chromaticities of one object in two pictures
+_LIFTED = 0.012  # [m] above or below where its centre lies when it stands
 _FRAME_SECONDS = 0.2
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """What M moments of an episode show, objects in the scene's order.
+    """What n moments of an episode show, objects in the scene's order.
 
-    situations: what a task sees, with objects at the origin where they are not known; places, before (M, K, 2) [m] of
+    situations: what a task sees, with objects at the origin where they are not known; places, before (n, K, 2) [m] of
     all objects now and one picture earlier, NaN where they are not known.
     """
 
@@ -60,44 +61,47 @@ def to_plane(camera: Camera, pixels: Floats, height: float) -> Floats:
 
 
 def shown_in_dream(episode: JudgedEpisode) -> Shown:
-    """What the dreamt pictures of an episode show."""
-    return _shown(episode, episode.slots, episode.joints)
+    """What all T + 1 pictures of the dream show, the first of them at rest."""
+    before = episode.slots[[0, *range(len(episode.slots) - 1)]]
+    return _shown(episode, episode.slots, before, episode.joints)
 
 
 def shown_in_twin(episode: JudgedEpisode) -> Shown:
-    """The exact truth of the twin's pictures; where objects were one picture earlier is not recorded."""
+    """The exact truth at the twin's M moments. Objects that are lifted have no place on the table."""
     from vap_sim.envs.scenes import Scene
     from vap_sim.envs.tasks import Situation
 
     scene, truth = Scene.from_dict(episode.meta["scene"]), episode
-    rows = zip(truth.tool, truth.gripper, truth.objects, truth.held, truth.speed, strict=True)
+    rows = zip(truth.tool, truth.gripper, truth.objects[:, 1], truth.held, truth.speed, strict=True)
     situations = tuple(
         Situation(scene, tool, float(closed), objects, np.zeros_like(held), held, float(speed))
         for tool, closed, objects, held, speed in rows
     )
-    places = episode.objects[..., :2]
-    return Shown(situations, places, np.full_like(places, np.nan))
+    heights = np.array([item.size[2] / 2 for item in scene.objects])
+    on_table = np.abs(episode.objects[..., 2] - heights) < _LIFTED
+    before, places = np.moveaxis(np.where(on_table[..., None], episode.objects[..., :2], np.nan), 1, 0)
+    return Shown(situations, places, before)
 
 
 def shown_as_read(episode: JudgedEpisode) -> Shown:
     """The oracle on the twin's own pictures, read one by one: to be compared with `shown_in_twin`. It knows no speed,
     because a single picture has none."""
-    moved = np.full((len(episode.steps), 2, *episode.begun.shape), np.nan)
+    moved = np.full((len(episode.steps), *episode.slots[0].shape), np.nan)
     for moment, (centres, present) in enumerate(zip(episode.read, episode.read_present, strict=True)):
         found = [_chroma(episode.twin[moment, 1], centre) for centre in centres[present]]
         for slot in np.flatnonzero(episode.present) if found else ():
-            off = np.abs(np.stack(found) - _chroma(episode.first, episode.begun[slot])).sum(-1)
+            off = np.abs(np.stack(found) - _chroma(episode.dream[0], episode.slots[0, slot])).sum(-1)
             if off.min() < _SAME_COLOR:
-                moved[moment, :, slot] = centres[present][off.argmin()]
-    return _shown(episode, moved, episode.measured)
+                moved[moment, slot] = centres[present][off.argmin()]
+    return _shown(episode, moved, np.full_like(moved, np.nan), episode.measured)
 
 
 def label(shown: Shown, moment: int, task: Task, index: int = 0, margin: float = MARGIN) -> Label:
     """Whether `task` is done at a moment, asked of object `index`: the task's own answer, here and `margin` beside."""
     situation = asked_of(shown.situations[moment], index)
-    if not np.isfinite(shown.places[moment, index]).all():
-        return Label(False, False)
     here = bool(task.success(situation))
+    if not np.isfinite(shown.places[moment, index]).all():
+        return Label(here, False)
     return Label(here, all(bool(task.success(other)) == here for other in _beside(situation, margin)))
 
 
@@ -114,15 +118,18 @@ def asked_of(situation: Situation, index: int) -> Situation:
     )
 
 
-def _shown(episode: JudgedEpisode, slots: NDArray[np.floating], joints: NDArray[np.float32]) -> Shown:
+def _shown(
+    episode: JudgedEpisode, slots: NDArray[np.floating], before: NDArray[np.floating], joints: NDArray[np.float32]
+) -> Shown:
     from vap_sim.envs.scenes import Scene
 
     scene = Scene.from_dict(episode.meta["scene"])
     owners = _owners(episode, scene)
-    places, before = (np.stack([_places(episode, scene, owners, row[when]) for row in slots]) for when in (1, 0))
-    speeds = np.nanmax(np.linalg.norm(places - before, axis=-1), axis=1, initial=0.0) / _FRAME_SECONDS
-    rows = zip(np.nan_to_num(places), speeds, joints[:, 1], strict=True)
-    return Shown(tuple(_situation(scene, *row) for row in rows), places, before)
+    now, then = (np.stack([_places(episode, scene, owners, row) for row in rows]) for rows in (slots, before))
+    moved = np.linalg.norm(now - then, axis=-1)
+    # No object that was seen twice is none that moves.
+    speeds = np.where(np.isfinite(moved), moved, 0.0).max(axis=1, initial=0.0) / _FRAME_SECONDS
+    return Shown(_situations(scene, np.nan_to_num(now), speeds, joints), now, then)
 
 
 def _chroma(picture: NDArray[np.uint8], centre: NDArray[np.floating]) -> Floats:
@@ -140,7 +147,7 @@ def _owners(episode: JudgedEpisode, scene: Scene) -> list[int | None]:
     expected = episode.camera.project(points)[0].numpy()
     owners: list[int | None] = []
     for pixel in expected:
-        distance = np.where(episode.present, np.linalg.norm(episode.begun - pixel, axis=1), np.inf)
+        distance = np.where(episode.present, np.linalg.norm(episode.slots[0] - pixel, axis=1), np.inf)
         owners.append(int(distance.argmin()) if distance.min() < _FOUND else None)
     return owners
 
@@ -152,24 +159,28 @@ def _places(
     out = np.full((len(scene.objects), 2), np.nan)
     for index, (item, slot) in enumerate(zip(scene.objects, owners, strict=True)):
         if slot is not None:
-            pixels = np.stack([centres[slot], episode.begun[slot]]).astype(np.float64)
+            pixels = np.stack([centres[slot], episode.slots[0, slot]]).astype(np.float64)
             now, begun = to_plane(episode.camera, pixels, item.size[2] / 2)
             out[index] = now - begun + (item.x, item.y)
     return out
 
 
-def _situation(scene: Scene, places: Floats, speed: float, joints: NDArray[np.float32]) -> Situation:
-    """What the task sees of a dream: objects lie on the table, and nothing is held by an open gripper."""
+def _situations(scene: Scene, places: Floats, speeds: Floats, joints: NDArray[np.float32]) -> tuple[Situation, ...]:
+    """What the task sees of n moments: objects lie on the table, and nothing is held by an open gripper."""
     from vap_sim.envs.tasks import Situation
 
     model = load_robot("panda_robotiq")
     assert model.gripper is not None
-    pose = torch.from_numpy(joints).double()
-    tool = model.robot.forward(pose)[model.robot.link_index(model.tool_link), :3, 3].numpy()
-    closed = float(model.gripper.to_position(pose[model.robot.joint_index(model.gripper.joint)]))
-    heights = np.array([[item.size[2] / 2] for item in scene.objects])
-    none = np.zeros(len(places), np.bool_)
-    return Situation(scene, tool, closed, np.concatenate([places, heights], axis=1), none, none, speed)
+    poses = torch.from_numpy(joints).double()
+    tools = model.robot.forward(poses)[:, model.robot.link_index(model.tool_link), :3, 3].numpy()
+    closed = model.gripper.to_position(poses[:, model.robot.joint_index(model.gripper.joint)]).numpy()
+    heights = np.repeat(np.array([[[item.size[2] / 2] for item in scene.objects]]), len(places), axis=0)
+    none = np.zeros(len(scene.objects), np.bool_)
+    rows = zip(tools, closed, np.concatenate([places, heights], axis=2), speeds, strict=True)
+    return tuple(
+        Situation(scene, tool, float(gripper), objects, none, none, float(speed))
+        for tool, gripper, objects, speed in rows
+    )
 
 
 def _beside(situation: Situation, margin: float) -> list[Situation]:
