@@ -14,7 +14,8 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from vap_sim.errors import UnknownName, Unsupported
+from vap_sim.errors import InvalidInput, UnknownName, Unsupported
+from vap_sim.policies.policy import Observations
 
 
 def environment_spec(env_id: str) -> EnvSpec:
@@ -61,6 +62,14 @@ def check_options(env_id: str, options: Mapping[str, Any]) -> None:
     for name in options:
         if names is not None and name not in names:
             raise UnknownName(f"argument of environment {env_id!r}", name, sorted(names))
+
+
+def with_picture(env_id: str, observations: Any) -> Observations:
+    """The observations. Raises InvalidInput where they are no arrays by name, or show no picture."""
+    if not isinstance(observations, Mapping) or "image" not in observations:
+        given = f"names {sorted(observations)}" if isinstance(observations, Mapping) else type(observations).__name__
+        raise InvalidInput(f"observation of environment {env_id!r}", given, "arrays by name, 'image' among them")
+    return observations
 
 
 def _home(spec: EnvSpec) -> str:

@@ -22,7 +22,7 @@ from vap_sim.errors import InvalidInput
 from vap_sim.metrics.trials import Trial
 from vap_sim.metrics.verdicts import Answer
 from vap_sim.policies.context import PolicyContext
-from vap_sim.policies.environments import environment_spec, takes
+from vap_sim.policies.environments import environment_spec, takes, with_picture
 from vap_sim.policies.judge import Evidence, Judge, Verdict
 from vap_sim.policies.policy import CheckedPolicy, Observations, PolicyFault, as_batch, checked, info_rows
 from vap_sim.policies.registry import load_policy
@@ -131,7 +131,11 @@ def rehearse(job: Job) -> None:
             expected = f"one: environment {job.env_id!r} does not tell success itself"
             raise InvalidInput("judge", "none", expected)
         policy, carry = _policy(first, rows)
-        policy.act(episodes.observations, carry)
+        try:
+            policy.act(episodes.observations, carry)
+        except KeyError as error:
+            given, expected = f"names {sorted(episodes.observations)}", f"{error} among them, for policy {job.policy!r}"
+            raise InvalidInput(f"observation of environment {job.env_id!r}", given, expected) from error
         episodes.judge([0])
 
 
@@ -187,10 +191,10 @@ class _Rows:
         if self.several:
             options: dict[str, Any] | None = {"start": starts} if starts else None
             observations, self.info = self.env.reset(seed=list(job.seeds), options=options)
-            return _with_picture(job.env_id, observations), info_rows(self.info)
+            return with_picture(job.env_id, observations), info_rows(self.info)
         options = {"start": starts[0]} if starts else None
         observation, self.info = self.env.reset(seed=job.seeds[0], options=options)
-        return as_batch(_with_picture(job.env_id, observation)), [self.info]
+        return as_batch(with_picture(job.env_id, observation)), [self.info]
 
     def step(
         self, actions: NDArray[np.float32]
@@ -324,13 +328,6 @@ class _Episodes:
         actions = np.stack(done) if done else np.zeros((0, 0), np.float32)
         instruction = str(self.infos[row].get("instruction", ""))
         return Played(trial, np.stack(self.frames[row]), np.stack(self.states[row]), actions, instruction)
-
-
-def _with_picture(env_id: str, observations: Any) -> Observations:
-    if not isinstance(observations, Mapping) or "image" not in observations:
-        given = f"names {sorted(observations)}" if isinstance(observations, Mapping) else type(observations).__name__
-        raise InvalidInput(f"observation of environment {env_id!r}", given, "arrays by name, 'image' among them")
-    return observations
 
 
 def _picture(observations: Observations, row: int) -> NDArray[np.uint8]:
