@@ -17,16 +17,22 @@ from numpy.typing import NDArray
 from vap_sim.errors import InvalidInput, MissingDependency, UnknownName, Unsupported
 from vap_sim.policies.policy import info_rows
 
-try:
-    from stable_baselines3.common.vec_env import VecEnv
-except ImportError as error:
-    raise MissingDependency("stable-baselines3", "rl") from error
 
+def _library() -> Any:
+    """What that library calls a vector environment."""
+    try:
+        from stable_baselines3.common.vec_env import VecEnv
+    except ImportError as error:
+        raise MissingDependency("stable-baselines3", "rl") from error
+    return VecEnv
+
+
+_VEC_ENV: Any = _library()
 Seen = dict[str, NDArray[Any]]
 Reward = Callable[[Mapping[str, NDArray[Any]], dict[str, Any]], tuple[float, bool]]
 
 
-class DreamVecEnv(VecEnv):  # type: ignore[misc]
+class DreamVecEnv(_VEC_ENV):  # type: ignore[misc]
     """`num_envs` dreams stepped together, for `PPO("MultiInputPolicy", env)` and the like.
 
     keys: what the policy is shown, all observations where None; what it was trained on is what `load_policy("sb3@...")`
