@@ -45,8 +45,8 @@ def load_plan(context: PolicyContext, world: str = "compact") -> PlanningPolicy:
 
     Raises Unsupported for a task that nobody has made plannable, and what `Imagination` raises.
     """
-    if context.task not in PLANNED:
+    planned = PLANNED.get(context.task or "")
+    if planned is None:
         raise Unsupported(f"no plan for task {context.task!r}; there is one for {', '.join(PLANNED)}")
-    planned = PLANNED[context.task]
     imagination = Imagination(context.robot, world, control=context.control, control_hz=context.control_hz)
     return PlanningPolicy(planned.task(context.size), planned.planner, imagination, planned.replan_every)
