@@ -87,8 +87,8 @@ QUICK =
 QUICK_following = --limit 10
 QUICK_fidelity = --limit 10
 QUICK_stability = --steps 300
-# Those that train for hours run by their own names alone, as `make bench-prompt_forms`; parts of others have no command.
-LONG := prompt_forms few_steps
+# Those that train or play for long run by their own names alone, as `make bench-judge`; parts of others have no command.
+LONG := prompt_forms few_steps train_in_dream trust planning judge
 PARTS := harness prompt_forms_films prompt_forms_runs prompt_forms_report
 BENCHMARKS := $(filter-out $(LONG) $(PARTS),$(basename $(notdir $(wildcard benchmarks/*.py))))
 

@@ -77,7 +77,8 @@ class DreamVecEnv(_VEC_ENV):  # type: ignore[misc]
             render_mode=render_mode,
             **given,
         )
-        shown: Mapping[str, spaces.Space[Any]] = self.dreams.single_observation_space.spaces
+        space: Any = self.dreams.single_observation_space
+        shown: Mapping[str, spaces.Space[Any]] = space.spaces
         for key in keys or ():
             if key not in shown:
                 raise UnknownName("observation key", key, shown)
