@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vap_sim.metrics.agreement import wilson_interval
 from vap_sim.metrics.report import Interval
 from vap_sim.metrics.resampling import Array, draw, percentile_interval
 from vap_sim.metrics.told import Told, tell
@@ -77,7 +78,7 @@ class Episodes:
 
 
 def compare_episodes(pairs: Sequence[Pair], *, level: float, resamples: int, seed: int) -> Episodes:
-    """All figures of single episodes, with bootstrap intervals over tasks and starts.
+    """All figures of single episodes, with bootstrap intervals over tasks and starts; Wilson's for shares of 0 and 1.
 
     level, resamples, seed: of the intervals. Raises InvalidInput where there is no pair.
     """
@@ -90,8 +91,14 @@ def compare_episodes(pairs: Sequence[Pair], *, level: float, resamples: int, see
         parts = np.array([one.counts(name) for one in single], np.float64)
         part, whole = (weights @ np.bincount(place, column, weights.shape[1]) for column in parts.T)
         drawn = np.divide(part, whole, out=np.full(len(weights), np.nan), where=whole > 0)
-        interval = _interval(drawn, name, level, seed)
-        return tell(name, lambda: counts.share(name), [interval], number=counts.counts(name)[1])
+        successes, trials = counts.counts(name)
+
+        def wilson(_: float) -> Interval:
+            return wilson_interval(successes=successes, trials=trials, level=level)
+
+        # Where all ended alike every resample does too, and its interval of no width would claim to know for certain.
+        interval = wilson if successes in (0, trials) else _interval(drawn, name, level, seed)
+        return tell(name, lambda: counts.share(name), [interval], number=trials)
 
     return Episodes(
         counts=counts,
