@@ -10,13 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vap_sim.errors import InvalidInput
 from vap_sim.metrics.trials import Trial
@@ -24,27 +23,14 @@ from vap_sim.metrics.verdicts import Answer
 from vap_sim.policies.context import PolicyContext
 from vap_sim.policies.environments import environment_spec, takes, with_picture
 from vap_sim.policies.judge import Evidence, Judge, Verdict
+from vap_sim.policies.judge_reward import Beginning
 from vap_sim.policies.policy import CheckedPolicy, Observations, PolicyFault, as_batch, checked, info_rows
 from vap_sim.policies.registry import load_policy
-from vap_sim.robots.camera import Camera
 
 _STATE = ("joint_position", "gripper_position")
 _DRIFTS = ("dream_risk", "dream_drift")  # the first that a world gives is a trial's drift, at its worst
 _SEEN = 2  # pictures shown to the judge besides the first
 _ANSWERS: Mapping[bool | None, Answer] = {True: "yes", False: "no", None: "cannot tell"}
-
-
-class Beginning(Protocol):
-    """Where an episode begins; `Start` is one. frames (V, H, W, 3) uint8, one camera a view."""
-
-    @property
-    def frames(self) -> Tensor: ...
-
-    @property
-    def cameras(self) -> tuple[Camera, ...]: ...
-
-    @property
-    def instruction(self) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)

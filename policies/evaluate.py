@@ -22,8 +22,9 @@ from vap_sim.errors import InvalidInput, MissingDependency, UnknownName, Unsuppo
 from vap_sim.metrics.trial_log import TrialLog
 from vap_sim.metrics.trials import TrialKey, TrialTable, plan_trials
 from vap_sim.policies.environments import takes
-from vap_sim.policies.episodes import Beginning, Job, Played, play
+from vap_sim.policies.episodes import Job, Played, play
 from vap_sim.policies.judge import Judge
+from vap_sim.policies.judge_reward import Beginning
 from vap_sim.policies.registry import parse_policy
 
 ENGINES = ("processes", "ray")

@@ -22,9 +22,10 @@ from vap_sim.errors import BadFile, InvalidInput, VAPSimError
 from vap_sim.metrics.trials import Trial
 from vap_sim.models.checkpoint import load_tensors, save_tensors
 from vap_sim.policies.demonstrations import Demonstrations, demonstration, joined
-from vap_sim.policies.episodes import Beginning, Job, Played, play
+from vap_sim.policies.episodes import Job, Played, play
 from vap_sim.policies.evaluate import Arena, read_starts
 from vap_sim.policies.judge import Judge
+from vap_sim.policies.judge_reward import Beginning
 from vap_sim.policies.registry import parse_policy
 
 _TENSORS = ("image", "state", "actions", "episode")

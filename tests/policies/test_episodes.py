@@ -171,5 +171,5 @@ def test_jobs_that_cannot_be_played_are_refused(changes: dict[str, Any], words: 
 def test_unknown_policies_and_environments_are_named(starts: tuple[Start, ...]) -> None:
     with pytest.raises(UnknownName, match="Did you mean 'scripted'"):
         play(job(starts, policy="skripted"))
-    with pytest.raises(gymnasium.error.NameNotFound, match="VAPWorld"):
+    with pytest.raises(UnknownName, match="Did you mean 'VAPWorld-DROID-v0'"):
         play(job(starts, env_id="VAPWorlt-DROID-v0"))
