@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("vap-sim: interrupted; what was finished is kept", file=sys.stderr)
         return 130
-    print(result)
+    print(f"{result}\n", end="")  # in one piece, where several processes share an output
     return 0
 
 
