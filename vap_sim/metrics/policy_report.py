@@ -80,10 +80,10 @@ class PolicyReport:
     settings: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON values; keys are stable within FORMAT."""
+        """All of it as JSON values; keys are stable within FORMAT. Folders are left out: a report may be moved."""
         content = asdict(self)
         for facts in content["tables"].values():
-            facts["folder"] = None if facts["folder"] is None else str(facts["folder"])
+            del facts["folder"]
         return {"format": FORMAT, **dict(json.loads(json.dumps(content, allow_nan=False)))}
 
 
