@@ -1,12 +1,13 @@
-"""Records twin episodes for training: scripted, clumsy, random and idle motion, with layers, masks and object motion.
+"""Records twin episodes for training: chained behaviours, with layers, masks and object motion.
 
-Behaviours are chained until the episode is full, each planned from where the objects really are, so that failures,
-misses and second tries are in the data. Everything follows from (seed, settings); the same seed writes the same file.
+Behaviours follow one another until the episode is full, each planned from where the objects really are, so that
+failures, misses and second tries are in the data. Everything follows from (seed, settings); the same seed writes the
+same file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,12 @@ import torch
 from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unused-ignore]
 
 from vap_sim.data.twin import FLOW_SCALE, SUFFIX, TwinEpisode, save_episode
-from vap_sim.envs.scenes import WORKSPACE_HIGH, WORKSPACE_LOW, CameraPose, Scene, sample_scene
+from vap_sim.envs.scenes import CameraPose, Scene, sample_scene
+from vap_sim.envs.twin_behaviours import BEHAVIOURS, FLAWS, course_of
 from vap_sim.envs.twin_physics import TwinPhysics
 from vap_sim.envs.twin_renderer import SUPERSAMPLING, Picture, Snapshot, TwinRenderer, object_mesh, scene_camera
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.policies import motion_plans
-from vap_sim.policies.motion_plans import Target, Waypoint
 from vap_sim.policies.scripted import joint_targets
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.control import Controller
@@ -30,12 +31,6 @@ from vap_sim.robots.library import RobotModel, load_robot
 
 HELD_OUT_SEEDS = range(1_000_000, 2_000_000)
 """Seeds for evaluation. The recorder refuses them, so no model can be trained on them."""
-
-BEHAVIOURS: dict[str, float] = {
-    "pick_place": 0.24, "clumsy_pick_place": 0.19, "push": 0.15, "clumsy_push": 0.10, "sweep": 0.14,
-    "wander": 0.06, "joints": 0.09, "idle": 0.03,
-}  # fmt: skip
-"""Shares of the motions from which episodes are chained."""
 
 POSES_PER_STEP = 24
 
@@ -45,7 +40,7 @@ class RecorderSettings:
     """What an episode looks like. `views` names the scene's exterior cameras to record.
 
     Without `pictures` only the motion is recorded, in a fifth of the time: what cameras see has no views then, and the
-    cameras are named all the same.
+    cameras are named all the same. `flawed` is the share of behaviours that go wrong in one of the ways of FLAWS.
     """
 
     robot: str = "panda_robotiq"
@@ -54,8 +49,11 @@ class RecorderSettings:
     size: tuple[int, int] = (128, 128)
     views: tuple[str, ...] = ("exterior_1",)
     pictures: bool = True
+    flawed: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.flawed <= 1:
+            raise InvalidInput("share of flawed behaviours", self.flawed, "0 to 1")
         if self.steps < 1 or not self.views or min(self.size) < 2:
             given = f"{self.steps} steps, views {self.views}, size {self.size}"
             raise InvalidInput("recorder settings", given, "at least one step, one view and 2 x 2 pixels")
@@ -98,9 +96,14 @@ def record_episode(seed: int, settings: RecorderSettings, *, held_out: bool = Fa
         for _ in range(settings.steps):
             target = next(queue, None)
             if target is None:
-                behaviours.append(str(rng.choice(list(BEHAVIOURS), p=list(BEHAVIOURS.values()))))
+                name = str(rng.choice(list(BEHAVIOURS), p=list(BEHAVIOURS.values())))
+                # Nothing is drawn for a share of zero, so that its episodes are what they were before flaws existed.
+                errs = settings.flawed > 0 and rng.uniform() < settings.flawed
+                flaw = str(rng.choice(FLAWS)) if errs else None
+                behaviours.append(name if flaw is None else f"{flaw} {name}")
                 here = np.asarray(state.joints[0], np.float64)
-                queue = iter(_targets(behaviours[-1], rng, model, scene, physics, here, settings.control_dt))
+                course = course_of(name, rng, model, scene, physics.snapshot, here, settings.control_dt, flaw)
+                queue = iter(course)
                 target = next(queue, here)
             action = controller.actions_for(state, target[None])
             state, path = controller.step(state, action, POSES_PER_STEP)
@@ -148,72 +151,6 @@ def _start_joints(rng: np.random.Generator, model: RobotModel) -> np.ndarray:
         joints = joint_targets(model, home, far, 0.2)[-1]
     joints[7] = rng.uniform(0, 0.8) if rng.uniform() < 0.3 else 0.0
     return np.asarray(model.robot.clamp(torch.as_tensor(joints)))
-
-
-def _targets(
-    behaviour: str,
-    rng: np.random.Generator,
-    model: RobotModel,
-    scene: Scene,
-    physics: TwinPhysics,
-    joints: np.ndarray,
-    control_dt: float,
-) -> np.ndarray:
-    """Joint targets (T, 8) of one behaviour, from where everything is now."""
-    if behaviour == "joints":
-        return _joint_wander(rng, model, joints)
-    if behaviour == "idle":
-        return np.repeat(joints[None], int(rng.integers(3, 10)), axis=0)
-    plans: dict[str, Callable[[], list[Waypoint]]] = {
-        "sweep": lambda: motion_plans.sweep(rng, int(rng.integers(3, 8))),
-        "wander": lambda: motion_plans.wander(rng, int(rng.integers(3, 8))),
-    }
-    if behaviour in plans:
-        plan = plans[behaviour]()
-    else:
-        plan = _object_plan(behaviour, rng, scene, physics)
-    return joint_targets(model, joints, plan, control_dt)
-
-
-def _object_plan(behaviour: str, rng: np.random.Generator, scene: Scene, physics: TwinPhysics) -> list[Waypoint]:
-    index = int(rng.integers(len(scene.objects)))
-    target = object_target(scene, physics.snapshot(), index)
-    goal = tuple(float(v) for v in rng.uniform(WORKSPACE_LOW, WORKSPACE_HIGH))
-    if scene.goal is not None and rng.uniform() < 0.4:
-        goal = scene.goal[:2]
-    if np.hypot(goal[0] - target.x, goal[1] - target.y) < 0.05:
-        goal = (target.x + 0.08, target.y)
-    make = motion_plans.pick_place if behaviour.endswith("pick_place") else motion_plans.push
-    plan = make(target, (goal[0], goal[1]))
-    return motion_plans.noisy(plan, rng, float(rng.uniform(0.005, 0.03))) if behaviour.startswith("clumsy") else plan
-
-
-def object_target(scene: Scene, snapshot: Snapshot, index: int) -> Target:
-    """What a plan needs of object `index` as it lies now."""
-    item = scene.objects[index]
-    (x, y, _), (qx, qy, qz, qw) = snapshot.objects[index]
-    yaw = float(np.arctan2(2 * (qw * qz + qx * qy), 1 - 2 * (qy * qy + qz * qz)))
-    return Target(float(x), float(y), yaw, item.size, item.shape in ("cube", "cylinder", "sphere"))
-
-
-def _joint_wander(rng: np.random.Generator, model: RobotModel, joints: np.ndarray) -> np.ndarray:
-    """Smooth motion between random arm poses that keep clear of the table."""
-    spread = np.array([0.6, 0.5, 0.6, 0.5, 0.9, 0.6, 1.0, 0.0])
-    targets: list[np.ndarray] = []
-    for _ in range(int(rng.integers(2, 5))):
-        for _ in range(50):
-            goal = np.asarray(model.robot.clamp(model.home.double() + torch.as_tensor(rng.normal(0, 1, 8) * spread)))
-            heights = model.robot.forward(torch.as_tensor(goal))[3:, 2, 3]
-            if heights.min() > 0.09:
-                break
-        else:
-            goal = model.home.double().numpy()
-        goal[7] = rng.uniform(0, 0.8)
-        steps = max(2, int(np.ceil(np.abs(goal[:7] - joints[:7]).max() / rng.uniform(0.08, 0.3))))
-        share = np.arange(1, steps + 1)[:, None] / steps
-        targets += list((1 - share) * joints + share * goal)
-        joints = goal
-    return np.stack(targets)
 
 
 class _Tape:

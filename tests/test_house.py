@@ -20,6 +20,8 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("robots", "envs", "policies")
 LONGEST_FILE = 350
+RECORDING = tuple(f"vap_sim.envs.twin_{what}" for what in ("recorder", "behaviours", "actions"))
+"""Where scripted experts drive the twin for recordings: of all environments, these alone know policies."""
 
 
 @dataclass(frozen=True)
@@ -131,19 +133,19 @@ def may_use_pybullet(module: str) -> bool:
 
 
 def wall(source: Source) -> list[str]:
-    """robots <- vap_sim <- envs; policies beside envs; pybullet in the twin alone; torchvision nowhere."""
+    """robots <- vap_sim <- envs; models <- training; policies beside envs; pybullet in the twin; no torchvision."""
     module, broken = source.module, []
     for item in imports_of(source):
         name = item.name
         if within(module, "vap_sim.robots"):
             wrong = within(name, "vap_sim", "gymnasium") and not within(name, "vap_sim.robots", "vap_sim.errors")
         elif within(module, "vap_sim.envs"):
-            # The recorder is the one place that lets a policy drive the twin.
-            wrong = within(name, "vap_sim.policies") and module != "vap_sim.envs.twin_recorder"
+            wrong = within(name, "vap_sim.policies") and module not in RECORDING
         elif within(module, "vap_sim.policies"):
             wrong = within(name, "vap_sim.envs", "vap_sim.models.compact", "vap_sim.models.cogvideox")
         elif within(module, "vap_sim") and not is_front_door(module):
             wrong = within(name, "vap_sim.envs", "vap_sim.policies", "gymnasium")
+            wrong |= within(module, "vap_sim.models") and within(name, "vap_sim.training")
         else:
             wrong = False
         wrong |= within(name, "pybullet", "pybullet_data", "pybullet_utils") and not may_use_pybullet(module)
@@ -286,6 +288,7 @@ OFFENDERS = [
     (wall, "vap_sim.robots.camera", "from ..noise import draw", "must not import vap_sim.noise.draw"),
     (wall, "vap_sim.robots.camera", "def f():\n    import gymnasium", "line 2: vap_sim.robots.camera must not"),
     (wall, "vap_sim.models.rollout", "import gymnasium as gym", "must not import gymnasium"),
+    (wall, "vap_sim.models.rollout", "from ..training.loop import train", "must not import vap_sim.training.loop"),
     (wall, "vap_sim.models.rollout", "from ..envs.start import Start", "must not import vap_sim.envs.start.Start"),
     (wall, "vap_sim.data.lerobot", "import importlib\nimportlib.import_module('vap_sim.policies')", "vap_sim.policies"),
     (wall, "vap_sim.envs.world_env", "from vap_sim.policies.judge import Judge", "must not import vap_sim.policies"),
@@ -324,6 +327,7 @@ def test_rule_catches(rule: Callable[[Source], list[str]], module: str, text: st
         (wall, "vap_sim", "from gymnasium.envs.registration import register"),
         (wall, "vap_sim.cli_demo", "import vap_sim.envs"),
         (wall, "vap_sim.envs.twin_env", "import pybullet\nfrom vap_sim.models.protocol import WorldModel"),
+        (wall, "vap_sim.training.loop", "from vap_sim.models.protocol import WorldModel"),
         (wall, "vap_sim.policies.evaluate", "import gymnasium\nfrom vap_sim.models.protocol import WorldModel"),
         (quiet, "vap_sim.cli", "print(1)"),
         (keyed_randomness, "vap_sim.commands.train", "torch.manual_seed(0)"),

@@ -20,13 +20,12 @@ from vap_sim.robots.library import load_robot
 
 pytest.importorskip("pybullet")
 from vap_sim.envs import twin_recorder
+from vap_sim.envs.twin_behaviours import BEHAVIOURS
 from vap_sim.envs.twin_recorder import (
-    BEHAVIOURS,
     HELD_OUT_SEEDS,
     RecorderSettings,
     check_seeds,
     object_flow,
-    object_target,
     record_episode,
     record_file,
 )
@@ -158,10 +157,6 @@ def test_the_description_says_what_was_recorded(episode: TwinEpisode) -> None:
         assert np.allclose(pose[:2], (item.x, item.y), atol=5e-3)
 
 
-def test_shares_of_behaviours_add_up() -> None:
-    assert sum(BEHAVIOURS.values()) == pytest.approx(1.0)
-
-
 @pytest.mark.parametrize(
     ("seed", "held_out", "words"),
     [
@@ -288,14 +283,6 @@ def test_resting_objects_have_no_motion() -> None:
     with closing(TwinRenderer(scene, load_robot("panda_robotiq").folder / "robot.urdf")) as renderer:
         picture = renderer.render(rest, camera, pose, robot=False)
     assert not object_flow(picture, camera, pose, nudged, rest).any()
-
-
-def test_a_plan_learns_where_an_object_lies_now() -> None:
-    scene = sample_scene(np.random.default_rng(0), 1)
-    target = object_target(scene, Snapshot({}, (((0.4, -0.1, 0.03), quaternion(1.1)),)), 0)
-    assert (target.x, target.y, target.size) == (0.4, -0.1, scene.objects[0].size)
-    assert target.yaw == pytest.approx(1.1)
-    assert target.square == (scene.objects[0].shape in ("cube", "cylinder", "sphere"))
 
 
 def test_motion_is_the_same_without_pictures(tmp_path: Path) -> None:
