@@ -24,12 +24,12 @@ from vap_sim.envs.scenes import CameraPose, Scene
 from vap_sim.envs.twin_renderer import Snapshot, TwinRenderer, scene_camera
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.models.cogvideox.codec import Codec
+from vap_sim.models.tensor_cache import TensorCache, hash_file, key_of
 from vap_sim.prompts.profiles import profile
 from vap_sim.prompts.prompter import Prompter
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import load_robot
 from vap_sim.training.clips import Clip, DataSet, caption_of, region_of
-from vap_sim.training.latents import TensorCache, hash_file, key_of
 
 CAMERAS = ("random", "fixed")
 REGION_REACH = 2

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from vap_sim.data.twin import SUFFIX, TwinEpisode, save_episode
+from vap_sim.models.tensor_cache import TensorCache
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import load_robot
 from vap_sim.training.clips import ClipSettings, DataSet, open_data_set
-from vap_sim.training.latents import TensorCache
 
 SIZE = (32, 32)
 CHANNELS = 4

@@ -96,10 +96,11 @@ def run(command: Distill) -> Path:
 
 def _distill(command: Distill, settings: LoopSettings, team: Team) -> Path:
     from vap_sim.data.twin import episode_files
+    from vap_sim.models.cogvideox.text_cache import CachedText
+    from vap_sim.models.tensor_cache import TensorCache
     from vap_sim.training.clips import open_data_set
     from vap_sim.training.consistency import Segments
     from vap_sim.training.distillation import DistillationRecipe
-    from vap_sim.training.latents import CachedText, TensorCache
     from vap_sim.training.loop import train
 
     files = episode_files(command.data)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from vap_sim.models.cogvideox.control_form import Control
     from vap_sim.models.cogvideox.lora import Lora
     from vap_sim.models.cogvideox.text import TextEncoder
+    from vap_sim.models.tensor_cache import TensorCache
     from vap_sim.training.clips import Clip, ClipSettings, DataSet
-    from vap_sim.training.latents import TensorCache
     from vap_sim.training.loop import LoopSettings, Outcome
     from vap_sim.training.parallel import Team
 
@@ -116,9 +116,10 @@ def run(command: Train) -> Path:
 
 def _train(command: Train, settings: LoopSettings, clips: ClipSettings, held: list[Path], team: Team) -> Path:
     from vap_sim.models.cogvideox.memory import checkpoint_blocks
+    from vap_sim.models.cogvideox.text_cache import CachedText
+    from vap_sim.models.tensor_cache import TensorCache
     from vap_sim.training.clips import open_data_set
     from vap_sim.training.diffusion import DiffusionRecipe, DiffusionTraining
-    from vap_sim.training.latents import CachedText, TensorCache
     from vap_sim.training.loop import train
 
     options = command.cogvideox

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from vap_sim.training.latents import hash_file
+from vap_sim.models.tensor_cache import hash_file
 from vap_sim.training.loop import Outcome
 from vap_sim.training.parallel import Team
 

@@ -17,13 +17,13 @@ from tqdm import tqdm
 
 from vap_sim.data.twin import SUFFIX, TwinEpisode, episode_files, load_episode
 from vap_sim.errors import BadFile, InvalidInput, VAPSimError
+from vap_sim.models.tensor_cache import TensorCache, fingerprint, hash_file, key_of
 from vap_sim.noise import standard_normals
 from vap_sim.prompts.profiles import profile
 from vap_sim.prompts.prompter import Prompter
 from vap_sim.prompts.visual_prompt import VisualPrompt
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import load_robot
-from vap_sim.training.latents import TensorCache, fingerprint, hash_file, key_of
 from vap_sim.training.parallel import ALONE, Team
 
 if TYPE_CHECKING:

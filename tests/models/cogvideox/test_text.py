@@ -12,7 +12,8 @@ from tests.models.cogvideox.conftest import small_backbone
 from vap_sim.errors import BadFile, InvalidInput
 from vap_sim.models.cogvideox.folder import open_folder
 from vap_sim.models.cogvideox.text import UNCONDITIONAL, HashedWords, T5Text
-from vap_sim.training.latents import CachedText, TensorCache
+from vap_sim.models.cogvideox.text_cache import CachedText
+from vap_sim.models.tensor_cache import TensorCache
 
 
 def test_hashed_words_are_fixed_vectors_by_place() -> None:

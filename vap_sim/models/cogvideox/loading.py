@@ -28,9 +28,10 @@ from vap_sim.models.cogvideox.parts import Parts
 from vap_sim.models.cogvideox.sampler import PUBLISHED, Schedule
 from vap_sim.models.cogvideox.settings import Settings, defaults
 from vap_sim.models.cogvideox.text import HashedWords, T5Text, TextEncoder
+from vap_sim.models.cogvideox.text_cache import CachedText
 from vap_sim.models.cogvideox.video_codec import VideoCodec
 from vap_sim.models.cogvideox.world import FRAME_RATE, PROFILE, CogVideoXWorld
-from vap_sim.training.latents import CachedText, TensorCache
+from vap_sim.models.tensor_cache import TensorCache
 
 HEADER = "world.json"
 WORLD = "cogvideox"

@@ -1,6 +1,6 @@
 """Captions to embeddings: CogVideoX's own T5, and a tiny deterministic stand-in.
 
-What an encoder said is kept on disk by `vap_sim.training.latents.CachedText`.
+What an encoder said is kept on disk by `vap_sim.models.cogvideox.text_cache.CachedText`.
 """
 
 from __future__ import annotations

@@ -1,30 +1,25 @@
-"""Clips and embeddings on disk: made once, never half, keyed by all that decides them; and what a clip is made of."""
+"""Clips: encoded once, keyed by all that decides them, and what a clip is made of."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-from collections.abc import Sequence
 from dataclasses import replace
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.training import tiny_diffusion as tiny
 from vap_sim.errors import BadFile, InvalidInput, UnknownName
 from vap_sim.models.cogvideox.codec import TinyCodec
-from vap_sim.models.cogvideox.text import HashedWords, check_captions
+from vap_sim.models.tensor_cache import TensorCache
 from vap_sim.prompts.profiles import profile
 from vap_sim.prompts.prompter import Prompter
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import load_robot
 from vap_sim.training.clips import ClipSettings, caption_of, noised_images, open_data_set, path_of, region_of
-from vap_sim.training.latents import CachedText, TensorCache, fingerprint, key_of
 from vap_sim.training.parallel import Team
 
 
@@ -41,149 +36,6 @@ class Counted(TinyCodec):
     def encode(self, frames: Tensor) -> Tensor:
         type(self).asked += 1
         return super().encode(frames)
-
-
-# The cache
-
-
-def test_what_was_put_comes_back_and_only_whole_files_have_its_name(tmp_path: Path) -> None:
-    cache, values = TensorCache(tmp_path), {"a": torch.arange(4.0), "b": torch.zeros(2, 3, dtype=torch.uint8)}
-    key = key_of(a=1)
-    assert not cache.has(key)
-    cache.put(key, values)
-    assert cache.has(key) and tiny.same(cache.get(key), values) and len(list(tmp_path.iterdir())) == 1
-    whole = cache.path(key).read_bytes()
-    for length in (0, 7, 60, len(whole) - 1):
-        cache.path(key).write_bytes(whole[:length])
-        assert not cache.has(key)
-        with pytest.raises(BadFile, match="not a whole safetensors file"):
-            cache.get(key)
-    assert tiny.same(cache.made(key, lambda: values), values) and cache.has(key)
-
-
-def test_a_file_under_the_name_of_another_is_not_taken(tmp_path: Path) -> None:
-    cache = TensorCache(tmp_path)
-    cache.put("one", {"a": torch.zeros(1)})
-    cache.path("one").rename(cache.path("two"))
-    assert not cache.has("two")
-    with pytest.raises(BadFile, match="holds 'one', which its name does not say"):
-        cache.get("two")
-
-
-def test_a_kill_while_writing_leaves_nothing_under_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vap_sim.models import checkpoint
-
-    def killed(tensors: object, path: Path, metadata: object) -> None:
-        Path(path).write_bytes(b"half")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint, "save_file", killed)
-    with pytest.raises(KeyboardInterrupt):
-        TensorCache(tmp_path).put("one", {"a": torch.zeros(1)})
-    assert not TensorCache(tmp_path).has("one") and list(tmp_path.iterdir()) == []
-
-
-def _write_often(folder: Path, value: float) -> None:
-    for _ in range(20):
-        TensorCache(folder).put("shared", {"a": torch.full((50000,), value)})
-
-
-def test_processes_that_write_the_same_key_do_not_spoil_it(tmp_path: Path) -> None:
-    fork = multiprocessing.get_context("fork")
-    others = [fork.Process(target=_write_often, args=(tmp_path, value)) for value in (1.0, 2.0)]
-    for other in others:
-        other.start()
-    cache, seen = TensorCache(tmp_path), 0
-    while any(other.is_alive() for other in others):
-        if cache.path("shared").is_file():
-            values = cache.get("shared")["a"]
-            assert (values == values[0]).all()
-            seen += 1
-    for other in others:
-        other.join()
-        assert other.exitcode == 0
-    assert seen and [path.name for path in tmp_path.iterdir()] == ["shared.safetensors"]
-
-
-def test_keys_and_fingerprints_tell_apart_what_decides(tmp_path: Path) -> None:
-    assert key_of(a=1, b="x") == key_of(b="x", a=1) != key_of(a=2, b="x")
-    assert fingerprint(TinyCodec(4)) == fingerprint(TinyCodec(4)) != fingerprint(TinyCodec(5))
-    assert fingerprint(HashedWords(6, 8)) != fingerprint(HashedWords(7, 8))
-
-    class Learned:
-        def __init__(self, value: float) -> None:
-            self.network = torch.nn.Linear(2, 1).to(torch.bfloat16)
-            torch.nn.init.constant_(self.network.weight, value)
-            torch.nn.init.zeros_(self.network.bias)
-
-    assert fingerprint(Learned(1.0)) == fingerprint(Learned(1.0)) != fingerprint(Learned(2.0))
-
-
-def test_a_caption_is_embedded_once_and_the_same_from_disk(tmp_path: Path) -> None:
-    class Once(HashedWords):
-        asked: list[str]
-
-        def encode(self, captions: object) -> Tensor:
-            self.asked.extend(captions)  # type: ignore[arg-type]
-            return super().encode(captions)  # type: ignore[arg-type]
-
-    words = Once(6, 8)
-    words.asked = []
-    cached = CachedText(words, TensorCache(tmp_path), "words")
-    captions = ["push the cube", "", "push the cube"]
-    expected = HashedWords(6, 8).encode(captions)
-    assert torch.equal(cached.encode(captions), expected) and torch.equal(cached.encode(captions), expected)
-    assert words.asked == ["push the cube", ""] and (cached.length, cached.width) == (6, 8)
-    again = CachedText(words, TensorCache(tmp_path), "words")
-    assert torch.equal(again.encode(captions), expected) and len(words.asked) == 2
-    assert cached.encode([]).shape == (0, 6, 8)
-    CachedText(words, TensorCache(tmp_path), "others").encode([""])
-    assert len(words.asked) == 3
-
-
-class Wide(HashedWords):
-    """Embeddings large enough that writing one takes a while."""
-
-    def __init__(self) -> None:
-        super().__init__(64, 512)
-
-    def encode(self, captions: Sequence[str]) -> Tensor:
-        check_captions(captions)
-        return torch.stack([torch.full((64, 512), float(len(caption))) for caption in captions])
-
-
-def _tell_at_once(folder: Path, meeting: Barrier, lengths: Sequence[int]) -> None:
-    for length in lengths:
-        cached = CachedText(Wide(), TensorCache(folder))
-        meeting.wait(60)
-        assert bool((cached.encode(["x" * length]) == length).all())
-
-
-def test_processes_that_embed_the_same_captions_at_once_agree(tmp_path: Path) -> None:
-    fork, lengths = multiprocessing.get_context("fork"), range(1, 25)
-    meeting = fork.Barrier(2)
-    others = [fork.Process(target=_tell_at_once, args=(tmp_path, meeting, lengths)) for _ in range(2)]
-    for other in others:
-        other.start()
-    for other in others:
-        other.join()
-    assert [other.exitcode for other in others] == [0, 0]
-    assert len(list(tmp_path.iterdir())) == len(lengths), "a file for each caption, nothing else"
-    with pytest.raises(InvalidInput, match="captions: given just one"):
-        CachedText(Wide(), TensorCache(tmp_path)).encode("just one")
-
-
-def test_an_embedding_of_another_shape_is_named(tmp_path: Path) -> None:
-    cached = CachedText(HashedWords(6, 8), TensorCache(tmp_path), "words")
-    cached.encode(["x"])
-    path = next(tmp_path.iterdir())
-    key = path.stem
-    save_file({"text": torch.zeros(5, 8)}, path, metadata={"description": json.dumps({"key": key})})
-    with pytest.raises(BadFile, match=r"tensor 'text' is \(5, 8\), expected \(6, 8\)"):
-        CachedText(HashedWords(6, 8), TensorCache(tmp_path), "words").encode(["x"])
-
-
-# Clips
 
 
 def test_clips_are_encoded_once_and_again_where_something_changed(films: Path, tmp_path: Path) -> None:
@@ -317,10 +169,6 @@ def test_a_cached_file_that_is_no_clip_is_named(films: Path, tmp_path: Path) -> 
     clip.cache.put(clip.key, {**tensors, "lengths": tensors["lengths"] + 1})
     with pytest.raises(BadFile, match="is not a clip"):
         clip.load()
-    with pytest.raises(BadFile, match="cannot be read"):
-        from vap_sim.training.latents import hash_file
-
-        hash_file(tmp_path / "none")
 
 
 @pytest.mark.parametrize(
