@@ -37,14 +37,19 @@ class Layout:
     low: Floats
     high: Floats
 
-    def observe(self, frames: NDArray[np.uint8], joints: NDArray[np.floating[Any]]) -> Observation:
-        """Observations of b environments in new arrays: frames (b, V, H, W, 3), joints (b, J) moved into the limits."""
-        out: Observation = {key: frames[:, view].copy() for view, key in enumerate(self.image_keys)}
+    def show(self, joints: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """What observations tell of joints (b, J), moved into the limits: the arm's, then the gripper's, in one array
+        (b, n)."""
         share = (joints.take(self.order, axis=1) - self.shift) / self.span
-        shown = np.minimum(np.maximum(share, self.low), self.high).astype(np.float32)
-        out["joint_position"] = shown[:, : len(self.arm)]
+        return np.minimum(np.maximum(share, self.low), self.high).astype(np.float32)
+
+    def observe(self, frames: NDArray[np.uint8], shown: NDArray[np.float32]) -> Observation:
+        """Observations of b environments in new arrays: frames (b, V, H, W, 3), and `shown` as `show` returned it."""
+        out: Observation = {key: frames[:, view].copy() for view, key in enumerate(self.image_keys)}
+        joints = shown.copy()
+        out["joint_position"] = joints[:, : len(self.arm)]
         if self.gripper is not None:
-            out["gripper_position"] = shown[:, len(self.arm) :]
+            out["gripper_position"] = joints[:, len(self.arm) :]
         return out
 
 

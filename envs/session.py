@@ -35,21 +35,23 @@ if TYPE_CHECKING:
 
 Frames = NDArray[np.uint8]
 Rows = NDArray[np.intp]
+_ARRAYS = ("shown", "frames", "drawn", "poses", "phase", "steps")
 
 
 @dataclass(frozen=True, eq=False)
 class SessionState:
     """b dreams at one moment. Never written to; shared freely.
 
-    world: the model's memory; control: nominal joints and their targets; frames: (b, V, H, W, 3) uint8, the pictures
-    shown; drawn: (b, J) float32, the joints they were drawn for; poses: (b, F, J) float32, those of pictures to come;
-    phase: (b,) control intervals since the last picture; steps: (b,) actions since the start; trust: from the
-    trust meter, or None; starts: where each dream began; cameras: V cameras with leading axis b; maker: what can go on
-    from this state.
+    world: the model's memory; control: nominal joints and their targets; shown: (b, n) float32, what observations tell
+    of them; frames: (b, V, H, W, 3) uint8, the pictures shown; drawn: (b, J) float32, the joints they were drawn for;
+    poses: (b, F, J) float32, those of pictures to come; phase: (b,) control intervals since the last picture; steps:
+    (b,) actions since the start; trust: from the trust meter, or None; starts: where each dream began; cameras: V
+    cameras with leading axis b; maker: what can go on from this state.
     """
 
     world: WorldState
     control: ControlState
+    shown: NDArray[np.float32]
     frames: Frames
     drawn: NDArray[np.float32]
     poses: NDArray[np.float32]
@@ -72,7 +74,7 @@ class SessionState:
     @property
     def nbytes(self) -> int:
         """Memory of all arrays and pictures, those of the starts included [bytes]."""
-        arrays = (self.frames, self.drawn, self.poses, self.phase, self.steps, self.control.target, self.control.joints)
+        arrays = (*(getattr(self, name) for name in _ARRAYS), self.control.target, self.control.joints)
         beginnings = sum(start.frames.numel() for start in self.starts)
         trust = 0 if self.trust is None else self.trust.nbytes
         return int(self.world.nbytes) + beginnings + trust + sum(array.nbytes for array in arrays)
@@ -88,7 +90,7 @@ class SessionState:
             trust=None if self.trust is None else self.trust.index(chosen),
             starts=tuple(self.starts[row] for row in chosen),
             cameras=tuple(_camera_rows(camera, places) for camera in self.cameras),
-            **{name: getattr(self, name)[chosen] for name in ("frames", "drawn", "poses", "phase", "steps")},
+            **{name: getattr(self, name)[chosen] for name in _ARRAYS},
         )
 
     def with_rows(self, rows: Sequence[int] | Rows, other: SessionState) -> SessionState:
@@ -112,10 +114,7 @@ class SessionState:
                 )
                 for a, b in zip(self.cameras, other.cameras, strict=True)
             ),
-            **{
-                n: _put(getattr(self, n), chosen, getattr(other, n))
-                for n in ("frames", "drawn", "poses", "phase", "steps")
-            },
+            **{n: _put(getattr(self, n), chosen, getattr(other, n)) for n in _ARRAYS},
         )
 
 
@@ -167,6 +166,7 @@ class Session:
         return SessionState(
             world=world,
             control=control,
+            shown=self.layout.show(control.joints),
             frames=pictures,
             drawn=joints,
             poses=np.repeat(joints[:, None], self.rates.frames, axis=1),
@@ -184,7 +184,10 @@ class Session:
         control, path = self.controller.step(state.control, actions, rates.poses)
         poses = path if rates.poses == rates.frames else self._placed(state, path)
         phase = (state.phase + 1) % rates.intervals
-        changes: dict[str, Any] = {"control": control, "poses": poses, "phase": phase, "steps": state.steps + 1}
+        # Observations are told of the joints here: after the network's turn the same few numbers take three times as
+        # long, because it leaves nothing else in the caches.
+        shown = self.layout.show(control.joints)
+        changes = {"control": control, "shown": shown, "poses": poses, "phase": phase, "steps": state.steps + 1}
         if not phase.any():
             return self._pictured(state, poses, changes)
         moved = replace(state, **changes)
@@ -206,7 +209,7 @@ class Session:
 
     def observe(self, state: SessionState) -> Observation:
         """Observations of all dreams, in new arrays with leading axis b."""
-        return self.layout.observe(state.frames, state.control.joints)
+        return self.layout.observe(state.frames, state.shown)
 
     def info(self, state: SessionState, row: int, *, beginning: bool = False) -> dict[str, Any]:
         """What is told of dream `row` besides its observation, in new objects; `beginning` adds where it began."""
@@ -242,7 +245,7 @@ class Session:
 
     def _pictured(self, state: SessionState, poses: NDArray[np.float32], changes: Mapping[str, Any]) -> SessionState:
         """`state` with the model's next pictures, made for `poses` (b, F, J), and with `changes` of other fields."""
-        prompt = self.prompter.draw(torch.from_numpy(poses), state.cameras)
+        prompt = self.prompter.draw_checked(poses, state.cameras)
         began = perf_counter()
         world, made = self.world.step(state.world, prompt)
         frames = made.cpu().numpy()[:, :, -1]

@@ -262,7 +262,7 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     def _observe(self) -> Observation:
         frames = np.stack([view.rgb for view in self._seen])[None]
-        return first_row(self._layout.observe(frames, self._present().physics.joints()[None]))
+        return first_row(self._layout.observe(frames, self._layout.show(self._present().physics.joints()[None])))
 
     def _info(self, situation: Situation) -> dict[str, Any]:
         return {

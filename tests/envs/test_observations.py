@@ -26,7 +26,7 @@ def test_joints_are_split_and_moved_into_the_limits(model: RobotModel) -> None:
     layout = make_layout(model, ("a", "b"), (2, 2))
     frames = np.arange(24, dtype=np.uint8).reshape(1, 2, 2, 2, 3)
     joints = np.array([[9.0, 0, 0, -1, 0, 1, 0, 0.2]])
-    out = first_row(layout.observe(frames, joints))
+    out = first_row(layout.observe(frames, layout.show(joints)))
     assert np.array_equal(out["image"], frames[0, 0])
     assert np.array_equal(out["image_b"], frames[0, 1])
     assert out["joint_position"][0] == model.robot.upper[0]
@@ -37,7 +37,7 @@ def test_joints_are_split_and_moved_into_the_limits(model: RobotModel) -> None:
 
 def test_robot_without_gripper_has_no_gripper_position(model: RobotModel) -> None:
     layout = make_layout(replace(model, gripper=None), ("a",), (2, 2))
-    out = layout.observe(np.zeros((3, 1, 2, 2, 3), np.uint8), np.zeros((3, 8)))
+    out = layout.observe(np.zeros((3, 1, 2, 2, 3), np.uint8), layout.show(np.zeros((3, 8))))
     assert set(out) == {"image", "joint_position"}
     assert out["joint_position"].shape == (3, 8)
 

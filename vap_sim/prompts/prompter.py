@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vap_sim.prompts.checks import check_cameras, check_poses
@@ -56,25 +57,41 @@ class Prompter:
         The field `skeleton` holds the picture of whatever form the profile has. Only the form "text" keeps the joints
         to itself.
         """
-        # In double precision, how kinematics group their sums for a batch cannot reach the drawn pixels.
         exact = check_poses(q, self.model)
         check_cameras(cameras, self.size)
         if self.profile.form != "skeleton":
             return draw_form(self.profile, self.surface, self.model, q, cameras)
-        b, pixel_frames = q.shape[:2]
-        views = len(cameras)
+        return self._drawn(exact, q, cameras)
+
+    def draw_checked(self, poses: NDArray[np.float32], cameras: Sequence[Camera]) -> VisualPrompt:
+        """What `draw` makes, for poses (b, F, J) and cameras that are known to be good, as a controller's are."""
+        q = torch.from_numpy(poses)
+        if self.profile.form != "skeleton":
+            return draw_form(self.profile, self.surface, self.model, q, cameras)
+        return self._drawn(poses.astype(np.float64), q, cameras)
+
+    def _drawn(self, exact: NDArray[np.float64], q: Tensor, cameras: Sequence[Camera]) -> VisualPrompt:
+        """Skeletons of poses q, given as numbers too: in double precision, how kinematics group their sums for a batch
+        cannot reach the drawn pixels."""
+        b, pixel_frames = exact.shape[:2]
+        views, (width, height) = len(cameras), self.size
         if b * pixel_frames <= _FEW and all(camera.parent_link is None for camera in cameras):
             points = self.points.positions(exact.reshape(-1, exact.shape[-1])).astype(np.float32)
             points = points.reshape(b, pixel_frames, -1, 3)
             seen = [_standing(camera, b) for camera in cameras]
         else:
             points, seen = self._of_many(torch.from_numpy(exact), cameras)
-        rays = np.stack([to_rays(matrix, points) for matrix, _ in seen], axis=1)
-        focal = np.empty((b, views, pixel_frames), dtype=np.float32)
-        for view, (_, length) in enumerate(seen):
-            focal[:, view] = length
-        pictures = draw_rays(self.plan, rays.reshape(-1, *rays.shape[3:]), focal.reshape(-1))
-        width, height = self.size
+        if b == pixel_frames == views == 1:
+            ((matrix, focal),) = seen
+            rays, focals = to_rays(matrix, points)[0], focal.reshape(1)
+        else:
+            rays = np.stack([to_rays(matrix, points) for matrix, _ in seen], axis=1)
+            rays = rays.reshape(-1, *rays.shape[3:])
+            focals = np.empty((b, views, pixel_frames), dtype=np.float32)
+            for view, (_, focal) in enumerate(seen):
+                focals[:, view] = focal
+            focals = focals.reshape(-1)
+        pictures = draw_rays(self.plan, rays, focals)
         return VisualPrompt(torch.from_numpy(pictures).view(b, views, pixel_frames, height, width, 3), joints=q)
 
     @torch.no_grad()
