@@ -42,10 +42,9 @@ def read_video(path: Path | str, frame_rate: float | None = None, *, most_bytes:
         kept.append(picture)
         if kept[0].nbytes * len(kept) > most_bytes:
             seconds = f" ({len(kept) / frame_rate:.0f} seconds)" if frame_rate else ""
+            given = f"{len(kept)} frames or more of {picture.shape[:2]}{seconds}"
             expected = f"at most {most_bytes // 2**20} MiB of frames: cut it, or make its pictures smaller"
-            raise InvalidInput(
-                f"video {path}", f"more than {len(kept)} frames of {picture.shape[:2]}{seconds}", expected
-            )
+            raise InvalidInput(f"video {path}", given, expected)
     if not kept:
         raise BadFile(path, "is a video without a single frame")
     return torch.from_numpy(np.stack(kept))
