@@ -264,8 +264,8 @@ def test_library_keeps(rule: Callable[[Source], list[str]]) -> None:
 
 
 @pytest.mark.parametrize("path", OUTSIDE)
-def test_outside_the_library_only_tests_and_benchmarks_use_pybullet(path: str) -> None:
-    assert not wall(OUTSIDE[path])
+def test_outside_the_library_no_file_is_long_and_only_tests_and_benchmarks_use_pybullet(path: str) -> None:
+    assert not wall(OUTSIDE[path]) + length(OUTSIDE[path])
 
 
 def test_tests_and_examples_import_at_the_top_only_what_the_locks_bring() -> None:

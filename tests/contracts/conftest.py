@@ -2,4 +2,6 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.contracts.world_model", "tests.contracts.env", "tests.contracts.policy")
+SUITES = ("env", "env_refusals", "env_rendering", "env_subject", "policy", "world_model")
+
+pytest.register_assert_rewrite(*(f"tests.contracts.{name}" for name in SUITES))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -12,12 +12,14 @@ from gymnasium.utils.env_checker import check_env
 
 import vap_sim  # noqa: F401 - registers the environments
 from tests.contracts.env import EnvContract
+from tests.contracts.env_refusals import EnvRefusals
+from tests.contracts.env_rendering import EnvRendering
+from tests.contracts.env_subject import EnvSubject
 from vap_sim.models.compact.model import WEIGHTS
 
 
-class TestWorldEnv(EnvContract):
-    name = "VAPWorld-DROID-v0"
-    arguments: ClassVar[dict[str, Any]] = {"world": "kinematic"}
+class TestWorldEnv(EnvContract, EnvRefusals, EnvRendering):
+    subject = EnvSubject("VAPWorld-DROID-v0", {"world": "kinematic"})
 
 
 @pytest.mark.skipif(not WEIGHTS.exists(), reason="the compact world has no weights here")
@@ -48,9 +50,8 @@ class TestDefaultWorld:
         assert np.array_equal(again["image"], alone["image"])
 
 
-class TestTwinEnv(EnvContract):
-    name = "VAPTwin-DROID-v0"
-    fork_seconds = 5e-3  # the engine alone needs more than one millisecond
+class TestTwinEnv(EnvContract, EnvRefusals, EnvRendering):
+    subject = EnvSubject("VAPTwin-DROID-v0", fork_seconds=5e-3)  # the engine alone needs more than one millisecond
 
     @pytest.fixture(autouse=True)
     def _needs_pybullet(self) -> None:

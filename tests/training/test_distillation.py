@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,80 +14,14 @@ from torch import Tensor
 from tests.training import tiny_diffusion as tiny
 from vap_sim.errors import BadFile, InvalidInput, UnknownName, Unsupported
 from vap_sim.models.cogvideox.guidance import Guidance
-from vap_sim.models.cogvideox.sampler import PUBLISHED, Schedule, noised, velocity
+from vap_sim.models.cogvideox.sampler import PUBLISHED, Schedule, noised
 from vap_sim.training.clips import DataSet
-from vap_sim.training.consistency import ARRIVED, Segments, jump, leading_to, target_velocity
+from vap_sim.training.consistency import Segments
 from vap_sim.training.distillation import DistillationRecipe, DistillationTraining
 from vap_sim.training.loop import LoopSettings, train
 from vap_sim.training.parallel import Team
 
 SCHEDULE = Schedule.of(PUBLISHED)
-
-
-def normals(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-# The arithmetic
-
-
-@pytest.mark.parametrize(("student", "teacher"), [(1, 24), (2, 24), (3, 24), (4, 24), (4, 4), (2, 50)])
-def test_segments_are_the_samplers_steps_and_the_teacher_walks_through_them(student: int, teacher: int) -> None:
-    segments = Segments.of(SCHEDULE, student, teacher)
-    begins = SCHEDULE.timesteps(student)
-    assert segments.jumps == tuple((one, SCHEDULE.after(one, student)) for one in begins)
-    assert (segments.student, segments.teacher) == (student, teacher)
-    assert len(segments.path) == teacher and segments.path[0][0] == 999 and segments.path[-1][1] == ARRIVED
-    assert all(here > there for here, there in segments.path)
-    if 1000 % teacher == 0:
-        assert tuple(here for here, _ in segments.path) == SCHEDULE.timesteps(teacher)
-
-
-def test_every_point_is_drawn_with_what_follows_it() -> None:
-    segments, rng = Segments.of(SCHEDULE, 2, 8), np.random.default_rng(0)
-    drawn = {segments.draw(rng) for _ in range(400)}
-    ends = {here: end for row in segments.points.tolist() for here in row[:-1] for end in row[-1:]}
-    assert drawn == {(here, there, ends[here]) for here, there in segments.path}
-
-
-@pytest.mark.parametrize(
-    ("given", "error", "words"),
-    [
-        ((SCHEDULE, 2, 25), InvalidInput, "denoising steps of the teacher: given 25, expected a multiple of the stud"),
-        ((SCHEDULE, 4, 2), InvalidInput, "denoising steps of the teacher: given 2"),
-        ((SCHEDULE, 0, 24), InvalidInput, "denoising steps: given 0"),
-        ((replace(SCHEDULE, spacing="leading"), 2, 24), Unsupported, "few steps with timestep_spacing 'leading'"),
-    ],
-)
-def test_impossible_segments_are_refused(given: Any, error: type[Exception], words: str) -> None:
-    with pytest.raises(error, match=words):
-        Segments.of(*given)
-
-
-def test_a_jump_of_no_length_changes_nothing_whatever_the_network_says() -> None:
-    sample, said = normals(3, 1, 4, 2, 2), normals(3, 1, 4, 2, 2, seed=1)
-    for level in (ARRIVED, 0, 499, 999):
-        alpha = SCHEDULE.alpha(torch.full((3,), level))
-        assert torch.equal(jump(said, sample, alpha, alpha), sample)
-
-
-@pytest.mark.parametrize("levels", [(999, ARRIVED), (999, 499), (499, ARRIVED), (41, ARRIVED), (541, 499)])
-def test_a_velocity_and_where_it_leads_say_the_same(levels: tuple[int, int]) -> None:
-    sample, said = normals(2, 1, 4, 2, 2), normals(2, 1, 4, 2, 2, seed=1)
-    alpha, goal = (SCHEDULE.alpha(torch.full((2,), level)) for level in levels)
-    assert torch.allclose(leading_to(jump(said, sample, alpha, goal), sample, alpha, goal), said, atol=2e-5)
-
-
-def test_a_true_path_teaches_the_true_velocity() -> None:
-    """Where clean and noise are known the path is a straight mix, and every point of it names the same end."""
-    clean, noise = normals(2, 1, 4, 2, 2), normals(2, 1, 4, 2, 2, seed=1)
-    alpha, after, goal = SCHEDULE.alpha(torch.tensor([[999, 600, ARRIVED], [700, 650, 499]])).unbind(1)
-    sample, ahead = noised(clean, noise, alpha), noised(clean, noise, after)
-    found = target_velocity(ahead, velocity(clean, noise, after), sample, alpha, after, goal)
-    assert torch.allclose(found, velocity(clean, noise, alpha), atol=1e-4)
-
-
-# The recipe
 
 
 @pytest.fixture(scope="module")
@@ -334,9 +267,6 @@ def test_what_does_not_fit_the_teacher_is_named(data: list[DataSet]) -> None:
         recipe(data, team=Team(0, 2, shard=True))
 
 
-# What it is for
-
-
 def test_a_student_comes_closer_to_its_teacher_than_the_teacher_in_as_few_steps(
     data: list[DataSet], tmp_path: Path
 ) -> None:
@@ -362,90 +292,3 @@ def test_a_student_comes_closer_to_its_teacher_than_the_teacher_in_as_few_steps(
         learned = made.sampled(batch, noise)
     untaught, taught = (float((one - many).square().mean()) for one in (few, learned))
     assert taught < 0.5 * untaught
-
-
-# The command
-
-
-def test_the_command_makes_a_world_that_dreams_in_few_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("diffusers")
-    import gymnasium
-
-    import vap_sim
-    from vap_sim.cli import main
-    from vap_sim.envs.start import load_start
-    from vap_sim.models.cogvideox.world import CogVideoXWorld
-
-    folder, school, run = tiny.record(tmp_path / "data", [1, 2]), tmp_path / "school", tmp_path / "run"
-    common = ["--data", str(folder), "--steps", "2", "--cooldown", "0", "--threads", "1", "--validation", "1"]
-    told = ["train", "--world", "cogvideox", "--run", str(school), *common, "--cogvideox.frames", "9"]
-    told += ["--cogvideox.spacing", "4", "--cogvideox.preview-every", "99", "--cogvideox.blocks", "1"]
-    assert main([*told, "--cogvideox.mode", "history"]) == 0
-    teacher = school / "world"
-    before = {file: file.read_bytes() for file in teacher.rglob("*") if file.is_file()}
-
-    learn = ["distill", str(teacher), "--run", str(run), *common, "--steps-per-frame", "2", "--teacher-steps", "4"]
-    learn += ["--spacing", "4", "--batch", "2", "--preview-every", "2", "--guidance", "2.0", "--lora", "2"]
-    capsys.readouterr()
-    assert main(learn) == 0
-    assert capsys.readouterr().out.strip() == str(run / "world")
-    assert {file: file.read_bytes() for file in teacher.rglob("*") if file.is_file()} == before
-    card = (run / "world" / "README.md").read_text()
-    assert "in 2 steps a frame" in card and "2 of 2 steps" in card and "control.safetensors" in card
-    assert CogVideoXWorld.load(teacher).fingerprint in card
-
-    worlds = [vap_sim.load_world(run / "world"), CogVideoXWorld.load(run / "world")]
-    assert isinstance(worlds[0], CogVideoXWorld)
-    settings = worlds[0].settings
-    assert (settings.mode, settings.steps, settings.solver, settings.guiding) == ("stream", 2, "ddim", Guidance())
-    assert worlds[0].spec.frame_rate == 10.0 and worlds[0].spec.size == (32, 32)
-    prompt = tiny_prompt()
-    states = [world.encode(prompt.skeleton[:, :, 0], prompt.between(0, 1), [3]) for world in worlds]
-    films = [world.step(state, prompt.between(1, 5))[1] for world, state in zip(worlds, states, strict=True)]
-    assert torch.equal(*films) and films[0].shape == (1, 1, 4, 32, 32, 3)
-
-    env = gymnasium.make("VAPWorld-DROID-v0", world=run / "world", control_hz=10.0, video_hz=10.0)
-    env.reset(seed=0, options={"start": load_start("pick_place_07").resized((32, 32))})
-    for _ in range(4):
-        seen = env.step(np.zeros(env.action_space.shape, np.float32))[0]
-    assert seen["image"].dtype == np.uint8
-
-    for options, words in [
-        (["--steps-per-frame", "5"], "--steps-per-frame: given 5, expected 1 to 4"),
-        (["--teacher-steps", "5"], "denoising steps of the teacher: given 5"),
-        (["--validation", "2"], "--validation: given 2"),
-        (["--frames", "33"], "--frames: given 33, expected at most 9, which the teacher"),
-        (["--self-forcing", "2"], "share of dreamed histories"),
-    ]:
-        assert main([*learn, *options]) == 1
-        assert words in capsys.readouterr().err.splitlines()[-1]
-
-
-def tiny_prompt() -> Any:
-    from vap_sim.prompts.visual_prompt import VisualPrompt
-
-    source = torch.Generator().manual_seed(0)
-    return VisualPrompt(torch.randint(0, 256, (1, 1, 5, 32, 32, 3), dtype=torch.uint8, generator=source))
-
-
-def test_teachers_and_recordings_that_do_not_fit_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("diffusers")
-    from tests.models.cogvideox.worlds import tiny_backbone
-    from vap_sim.cli import main
-    from vap_sim.models.cogvideox.loading import Header, save_world
-
-    folder = tiny.record(tmp_path / "data", [1, 2])
-    header = Header(size=(32, 32), frame_rate=10.0, tiny_codec=8, hashed_words=True)
-    cases: list[tuple[str, dict[str, Any], str]] = [
-        ("chunk", {"settings": {"mode": "chunk", "chunk": 17}}, "given chunk, expected 'stream'"),
-        ("small", {"size": (48, 32)}, "given (32, 32), expected (48, 32), as the teacher makes"),
-        ("fast", {"frame_rate": 8.0}, "given 10 Hz, expected 8 Hz, as the teacher makes, or a multiple"),
-    ]
-    for name, changed, words in cases:
-        save_world(tmp_path / name, tiny_backbone(), replace(header, **changed))
-        assert main(["distill", str(tmp_path / name), "--data", str(folder), "--run", str(tmp_path / "run"),
-                     "--validation", "1", "--threads", "1"]) == 1  # fmt: skip
-        assert words in capsys.readouterr().err.splitlines()[-1]
-    assert not (tmp_path / "run" / "training").exists()
