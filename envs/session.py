@@ -187,7 +187,8 @@ class Session:
         # Observations are told of the joints here: after the network's turn the same few numbers take three times as
         # long, because it leaves nothing else in the caches.
         shown = self.layout.show(control.joints)
-        changes = {"control": control, "shown": shown, "poses": poses, "phase": phase, "steps": state.steps + 1}
+        changes: dict[str, Any] = {"control": control, "shown": shown, "poses": poses}
+        changes |= {"phase": phase, "steps": state.steps + 1}
         if not phase.any():
             return self._pictured(state, poses, changes)
         moved = replace(state, **changes)
