@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vap_sim.errors import InvalidInput
-from vap_sim.models.cogvideox.block import Checkpoint, Keys, Levels, Rotary, Shared, Tokens, by_frame, open_blocks, walk
+from vap_sim.errors import InvalidInput, Unsupported
+from vap_sim.models.cogvideox.attention import Keys, Rotary
+from vap_sim.models.cogvideox.block import (
+    Additions,
+    Checkpoint,
+    Cross,
+    KeyStream,
+    Levels,
+    Shared,
+    Tokens,
+    TokenStream,
+    by_frame,
+    open_blocks,
+    walk,
+)
 from vap_sim.models.cogvideox.cache import KeyValueCache, Past
 from vap_sim.models.cogvideox.config import ModelConfig
 from vap_sim.models.cogvideox.injection import Injection
@@ -82,11 +95,9 @@ class Backbone(nn.Module):
         if given.input_add is not None:
             tokens = Tokens(tokens.video + self._fitting("input_add", given.input_add, tokens), tokens.text)
         shared = Shared(levels, self.rotary(size, frames, positions, latents.device), mask, past, collect)
-        self._check_blocks(given, tokens)
+        additions = self._additions(given, tokens, shared)
         kept: list[Keys] = []
-        for step in walk(
-            self.blocks, tokens, shared, residuals=given.residuals, extra=given.tokens, checkpoint=self.checkpoint
-        ):
+        for step in walk(self.blocks, tokens, shared, additions, checkpoint=self.checkpoint):
             tokens = step.tokens
             kept += [step.keys] if step.keys is not None else []
         prediction = self.head(tokens.video, levels, size)
@@ -229,17 +240,64 @@ class Backbone(nn.Module):
         if past is not None and (len(past.keys) != rows or past.keys.shape[1] != self.config.blocks):
             raise InvalidInput("rows and blocks of the past", tuple(past.keys.shape[:2]), (rows, self.config.blocks))
 
-    def _check_blocks(self, injection: Injection, tokens: Tokens) -> None:
-        for name, values in (("residuals", injection.residuals), ("tokens", injection.tokens)):
+    def _additions(self, injection: Injection, tokens: Tokens, shared: Shared) -> Additions:
+        """What the walk adds, checked."""
+        stream = injection.stream
+        of_stream = {} if stream is None else stream.keys if isinstance(stream, KeyStream) else stream.blocks
+        named: dict[str, Mapping[int, Any]] = {
+            "residuals": injection.residuals, "tokens": injection.tokens, "cross": injection.cross, "stream": of_stream
+        }  # fmt: skip
+        for name, values in named.items():
             for block in values:
                 if not 0 <= block < self.config.blocks:
                     raise InvalidInput(f"block of an injection's {name}", block, f"0 .. {self.config.blocks - 1}")
         for block, value in injection.residuals.items():
             self._fitting(f"residuals[{block}]", value, tokens)
+        rows, width = tokens.video.shape[0], self.config.width
         for block, value in injection.tokens.items():
-            rows, width = tokens.video.shape[0], self.config.width
             if value.ndim != 3 or value.shape[0] not in (1, rows) or value.shape[2] != width:
                 raise InvalidInput(f"tokens[{block}] of an injection", tuple(value.shape), f"(1 or {rows}, m, {width})")
+        for block, value in injection.bias.items():
+            count = injection.tokens[block].shape[1]
+            if tuple(value.shape) not in ((1, count), (rows, count)):
+                raise InvalidInput(f"bias[{block}] of an injection", tuple(value.shape), f"(1 or {rows}, {count})")
+        if stream is not None:
+            self._check_stream(stream, rows, shared)
+        cross = {block: self._watched(block, function) for block, function in injection.cross.items()}
+        return Additions(injection.residuals, injection.tokens, injection.bias, cross, stream)
+
+    def _check_stream(self, stream: TokenStream | KeyStream, rows: int, shared: Shared) -> None:
+        heads = (rows, self.config.heads, "n", self.config.head_width)
+        if isinstance(stream, KeyStream):
+            for block, (key, value) in stream.keys.items():
+                fits = key.ndim == 4 and (*key.shape[:2], "n", key.shape[3]) == heads and key.shape == value.shape
+                if not fits:
+                    given = f"{tuple(key.shape)} and {tuple(value.shape)}"
+                    raise InvalidInput(f"keys and values[{block}] of a stream", given, f"two of {heads}")
+        else:
+            if len(stream.tokens.video) != rows:
+                raise InvalidInput("rows of a stream", len(stream.tokens.video), f"{rows}, as of the latents")
+            if shared.mask is not None or shared.past is not None or shared.collect:
+                raise Unsupported(
+                    "a stream of tokens that look at the video's, in a pass with cached or masked frames: what they "
+                    "see changes with every frame, so what is cached would not hold; give keys of a stream that looks "
+                    "at itself alone, or dream in chunks"
+                )
+        if stream.bias is not None and tuple(stream.bias.shape) not in ((1, 1), (rows, 1)):
+            raise InvalidInput("bias of a stream", tuple(stream.bias.shape), f"(1 or {rows}, 1)")
+        if stream.visible is not None and (
+            stream.visible.dtype != torch.bool or tuple(stream.visible.shape) != (rows,)
+        ):
+            given = f"{stream.visible.dtype} {tuple(stream.visible.shape)}"
+            raise InvalidInput("visible of a stream", given, f"torch.bool ({rows},)")
+
+    def _watched(self, block: int, function: Cross) -> Cross:
+        """The same function, whose result is checked before it is added."""
+
+        def shown(video: Tensor) -> Tensor:
+            return self._fitting(f"cross[{block}]", function(video), Tokens(video, None))
+
+        return shown
 
     @staticmethod
     def _fitting(name: str, value: Tensor, tokens: Tokens) -> Tensor:

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MethodType
+from types import MappingProxyType, MethodType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vap_sim.models.cogvideox.attention import Asked, Columns, Keys, Rotary, answer, ask, give_back, token_columns
 from vap_sim.models.cogvideox.cache import Past
-from vap_sim.models.cogvideox.positions import rotate
 
-Rotary = tuple[Tensor, Tensor]
-Keys = tuple[Tensor, Tensor]
-"""Keys, not rotated, and values of one block, each (b, heads, L + T P, head width): what `KeyValueCache` stores."""
 Checkpoint = Callable[..., Any]
+Cross = Callable[[Tensor], Tensor]
+"""Shown video tokens (b, T P, D), gives what is added to them, of the same shape: a pure function."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,15 +56,78 @@ class Shared:
 
 
 @dataclass(frozen=True, eq=False)
+class TokenStream:
+    """A second stream of tokens that goes through expert blocks beside the video's, each looking at the other.
+
+    tokens: video (b, n, D) and text (b, m, D) of the stream, embedded, or no text; levels: their noise levels (b, E),
+    embedded by the expert; rotary: table of its video tokens, or None; blocks: opened blocks of the expert, by number
+    of the backbone's block that each goes beside, with heads as many and as wide. At other blocks the stream rests and
+    is not seen. bias: (1 or b, 1), added to the logits where the backbone's tokens look at the stream's; visible: (b,)
+    bool, False for rows whose tokens shall not look there at all. Both are None for nothing special.
+    """
+
+    tokens: Tokens
+    levels: Levels
+    rotary: Rotary | None
+    blocks: Mapping[int, nn.Module]
+    bias: Tensor | None = None
+    visible: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "blocks", MappingProxyType(dict(self.blocks)))
+
+
+@dataclass(frozen=True, eq=False)
+class KeyStream:
+    """A second stream that looks at nothing but itself, so that its keys are known before the pass.
+
+    keys: by number of a block, keys (b, heads, n, head width), rotated, and values, which that block's text and video
+    look at beside their own; bias, visible: as of a `TokenStream`.
+    """
+
+    keys: Mapping[int, Keys]
+    bias: Tensor | None = None
+    visible: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keys", MappingProxyType(dict(self.keys)))
+
+
+@dataclass(frozen=True, eq=False)
+class Additions:
+    """What a walk adds, by number of a block; the fields are those of `Injection`."""
+
+    residuals: Mapping[int, Tensor] = field(default_factory=dict)
+    tokens: Mapping[int, Tensor] = field(default_factory=dict)
+    bias: Mapping[int, Tensor] = field(default_factory=dict)
+    cross: Mapping[int, Cross] = field(default_factory=dict)
+    stream: TokenStream | KeyStream | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """What one block sees of a second stream: the expert `block` and its tokens, or `keys` that are there already."""
+
+    stream: TokenStream | KeyStream
+    tokens: Tokens | None = None
+    block: Any = None
+    keys: Keys | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class BlockExtras:
     """What one block is given beyond diffusers' arguments. past: its keys (b, heads, n, head width), rotated, and
-    values; visible: (b, n) bool or None; tokens: (1 or b, m, D) of an injection."""
+    values; visible: (b, n) bool or None; tokens, bias, cross: of an injection, for this block; beside: of a second
+    stream."""
 
     text_level: Tensor | None = None
     mask: Tensor | None = None
     past: Keys | None = None
     visible: Tensor | None = None
     tokens: Tensor | None = None
+    bias: Tensor | None = None
+    cross: Cross | None = None
+    beside: Beside | None = None
     collect: bool = False
 
 
@@ -103,42 +164,56 @@ def walk(
     blocks: Sequence[nn.Module],
     tokens: Tokens,
     shared: Shared,
+    additions: Additions | None = None,
     *,
-    residuals: Mapping[int, Tensor] | None = None,
-    extra: Mapping[int, Tensor] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Iterator[Walked]:
     """Run opened blocks one after the other and stop after each, so that a caller may look, or end the walk early.
 
-    residuals: by number of the block in `blocks`, (b, T P, D), added after it; extra: the same, tokens for its
-    attention; checkpoint: calls a block so that its inner values are computed again when gradients are.
+    additions: by number of the block in `blocks`; checkpoint: calls a block so that its inner values are computed again
+    when gradients are.
     """
+    given = additions or Additions()
+    aside = given.stream.tokens if isinstance(given.stream, TokenStream) else None
     for index, block in enumerate(blocks):
-        extras = _extras(index, tokens, shared, (extra or {}).get(index))
+        extras = _extras(index, tokens, shared, given, aside)
         arguments: tuple[Any, ...] = (tokens.video, tokens.text, shared.levels.frames, shared.rotary, None)
         if extras is not None:
             arguments = (*arguments, extras)
-        result = block(*arguments) if checkpoint is None else checkpoint(block, *arguments)
-        video, text = result[0], result[1]
-        if residuals is not None and index in residuals:
-            video = video + residuals[index]
+        video, text, *more = block(*arguments) if checkpoint is None else checkpoint(block, *arguments)
+        keys, aside = (more[0], more[1] or aside) if more else (None, aside)
+        if index in given.residuals:
+            video = video + given.residuals[index]
         tokens = Tokens(video, text)
-        yield Walked(index, tokens, result[2] if len(result) > 2 else None)
+        yield Walked(index, tokens, keys)
 
 
-def _extras(index: int, tokens: Tokens, shared: Shared, extra: Tensor | None) -> BlockExtras | None:
+def _extras(index: int, tokens: Tokens, shared: Shared, given: Additions, aside: Tokens | None) -> BlockExtras | None:
     levels, past = shared.levels, shared.past
+    beside = _beside(index, given.stream, aside)
     plain = levels.frames.ndim == 2 and levels.text is None and shared.mask is None and past is None
-    if plain and extra is None and not shared.collect and tokens.text is not None:
+    plain = plain and index not in given.tokens and index not in given.cross and beside is None
+    if plain and not shared.collect and tokens.text is not None:
         return None
     return BlockExtras(
         text_level=levels.text,
         mask=shared.mask,
         past=None if past is None else (past.keys[:, index], past.values[:, index]),
         visible=None if past is None else past.visible,
-        tokens=extra,
+        tokens=given.tokens.get(index),
+        bias=given.bias.get(index),
+        cross=given.cross.get(index),
+        beside=beside,
         collect=shared.collect,
     )
+
+
+def _beside(index: int, stream: TokenStream | KeyStream | None, aside: Tokens | None) -> Beside | None:
+    if isinstance(stream, KeyStream):
+        return Beside(stream, keys=stream.keys[index]) if index in stream.keys else None
+    if stream is None or index not in stream.blocks:
+        return None
+    return Beside(stream, aside, stream.blocks[index])
 
 
 def _forward(
@@ -155,26 +230,68 @@ def _forward(
         return type(block).forward(
             block, hidden_states, encoder_hidden_states, temb, image_rotary_emb, attention_kwargs
         )
-    video, text = hidden_states, encoder_hidden_states
-    first = _modulation(block.norm1, temb, extras.text_level)
-    attended, heard, keys = _attend(
-        block.attn1,
-        _modulate(block.norm1.norm, video, first.video, first.frames),
-        None if text is None else _modulate(block.norm1.norm, text, first.text),
-        image_rotary_emb,
-        extras,
-    )
-    video = _gated(video, first.video[2], attended, first.frames)
-    text = None if text is None else _gated(text, first.text[2], heard)
+    tokens, levels = Tokens(hidden_states, encoder_hidden_states), Levels(temb, extras.text_level)
+    asked, first = _asked(block, tokens, levels, image_rotary_emb)
+    columns = [Columns(asked.key, asked.value, extras.mask)]
+    if extras.past is not None:
+        seen = None if extras.visible is None else extras.visible[:, None, None, :]
+        columns.insert(0, Columns(*extras.past, seen))
+    if extras.tokens is not None:
+        columns.append(token_columns(block.attn1, extras.tokens, len(tokens.video), extras.bias))
+    aside = None
+    if extras.beside is not None:
+        beside = extras.beside
+        if beside.tokens is None:
+            assert beside.keys is not None, "a stream has tokens or keys"
+            columns.append(_seen_beside(beside.stream, beside.keys))
+        else:
+            stream = beside.stream
+            assert isinstance(stream, TokenStream)
+            theirs, second = _asked(beside.block, beside.tokens, stream.levels, stream.rotary)
+            both = [*columns, Columns(theirs.key, theirs.value)]
+            aside = _left(beside.block, beside.tokens, stream.levels, second, theirs, answer(theirs, both))
+            columns.append(_seen_beside(stream, (theirs.key, theirs.value)))
+    out = _left(block, tokens, levels, first, asked, answer(asked, columns), extras.cross)
+    return out.video, out.text, (asked.plain, asked.value) if extras.collect else None, aside
 
-    second = _modulation(block.norm2, temb, extras.text_level)
+
+def _seen_beside(stream: TokenStream | KeyStream, keys: Keys) -> Columns:
+    """A second stream's keys as the backbone's text and video see them."""
+    rows, count = keys[0].shape[0], keys[0].shape[2]
+    mask = None if stream.visible is None else stream.visible[:, None, None, None].expand(rows, 1, 1, count)
+    return Columns(*keys, mask, bias=None if stream.bias is None else stream.bias.expand(-1, count))
+
+
+def _asked(block: Any, tokens: Tokens, levels: Levels, rotary: Rotary | None) -> tuple[Asked, _Modulation]:
+    """The first norm and what attention is asked by it."""
+    first = _modulation(block.norm1, levels.frames, levels.text)
+    video = _modulate(block.norm1.norm, tokens.video, first.video, first.frames)
+    text = None if tokens.text is None else _modulate(block.norm1.norm, tokens.text, first.text)
+    return ask(block.attn1, video, text, rotary), first
+
+
+def _left(
+    block: Any,
+    tokens: Tokens,
+    levels: Levels,
+    first: _Modulation,
+    asked: Asked,
+    mixed: Tensor,
+    cross: Cross | None = None,
+) -> Tokens:
+    """The tokens a block leaves behind, from what attention took."""
+    attended, heard = give_back(block.attn1, mixed, asked.text)
+    video = _gated(tokens.video, first.video[2], attended, first.frames)
+    text = None if tokens.text is None else _gated(tokens.text, first.text[2], heard)
+    if cross is not None:
+        video = video + cross(video)
+    second = _modulation(block.norm2, levels.frames, levels.text)
     seen = _modulate(block.norm2.norm, video, second.video, second.frames)
     if text is None:
-        return _gated(video, second.video[2], block.ff(seen), second.frames), None, keys
+        return Tokens(_gated(video, second.video[2], block.ff(seen), second.frames), None)
     joint = block.ff(torch.cat([_modulate(block.norm2.norm, text, second.text), seen], dim=1))
-    length = text.shape[1]
-    video = _gated(video, second.video[2], joint[:, length:], second.frames)
-    return video, _gated(text, second.text[2], joint[:, :length]), keys
+    video = _gated(video, second.video[2], joint[:, asked.text :], second.frames)
+    return Tokens(video, _gated(text, second.text[2], joint[:, : asked.text]))
 
 
 def _modulation(norm: Any, frames: Tensor, text: Tensor | None) -> _Modulation:
@@ -215,56 +332,3 @@ def _gated(tokens: Tensor, gate: Tensor, update: Tensor, frames: int | None = No
     if frames is None:
         return tokens + gate * update
     return tokens + (gate[:, :, None] * by_frame(update, frames)).flatten(1, 2)
-
-
-def _attend(
-    attention: Any, video: Tensor, text: Tensor | None, rotary: Rotary | None, extras: BlockExtras
-) -> tuple[Tensor, Tensor, Keys | None]:
-    """Joint attention of text and video, over the past and the extra tokens too. Returns video, text, keys."""
-    length = 0 if text is None else text.shape[1]
-    joint = video if text is None else torch.cat([text, video], dim=1)
-    query = _normal(attention.norm_q, _heads(attention, attention.to_q(joint)))
-    key = _normal(attention.norm_k, _heads(attention, attention.to_k(joint)))
-    value = _heads(attention, attention.to_v(joint))
-    own = (key, value) if extras.collect else None
-    if rotary is not None:
-        query = torch.cat([query[:, :, :length], rotate(query[:, :, length:], rotary)], dim=2)
-        key = torch.cat([key[:, :, :length], rotate(key[:, :, length:], rotary)], dim=2)
-
-    keys, values, masks = [key], [value], [extras.mask]
-    rows, news = query.shape[0], query.shape[2]
-    if extras.past is not None:
-        keys.insert(0, extras.past[0])
-        values.insert(0, extras.past[1])
-        masks.insert(0, None if extras.visible is None else extras.visible[:, None, None, :])
-    if extras.tokens is not None:
-        added = extras.tokens.expand(rows, -1, -1)
-        keys.append(_normal(attention.norm_k, _heads(attention, attention.to_k(added))))
-        values.append(_heads(attention, attention.to_v(added)))
-        masks.append(None)
-    mixed = F.scaled_dot_product_attention(
-        query, torch.cat(keys, dim=2), torch.cat(values, dim=2), attn_mask=_mask(keys, masks, rows, news)
-    )
-    mixed = mixed.transpose(1, 2).reshape(rows, news, -1)
-    mixed = attention.to_out[1](attention.to_out[0](mixed))
-    return mixed[:, length:], mixed[:, :length], own
-
-
-def _mask(keys: Sequence[Tensor], masks: Sequence[Tensor | None], rows: int, news: int) -> Tensor | None:
-    """The parts' masks side by side, (b or 1, 1, queries, all keys) bool; None where everything may be looked at."""
-    if all(mask is None for mask in masks):
-        return None
-    rows = rows if any(mask is not None and mask.ndim == 4 for mask in masks) else 1
-    parts = []
-    for key, mask in zip(keys, masks, strict=True):
-        whole = key.new_ones((), dtype=torch.bool) if mask is None else mask
-        parts.append(whole.expand(rows, 1, news, key.shape[2]))
-    return torch.cat(parts, dim=3)
-
-
-def _heads(attention: Any, tokens: Tensor) -> Tensor:
-    return tokens.reshape(*tokens.shape[:2], attention.heads, -1).transpose(1, 2)
-
-
-def _normal(norm: Any, values: Tensor) -> Tensor:
-    return values if norm is None else norm(values)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vap_sim.errors import InvalidInput
+from vap_sim.models.cogvideox.block import Cross, KeyStream, TokenStream
 from vap_sim.models.cogvideox.cache import KeyValueCache, Past
 from vap_sim.prompts.visual_prompt import VisualPrompt
 
@@ -33,19 +34,32 @@ class Injection:
     channels: (b, T, C', h, w), joined after the channels of the noisy latents; input_add: (b, T P, D), added to the
     video tokens after the patch embedding; residuals: by block number, (b, T P, D), added to the video tokens after
     that block; tokens: by block number, (1 or b, m, D), seen by that block's attention beside the normalised tokens,
-    not rotated, then dropped; cache: keys and values that a conditioner's own blocks collected in this pass, for its
-    next call; the backbone does not look at it.
+    not rotated, then dropped; bias: by number of a block that has tokens, (1 or b, m), added to the logits where video
+    queries look at them, 0 where nothing is given; cross: by block number, a pure function that is shown the video
+    tokens (b, T P, D) once that block's attention is added, and gives what is added to them, of the same shape;
+    stream: a second stream of tokens, or its keys, that some blocks' attention joins; cache: keys and values that a
+    conditioner's own blocks collected in this pass, for its next call; the backbone does not look at it.
+
+    Raises InvalidInput for a bias that is not as long as its tokens.
     """
 
     channels: Tensor | None = None
     input_add: Tensor | None = None
     residuals: Mapping[int, Tensor] = field(default_factory=dict)
     tokens: Mapping[int, Tensor] = field(default_factory=dict)
+    bias: Mapping[int, Tensor] = field(default_factory=dict)
+    cross: Mapping[int, Cross] = field(default_factory=dict)
+    stream: TokenStream | KeyStream | None = None
     cache: KeyValueCache | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "residuals", MappingProxyType(dict(self.residuals)))
-        object.__setattr__(self, "tokens", MappingProxyType(dict(self.tokens)))
+        for name in ("residuals", "tokens", "bias", "cross"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+        for block, value in self.bias.items():
+            tokens = self.tokens.get(block)
+            if tokens is None or value.ndim != 2 or value.shape[1] != tokens.shape[1]:
+                expected = "(1 or b, m) of its m tokens" if tokens is not None else "none: the block has no tokens"
+                raise InvalidInput(f"bias[{block}] of an injection", tuple(value.shape), expected)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,25 +115,34 @@ class Conditioner(Protocol):
 def combine(injections: Sequence[Injection]) -> Injection:
     """Several injections as one: what is added sums up, channels and tokens are joined in the order given.
 
-    Raises InvalidInput if more than one carries a cache, since each belongs to its own conditioner.
+    Tokens keep the bias they came with. Raises InvalidInput if more than one carries a cache, since each belongs to its
+    own conditioner, or more than one a stream, since blocks join one at most.
     """
     caches = [one.cache for one in injections if one.cache is not None]
     if len(caches) > 1:
         raise InvalidInput("injections to combine", f"{len(caches)} with a cache", "at most one; keep the others aside")
+    streams = [one.stream for one in injections if one.stream is not None]
+    if len(streams) > 1:
+        raise InvalidInput("injections to combine", f"{len(streams)} with a stream", "at most one")
     channels = [one.channels for one in injections if one.channels is not None]
     added = [one.input_add for one in injections if one.input_add is not None]
     residuals: dict[int, Tensor] = {}
-    tokens: dict[int, Tensor] = {}
+    cross: dict[int, Cross] = {}
     for one in injections:
         for block, value in one.residuals.items():
             residuals[block] = residuals[block] + value if block in residuals else value
-        for block, value in one.tokens.items():
-            tokens[block] = _join(tokens[block], value) if block in tokens else value
+        for block, function in one.cross.items():
+            cross[block] = _both(cross[block], function) if block in cross else function
+    blocks = dict.fromkeys(block for one in injections for block in one.tokens)
+    biased = dict.fromkeys(block for one in injections for block in one.bias)
     return Injection(
         channels=torch.cat(channels, dim=2) if channels else None,
         input_add=sum(added[1:], start=added[0]) if added else None,
         residuals=residuals,
-        tokens=tokens,
+        tokens={block: _joined([one.tokens[block] for one in injections if block in one.tokens]) for block in blocks},
+        bias={block: _joined([_bias_of(one, block) for one in injections if block in one.tokens]) for block in biased},
+        cross=cross,
+        stream=streams[0] if streams else None,
         cache=caches[0] if caches else None,
     )
 
@@ -135,6 +158,16 @@ def first_frame_channels(latents: Tensor, frames: int) -> Tensor:
     return torch.cat([latents, rest], dim=1)
 
 
-def _join(first: Tensor, second: Tensor) -> Tensor:
-    rows = max(len(first), len(second))
-    return torch.cat([first.expand(rows, -1, -1), second.expand(rows, -1, -1)], dim=1)
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors (1 or b, m, ...) one after the other along m."""
+    rows = max(len(part) for part in parts)
+    return torch.cat([part.expand(rows, *part.shape[1:]) for part in parts], dim=1)
+
+
+def _bias_of(one: Injection, block: int) -> Tensor:
+    tokens = one.tokens[block]
+    return one.bias.get(block, tokens.new_zeros(1, tokens.shape[1]))
+
+
+def _both(first: Cross, second: Cross) -> Cross:
+    return lambda video: first(video) + second(video)

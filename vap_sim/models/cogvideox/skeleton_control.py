@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from vap_sim.errors import InvalidInput, Unsupported
+from vap_sim.models.cogvideox.attention import Keys
 from vap_sim.models.cogvideox.backbone import Backbone
-from vap_sim.models.cogvideox.block import Keys, Shared, Tokens, walk
+from vap_sim.models.cogvideox.block import Shared, Tokens, walk
 from vap_sim.models.cogvideox.cache import KeyValueCache, Past
 from vap_sim.models.cogvideox.codec import SIDE, Carry, Codec
 from vap_sim.models.cogvideox.config import ModelConfig, build_transformer
