@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -63,6 +64,17 @@ def test_a_bare_prompt_joins_and_indexes() -> None:
     assert bare.to("cpu").between(0, 1).joints is None
 
 
+def test_several_demonstrations_keep_their_rows_and_their_order() -> None:
+    first, second = prompt(seed=1).reference, prompt(seed=2).reference
+    assert first is not None and second is not None
+    one = prompt(reference=replace(first, more=(second,)))
+    back = VisualPrompt.cat([one.index([row]) for row in (2, 0)]).to("cpu").reference
+    assert back is not None and len(back.each) == 2
+    for got, given in zip(back.each, (first, second), strict=True):
+        expected = given.index([2, 0])
+        assert torch.equal(got.frames, expected.frames) and got.text == expected.text and not got.more
+
+
 def test_frames_between() -> None:
     one = prompt()
     part = one.between(1, 3)
@@ -96,6 +108,8 @@ CLIP = torch.zeros(2, 3, 4, 5, 3, dtype=torch.uint8)
         (lambda: VisualPrompt(PICTURES, text="ab"), "text: given 'ab', expected a tuple of 2 texts"),  # type: ignore[arg-type]
         (lambda: ReferenceClip(CLIP.bool()), "ReferenceClip.frames: given torch.bool"),
         (lambda: ReferenceClip(CLIP, ("a", "b", "c")), "ReferenceClip.text: given 3 texts"),
+        (lambda: ReferenceClip(CLIP, more=(ReferenceClip(CLIP[:1]),)), "ReferenceClip.more: given 1 rows and 0 more"),
+        (lambda: ReferenceClip(CLIP, more=(ReferenceClip(CLIP, more=(ReferenceClip(CLIP),)),)), "2 rows and 1 more"),
         (lambda: VisualPrompt.cat([]), "prompts to join: given none"),
         (lambda: VisualPrompt.cat([prompt(), prompt(motion=("push",))]), "motion .'push',."),
         (lambda: VisualPrompt.cat([prompt(), prompt(text=None)]), "no text, expected the same as the first"),

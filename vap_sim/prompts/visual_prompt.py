@@ -15,24 +15,38 @@ from vap_sim.errors import InvalidInput
 class ReferenceClip:
     """A demonstration video and, if known, what it shows.
 
-    frames: (b, T, H, W, 3) uint8, T pixel frames of the demonstration; text: one caption a row, or None.
+    frames: (b, T, H, W, 3) uint8, T pixel frames of the demonstration; text: one caption a row, or None; more: other
+    demonstrations of the same, each of b rows, for models that watch several. Raises InvalidInput.
     """
 
     frames: Tensor
     text: tuple[str, ...] | None = None
+    more: tuple[ReferenceClip, ...] = ()
 
     def __post_init__(self) -> None:
         _check_pictures("ReferenceClip.frames", self.frames, "(b, T, H, W, 3)")
         _check_texts("ReferenceClip.text", self.text, self.frames.shape[0])
+        for other in self.more:
+            if len(other.frames) != len(self.frames) or other.more:
+                given = f"{len(other.frames)} rows and {len(other.more)} more of its own"
+                raise InvalidInput(
+                    "ReferenceClip.more", given, f"clips of {len(self.frames)} rows with none of their own"
+                )
+
+    @property
+    def each(self) -> tuple[ReferenceClip, ...]:
+        """All demonstrations one by one, this one first."""
+        return (replace(self, more=()), *self.more)
 
     def index(self, rows: Tensor | Sequence[int] | slice) -> ReferenceClip:
         """The chosen rows, in the order given."""
         chosen = _row_numbers(rows, self.frames.shape[0])
-        return ReferenceClip(self.frames[chosen.to(self.frames.device)], _pick(self.text, chosen))
+        more = tuple(other.index(chosen) for other in self.more)
+        return ReferenceClip(self.frames[chosen.to(self.frames.device)], _pick(self.text, chosen), more)
 
     def to(self, device: torch.device | str) -> ReferenceClip:
         """The same clip with its frames on `device`."""
-        return replace(self, frames=self.frames.to(device))
+        return replace(self, frames=self.frames.to(device), more=tuple(other.to(device) for other in self.more))
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,14 +135,11 @@ class VisualPrompt:
                 raise InvalidInput("prompts to join", _signature(other), f"the same as the first: {_signature(first)}")
         joints = [prompt.joints for prompt in prompts if prompt.joints is not None]
         clips = [prompt.reference for prompt in prompts if prompt.reference is not None]
-        reference = None
-        if clips:
-            reference = ReferenceClip(torch.cat([clip.frames for clip in clips]), _join([clip.text for clip in clips]))
         return replace(
             first,
             skeleton=torch.cat([prompt.skeleton for prompt in prompts]),
             joints=torch.cat(joints) if joints else None,
-            reference=reference,
+            reference=_join_clips(clips),
             text=_join([prompt.text for prompt in prompts]),
         )
 
@@ -138,8 +149,10 @@ def _signature(prompt: VisualPrompt) -> str:
     joints = "no joints" if prompt.joints is None else f"{prompt.joints.shape[-1]} joints"
     clip = "no reference"
     if prompt.reference is not None:
-        captioned = "without" if prompt.reference.text is None else "with"
-        clip = f"reference {tuple(prompt.reference.frames.shape[1:])} {captioned} text"
+        clip = " and ".join(
+            f"reference {tuple(one.frames.shape[1:])} {'without' if one.text is None else 'with'} text"
+            for one in prompt.reference.each
+        )
     text = "no text" if prompt.text is None else "text"
     return f"skeleton {tuple(prompt.skeleton.shape[1:])}, {joints}, {clip}, motion {prompt.motion}, {text}"
 
@@ -157,6 +170,17 @@ def _pick(texts: tuple[str, ...] | None, rows: Tensor) -> tuple[str, ...] | None
 def _join(parts: Sequence[tuple[str, ...] | None]) -> tuple[str, ...] | None:
     texts = tuple(text for part in parts if part is not None for text in part)
     return texts or None
+
+
+def _join_clips(clips: Sequence[ReferenceClip]) -> ReferenceClip | None:
+    """The rows of all demonstrations in one; they have equally many more."""
+    if not clips:
+        return None
+    joined = [
+        ReferenceClip(torch.cat([one.frames for one in same]), _join([one.text for one in same]))
+        for same in zip(*(clip.each for clip in clips), strict=True)
+    ]
+    return replace(joined[0], more=tuple(joined[1:]))
 
 
 def _check_pictures(what: str, pictures: Tensor, shape: str) -> None:
