@@ -16,6 +16,7 @@ import torch
 from vap_sim.envs.observations import Observation
 from vap_sim.envs.session import SessionState
 from vap_sim.envs.start import Start, load_start, photo_start
+from vap_sim.envs.trusting import _colors
 from vap_sim.envs.vector_env import WorldVectorEnv
 from vap_sim.envs.world_env import WorldEnv
 from vap_sim.errors import BadFile, InvalidInput
@@ -256,17 +257,22 @@ def test_profile_splits_the_time() -> None:
 
 def test_trust_meter_sees_every_new_picture_once() -> None:
     env = WorldEnv(world="kinematic", trust=True, control_hz=10.0)
-    _, info = env.reset(seed=0)
-    meter, camera = PromptAgreement(load_robot("panda_robotiq"), (128, 128)), env.get_state().starts[0].cameras[0]
-    told, values = info["prompt_agreement"], {info["prompt_agreement"]}
+    obs, info = env.reset(seed=0)
+    state = env.get_state()
+    camera, colors = state.starts[0].cameras[0], _colors(state.trust.begun[0, 0])
+    meter = PromptAgreement(load_robot("panda_robotiq"), (128, 128))
+
+    def agreement(known: list[str] | None) -> float:
+        """Of the present picture, read with what is known of the colours there."""
+        labels = meter.detector.labels(torch.from_numpy(obs["image"]), known)
+        return float(meter.of_labels(labels[None], torch.from_numpy(info["joints"][None]), camera).values[0])
+
+    assert info["prompt_agreement"] == agreement(None) == meter(obs["image"], info["joints"], camera)
+    values = {info["prompt_agreement"]}
     for action in _actions(6):
         before = info["prompt_agreement"]
         obs, _, _, _, info = env.step(action)
-        assert info["new_frame"] or info["prompt_agreement"] == before
-        if info["new_frame"]:
-            told = meter(obs["image"], info["joints"], camera)
-        # The environment tells the detector which colours are there, which changes a few pixels.
-        assert info["prompt_agreement"] == pytest.approx(told, abs=0.05)
+        assert info["prompt_agreement"] == (agreement(colors) if info["new_frame"] else before)
         values.add(info["prompt_agreement"])
     assert len(values) == 4  # the first picture's, and three new ones
     plain = WorldEnv(world="kinematic", control_hz=10.0)
