@@ -62,11 +62,17 @@ def ask(attention: Any, video: Tensor, text: Tensor | None, rotary: Rotary | Non
     return Asked(query, key, value, plain, length)
 
 
-def token_columns(attention: Any, tokens: Tensor, rows: int, bias: Tensor | None) -> Columns:
-    """Tokens (1 or b, m, D) of an injection as keys, not rotated. bias: (1 or b, m) for the video's queries."""
+def token_columns(
+    attention: Any, tokens: Tensor, rows: int, bias: Tensor | None = None, visible: Tensor | None = None
+) -> Columns:
+    """Tokens (1 or b, m, D) of an injection as keys, not rotated.
+
+    bias: (1 or b, m) for the video's queries; visible: (1 or b, m) bool, False where no query of the row may look.
+    """
     added = tokens.expand(rows, -1, -1)
     key = _normal(attention.norm_k, _heads(attention, attention.to_k(added)))
-    return Columns(key, _heads(attention, attention.to_v(added)), video_bias=bias)
+    mask = None if visible is None else visible[:, None, None, :]
+    return Columns(key, _heads(attention, attention.to_v(added)), mask, video_bias=bias)
 
 
 def answer(asked: Asked, columns: Sequence[Columns]) -> Tensor:

@@ -257,14 +257,17 @@ class Backbone(nn.Module):
         for block, value in injection.tokens.items():
             if value.ndim != 3 or value.shape[0] not in (1, rows) or value.shape[2] != width:
                 raise InvalidInput(f"tokens[{block}] of an injection", tuple(value.shape), f"(1 or {rows}, m, {width})")
-        for block, value in injection.bias.items():
-            count = injection.tokens[block].shape[1]
-            if tuple(value.shape) not in ((1, count), (rows, count)):
-                raise InvalidInput(f"bias[{block}] of an injection", tuple(value.shape), f"(1 or {rows}, {count})")
+        for name, beside in (("bias", injection.bias), ("visible", injection.visible)):
+            for block, value in beside.items():
+                count = injection.tokens[block].shape[1]
+                right = value.dtype == torch.bool if name == "visible" else value.is_floating_point()
+                if not right or tuple(value.shape) not in ((1, count), (rows, count)):
+                    given, kind = f"{value.dtype} {tuple(value.shape)}", "bool" if name == "visible" else "floats"
+                    raise InvalidInput(f"{name}[{block}] of an injection", given, f"{kind} (1 or {rows}, {count})")
         if stream is not None:
             self._check_stream(stream, rows, shared)
         cross = {block: self._watched(block, function) for block, function in injection.cross.items()}
-        return Additions(injection.residuals, injection.tokens, injection.bias, cross, stream)
+        return Additions(injection.residuals, injection.tokens, injection.bias, injection.visible, cross, stream)
 
     def _check_stream(self, stream: TokenStream | KeyStream, rows: int, shared: Shared) -> None:
         heads = (rows, self.config.heads, "n", self.config.head_width)

@@ -100,6 +100,7 @@ class Additions:
     residuals: Mapping[int, Tensor] = field(default_factory=dict)
     tokens: Mapping[int, Tensor] = field(default_factory=dict)
     bias: Mapping[int, Tensor] = field(default_factory=dict)
+    visible: Mapping[int, Tensor] = field(default_factory=dict)
     cross: Mapping[int, Cross] = field(default_factory=dict)
     stream: TokenStream | KeyStream | None = None
 
@@ -117,8 +118,8 @@ class Beside:
 @dataclass(frozen=True, eq=False)
 class BlockExtras:
     """What one block is given beyond diffusers' arguments. past: its keys (b, heads, n, head width), rotated, and
-    values; visible: (b, n) bool or None; tokens, bias, cross: of an injection, for this block; beside: of a second
-    stream."""
+    values; visible: (b, n) bool or None; tokens, bias, shown, cross: of an injection, for this block, what it calls
+    visible being `shown`; beside: of a second stream."""
 
     text_level: Tensor | None = None
     mask: Tensor | None = None
@@ -126,6 +127,7 @@ class BlockExtras:
     visible: Tensor | None = None
     tokens: Tensor | None = None
     bias: Tensor | None = None
+    shown: Tensor | None = None
     cross: Cross | None = None
     beside: Beside | None = None
     collect: bool = False
@@ -202,6 +204,7 @@ def _extras(index: int, tokens: Tokens, shared: Shared, given: Additions, aside:
         visible=None if past is None else past.visible,
         tokens=given.tokens.get(index),
         bias=given.bias.get(index),
+        shown=given.visible.get(index),
         cross=given.cross.get(index),
         beside=beside,
         collect=shared.collect,
@@ -237,7 +240,7 @@ def _forward(
         seen = None if extras.visible is None else extras.visible[:, None, None, :]
         columns.insert(0, Columns(*extras.past, seen))
     if extras.tokens is not None:
-        columns.append(token_columns(block.attn1, extras.tokens, len(tokens.video), extras.bias))
+        columns.append(token_columns(block.attn1, extras.tokens, len(tokens.video), extras.bias, extras.shown))
     aside = None
     if extras.beside is not None:
         beside = extras.beside

@@ -35,12 +35,13 @@ class Injection:
     video tokens after the patch embedding; residuals: by block number, (b, T P, D), added to the video tokens after
     that block; tokens: by block number, (1 or b, m, D), seen by that block's attention beside the normalised tokens,
     not rotated, then dropped; bias: by number of a block that has tokens, (1 or b, m), added to the logits where video
-    queries look at them, 0 where nothing is given; cross: by block number, a pure function that is shown the video
-    tokens (b, T P, D) once that block's attention is added, and gives what is added to them, of the same shape;
-    stream: a second stream of tokens, or its keys, that some blocks' attention joins; cache: keys and values that a
-    conditioner's own blocks collected in this pass, for its next call; the backbone does not look at it.
+    queries look at them, 0 where nothing is given; visible: the same, (1 or b, m) bool, False where neither text nor
+    video of a row looks at a token, True where nothing is given; cross: by block number, a pure function that is shown
+    the video tokens (b, T P, D) once that block's attention is added, and gives what is added to them, of the same
+    shape; stream: a second stream of tokens, or its keys, that some blocks' attention joins; cache: keys and values
+    that a conditioner's own blocks collected in this pass, for its next call; the backbone does not look at it.
 
-    Raises InvalidInput for a bias that is not as long as its tokens.
+    Raises InvalidInput for a bias that is not as long as its tokens, or what is visible of them.
     """
 
     channels: Tensor | None = None
@@ -48,18 +49,20 @@ class Injection:
     residuals: Mapping[int, Tensor] = field(default_factory=dict)
     tokens: Mapping[int, Tensor] = field(default_factory=dict)
     bias: Mapping[int, Tensor] = field(default_factory=dict)
+    visible: Mapping[int, Tensor] = field(default_factory=dict)
     cross: Mapping[int, Cross] = field(default_factory=dict)
     stream: TokenStream | KeyStream | None = None
     cache: KeyValueCache | None = None
 
     def __post_init__(self) -> None:
-        for name in ("residuals", "tokens", "bias", "cross"):
+        for name in ("residuals", "tokens", "bias", "visible", "cross"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
-        for block, value in self.bias.items():
-            tokens = self.tokens.get(block)
-            if tokens is None or value.ndim != 2 or value.shape[1] != tokens.shape[1]:
-                expected = "(1 or b, m) of its m tokens" if tokens is not None else "none: the block has no tokens"
-                raise InvalidInput(f"bias[{block}] of an injection", tuple(value.shape), expected)
+        for name, values in (("bias", self.bias), ("visible", self.visible)):
+            for block, value in values.items():
+                tokens = self.tokens.get(block)
+                if tokens is None or value.ndim != 2 or value.shape[1] != tokens.shape[1]:
+                    expected = "(1 or b, m) of its m tokens" if tokens is not None else "none: the block has no tokens"
+                    raise InvalidInput(f"{name}[{block}] of an injection", tuple(value.shape), expected)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +118,8 @@ class Conditioner(Protocol):
 def combine(injections: Sequence[Injection]) -> Injection:
     """Several injections as one: what is added sums up, channels and tokens are joined in the order given.
 
-    Tokens keep the bias they came with. Raises InvalidInput if more than one carries a cache, since each belongs to its
-    own conditioner, or more than one a stream, since blocks join one at most.
+    Tokens keep the bias they came with, and who may look at them. Raises InvalidInput if more than one carries a cache,
+    since each belongs to its own conditioner, or more than one a stream, since blocks join one at most.
     """
     caches = [one.cache for one in injections if one.cache is not None]
     if len(caches) > 1:
@@ -135,12 +138,16 @@ def combine(injections: Sequence[Injection]) -> Injection:
             cross[block] = _both(cross[block], function) if block in cross else function
     blocks = dict.fromkeys(block for one in injections for block in one.tokens)
     biased = dict.fromkeys(block for one in injections for block in one.bias)
+    hidden = dict.fromkeys(block for one in injections for block in one.visible)
     return Injection(
         channels=torch.cat(channels, dim=2) if channels else None,
         input_add=sum(added[1:], start=added[0]) if added else None,
         residuals=residuals,
         tokens={block: _joined([one.tokens[block] for one in injections if block in one.tokens]) for block in blocks},
         bias={block: _joined([_bias_of(one, block) for one in injections if block in one.tokens]) for block in biased},
+        visible={
+            block: _joined([_seen_of(one, block) for one in injections if block in one.tokens]) for block in hidden
+        },
         cross=cross,
         stream=streams[0] if streams else None,
         cache=caches[0] if caches else None,
@@ -167,6 +174,11 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 def _bias_of(one: Injection, block: int) -> Tensor:
     tokens = one.tokens[block]
     return one.bias.get(block, tokens.new_zeros(1, tokens.shape[1]))
+
+
+def _seen_of(one: Injection, block: int) -> Tensor:
+    tokens = one.tokens[block]
+    return one.visible.get(block, tokens.new_ones(1, tokens.shape[1], dtype=torch.bool))
 
 
 def _both(first: Cross, second: Cross) -> Cross:
