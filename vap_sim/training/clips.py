@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
@@ -82,6 +82,14 @@ class Clip:
     caption: str
 
 
+class ClipSource(Protocol):
+    """A clip that is read when it is needed."""
+
+    def load(self) -> Clip:
+        """Read it. Raises BadFile."""
+        ...
+
+
 @dataclass(frozen=True)
 class StoredClip:
     """A clip in a cache, and its caption, which is not kept there."""
@@ -107,7 +115,7 @@ class DataSet:
     """Clips of one source, which are mixed with others by their number. seeds: of the recordings they were cut from."""
 
     name: str
-    clips: tuple[StoredClip, ...]
+    clips: tuple[ClipSource, ...]
     seeds: tuple[int, ...] = ()
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.models.cogvideox.cache import causal_mask
-from vap_sim.models.cogvideox.injection import Injection, Noised, combine, first_frame_channels
+from vap_sim.models.cogvideox.injection import Conditioner, Injection, Noised, combine, first_frame_channels
 from vap_sim.models.cogvideox.prepared import drop_rows
 from vap_sim.models.cogvideox.sampler import Schedule, noised, velocity
 from vap_sim.models.cogvideox.text import UNCONDITIONAL, TextEncoder
@@ -29,7 +29,6 @@ from vap_sim.training.previews import Previews
 if TYPE_CHECKING:
     from vap_sim.models.cogvideox.backbone import Backbone
     from vap_sim.models.cogvideox.codec import Codec
-    from vap_sim.models.cogvideox.control_form import Control
 
 PRECISIONS = ("fp32", "bf16")
 PREVIEW_STEPS = 10
@@ -88,10 +87,13 @@ class Batch:
 class Denoiser(nn.Module):
     """The backbone and its control in one call, for DDP and FSDP, which see to a module when it is called."""
 
-    def __init__(self, backbone: Backbone, control: Control | None, codec: Codec) -> None:
+    def __init__(
+        self, backbone: Backbone, control: Conditioner | None, codec: Codec, text: TextEncoder | None = None
+    ) -> None:
+        """control: a module too, if it is to be trained; text: what conditioners embed captions with."""
         super().__init__()
         self.backbone, self.control = backbone, control
-        self._codec = [codec]  # in a list: a codec's weights are no part of what is trained
+        self._frozen = codec, text  # in a tuple: their weights are no part of what is trained
 
     @property
     def units(self) -> Sequence[nn.Module]:
@@ -123,7 +125,8 @@ class Denoiser(nn.Module):
         noisy = Noised(latents, levels if stream else levels[:, 0], text, channels, told_at, mask=mask)
         added = [Injection(channels=channels)]
         if self.control is not None:
-            prepared = drop_rows(self.control.prepare(prompt, self._codec[0]), uncontrolled)
+            codec, words = self._frozen
+            prepared = drop_rows(self.control.prepare(prompt, codec, text=words), uncontrolled)
             added.append(self.control.inject(prepared, noisy))
         prediction: Tensor = self.backbone(
             latents, noisy.timestep, text, combine(added), text_timestep=told_at, mask=mask
@@ -145,7 +148,7 @@ class DiffusionRecipe:
     def __init__(
         self,
         backbone: Backbone,
-        control: Control | None,
+        control: Conditioner | None,
         codec: Codec,
         text: TextEncoder,
         schedule: Schedule,
@@ -161,7 +164,7 @@ class DiffusionRecipe:
         self.text, self.shown = text, tuple(shown)
         self.config = backbone.config
         _check(data[0].clips[0].load(), self.config.latent_channels)
-        self.denoiser = Denoiser(backbone, control, codec).to(team.device)
+        self.denoiser = Denoiser(backbone, control, codec, text).to(team.device)
         self._run = team.wrap(self.denoiser, self.denoiser.units)
         self.network = Trainable(self.denoiser)
         self.previews = Previews(
