@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +119,15 @@ class CompactWorld:
         return memory.advanced(_joined(rows)), torch.cat(partings)
 
     def _advance(self, state: WorldState, prompt: VisualPrompt) -> WorldState:
-        old = state.context
-        changes = [self._move_row(old, row, prompt.skeleton[row, 0, 0]) for row in range(state.rows)]
-        names = dict.fromkeys(name for change in changes for name in change)
-        rows = {name: [c.get(name, old[name][row : row + 1]) for row, c in enumerate(changes)] for name in names}
-        return state.advanced({**old, **{name: r[0] if len(r) == 1 else torch.cat(r) for name, r in rows.items()}})
+        context, parts = state.context, range(0, state.rows, _ROWS_AT_ONCE)
+        if len(parts) == 1:
+            return state.advanced({**context, **self._move(context, prompt.skeleton[:, 0, 0])})
+        moved = []
+        for first in parts:
+            rows = slice(first, first + _ROWS_AT_ONCE)
+            old = {name: value[rows] for name, value in context.items()}
+            moved.append({**old, **self._move(old, prompt.skeleton[rows, 0, 0])})
+        return state.advanced(_joined(moved))
 
     @torch.no_grad()
     def _encode_row(self, frame: Tensor, skeleton: Tensor) -> dict[str, Tensor]:
@@ -145,17 +149,22 @@ class CompactWorld:
         return {"objects": objects, "blocks": to_blocks(objects.to(self._dtype))}
 
     @torch.no_grad()
-    def _move_row(self, context: Mapping[str, Tensor], row: int, skeleton: Tensor) -> dict[str, Tensor]:
-        """What changes in the context of one row in a step."""
-        old = {name: value[row : row + 1] for name, value in context.items()}
-        history = torch.cat([self._planes(skeleton), old["skeletons"]], dim=1)
+    def _move(self, old: Mapping[str, Tensor], skeletons: Tensor) -> dict[str, Tensor]:
+        """What changes in the context of b rows in a step; skeletons (b, H, W, 3) uint8, as drawn."""
+        planes = skeletons.to(self.device).permute(0, 3, 1, 2).contiguous()
+        history = torch.cat([planes, old["skeletons"]], dim=1)
         changed: dict[str, Tensor] = {"skeletons": history[:, :6]}
         if bool(old["present"].any()):
             slots = Slots(_unit(old["patches"]), **{name: old[name] for name in _POSES})
             moved = apply(slots, move(self.network.motion, _unit(history), old["objects"], slots))
             changed |= {name: getattr(moved, name) for name in _POSES}
-            if not (torch.equal(moved.centre, slots.centre) and torch.equal(moved.turn, slots.turn)):
+            still = (moved.centre == slots.centre).all(2) & (moved.turn == slots.turn).all(2)
+            rows = torch.nonzero(~still.all(1))[:, 0]
+            if len(rows) == len(still):
                 changed |= self._laid(moved)
+            elif len(rows):
+                laid = self._laid(Slots(*(getattr(moved, field.name)[rows] for field in fields(Slots))))
+                changed |= {name: old[name].index_copy(0, rows, value) for name, value in laid.items()}
         return changed
 
     @torch.no_grad()
@@ -220,6 +229,7 @@ def read_config(values: Any, source: object) -> CompactConfig:
 
 
 _POSES = ("centre", "turn", "velocity", "present")
+_ROWS_AT_ONCE = 24  # whose objects move together: the network is busy, and what it is shown stays in the caches
 _NETS = ("scene", "motion", "robot")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -26,6 +27,57 @@ class Motion:
     logit: Tensor
 
 
+@dataclass(frozen=True)
+class Views:
+    """What the network is shown of n objects; the arguments of `MotionNet.forward`."""
+
+    windows: Tensor
+    overview: Tensor
+    state: Tensor
+
+    @classmethod
+    def cat(cls, views: Sequence[Views]) -> Views:
+        """All objects of several pictures, in order."""
+        if len(views) == 1:
+            return views[0]
+        return cls(*(torch.cat([getattr(one, f.name) for one in views]) for f in fields(cls)))
+
+
+def view(
+    skeletons: Tensor,
+    alpha: Tensor,
+    patches: Tensor,
+    *,
+    centre: Tensor,
+    turn: Tensor,
+    velocity: Tensor,
+    frames: Tensor | None = None,
+) -> Views:
+    """What n objects look like to the network; the arguments are those of `foresee`."""
+    away = offsets(frames) if frames is not None else offsets().to(centre.device)
+    around = look(torch.cat([skeletons, alpha], dim=1), centre, away)
+    own = look_at_patch(patches, turn, away)
+    middle = centre.new_tensor([(skeletons.shape[-1] - 1) / 2, (skeletons.shape[-2] - 1) / 2])
+    place, last = (centre - middle) / middle, velocity / MOTION_UNIT
+    size = 0.5 * turn.square().sum(1, keepdim=True).log()
+    coarse = overview(skeletons[:, :3], frames)
+    if frames is not None:
+        inverse = torch.linalg.inv(frames)
+        place, last = _apply(inverse, place), _apply(inverse, last)
+        size = size - 0.5 * torch.linalg.det(frames).abs().log()[:, None]
+    windows = torch.cat([around[:, :9], own, around[:, 9:]], dim=1)
+    return Views(windows, coarse.expand(len(centre), -1, -1, -1), torch.cat([place, last, size], dim=1))
+
+
+def tell(network: MotionNet, views: Views, frames: Tensor | None = None) -> Motion:
+    """What the network says of views, in pixels of the picture; frames as in `foresee`."""
+    out = network(views.windows, views.overview, views.state).float()
+    shift, angle = out[:, 0:2] * MOTION_UNIT, out[:, 2:3]
+    if frames is not None:
+        shift, angle = _apply(frames, shift), angle * torch.linalg.det(frames).sign()[:, None]
+    return Motion(shift, torch.cat([angle, out[:, 3:4]], dim=1), out[:, 4])
+
+
 def foresee(
     network: MotionNet,
     skeletons: Tensor,
@@ -46,25 +98,8 @@ def foresee(
         centre: (n, 2) [px]. turn: (n, 2). velocity: (n, 2) [px]; all three as in `Slots`.
         frames: (n, 2, 2), through which each object is looked at (see `windows`); the answer is in the picture's own.
     """
-    away = offsets(frames) if frames is not None else offsets().to(centre.device)
-    around = look(torch.cat([skeletons, alpha], dim=1), centre, away)
-    own = look_at_patch(patches, turn, away)
-    middle = centre.new_tensor([(skeletons.shape[-1] - 1) / 2, (skeletons.shape[-2] - 1) / 2])
-    place, last = (centre - middle) / middle, velocity / MOTION_UNIT
-    size = 0.5 * turn.square().sum(1, keepdim=True).log()
-    coarse = overview(skeletons[:, :3], frames)
-    if frames is not None:
-        inverse = torch.linalg.inv(frames)
-        place, last = _apply(inverse, place), _apply(inverse, last)
-        size = size - 0.5 * torch.linalg.det(frames).abs().log()[:, None]
-    state = torch.cat([place, last, size], dim=1)
-    out = network(
-        torch.cat([around[:, :9], own, around[:, 9:]], dim=1), coarse.expand(len(centre), -1, -1, -1), state
-    ).float()
-    shift, angle = out[:, 0:2] * MOTION_UNIT, out[:, 2:3]
-    if frames is not None:
-        shift, angle = _apply(frames, shift), angle * torch.linalg.det(frames).sign()[:, None]
-    return Motion(shift, torch.cat([angle, out[:, 3:4]], dim=1), out[:, 4])
+    views = view(skeletons, alpha, patches, centre=centre, turn=turn, velocity=velocity, frames=frames)
+    return tell(network, views, frames)
 
 
 def _apply(matrices: Tensor, vectors: Tensor) -> Tensor:
@@ -74,22 +109,20 @@ def _apply(matrices: Tensor, vectors: Tensor) -> Tensor:
 def move(network: MotionNet, skeletons: Tensor, objects: Tensor, slots: Slots) -> Motion:
     """One step of all slots (b, S), zero where a slot is empty.
 
-    skeletons (b, 9, H, W) in [0, 1], newest first; objects (b, 4, H, W), the slots rendered."""
-    rows, places = torch.nonzero(slots.present, as_tuple=True)
+    skeletons (b, 9, H, W) in [0, 1], newest first; objects (b, 4, H, W), the slots rendered. Each picture is looked at
+    by itself, the network is asked once."""
     shift, twist = torch.zeros_like(slots.centre), torch.zeros_like(slots.turn)
     logit = torch.zeros_like(shift[..., 0])
-    if len(rows):
-        one = len(skeletons) == 1
-        motion = foresee(
-            network,
-            skeletons if one else skeletons[rows],
-            objects[:, 3:4] if one else objects[rows, 3:4],
-            slots.patches[rows, places, 3:4],
-            centre=slots.centre[rows, places],
-            turn=slots.turn[rows, places],
-            velocity=slots.velocity[rows, places],
-        )
-        shift[rows, places], twist[rows, places], logit[rows, places] = motion.shift, motion.twist, motion.logit
+    views = []
+    for row, present in enumerate(slots.present):
+        if bool(present.any()):
+            poses = {name: getattr(slots, name)[row, present] for name in ("centre", "turn", "velocity")}
+            alpha, patches = objects[row : row + 1, 3:4], slots.patches[row, present, 3:4]
+            views.append(view(skeletons[row : row + 1], alpha, patches, **poses))
+    if views:
+        motion = tell(network, Views.cat(views))
+        here = slots.present
+        shift[here], twist[here], logit[here] = motion.shift, motion.twist, motion.logit
     return Motion(shift, twist, logit)
 
 

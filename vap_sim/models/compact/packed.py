@@ -66,7 +66,8 @@ class PackedUNet(nn.Module):
 
 
 class PackedMotionNet(nn.Module):
-    """What `MotionNet` computes, without gradients."""
+    """What `MotionNet` computes, without gradients; of one object alone, to the bit, what it computes of it among
+    others."""
 
     def __init__(self, network: MotionNet) -> None:
         super().__init__()
@@ -84,14 +85,21 @@ class PackedMotionNet(nn.Module):
 
     def forward(self, windows: Tensor, overview: Tensor, state: Tensor) -> Tensor:
         dtype = self.head.weight.dtype
-        style = F.silu(self.overview(torch.cat([overview.flatten(1), state], dim=1).to(dtype)))
+        style = F.silu(_linear(self.overview, torch.cat([overview.flatten(1), state], dim=1).to(dtype)))
         x = self._stem(to_blocks(windows.to(dtype)).contiguous(memory_format=torch.channels_last))
         for level, blocks in enumerate(self._blocks):
             if level:
                 x = self._down[level - 1](x)
-            x = _through(blocks, x + self.style[level](style)[:, :, None, None])
-        out: Tensor = self.head(F.silu(self.gather(F.silu(x).flatten(1)) + style))
-        return out
+            x = _through(blocks, x + _linear(self.style[level], style)[:, :, None, None])
+        return _linear(self.head, F.silu(_linear(self.gather, F.silu(x).flatten(1)) + style))
+
+
+def _linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """layer(x) for x (n, k). In which order libraries sum a product of float32 depends on the number of its rows, so
+    there each row goes alone; sums of bfloat16 are the same."""
+    together = len(x) == 1 or x.dtype == torch.bfloat16
+    out: Tensor = layer(x) if together else torch.cat([layer(row) for row in x.split(1)])
+    return out
 
 
 def _through(blocks: list[tuple[Step, Step]], x: Tensor) -> Tensor:
