@@ -98,7 +98,7 @@ def _linear(layer: nn.Module, x: Tensor) -> Tensor:
     """layer(x) for x (n, k). In which order libraries sum a product of float32 depends on the number of its rows, so
     there each row goes alone; sums of bfloat16 are the same."""
     together = len(x) == 1 or x.dtype == torch.bfloat16
-    out: Tensor = layer(x) if together else torch.cat([layer(row) for row in x.split(1)])
+    out: Tensor = layer(x) if together else torch.cat([layer(x[n : n + 1]) for n in range(len(x))])
     return out
 
 
