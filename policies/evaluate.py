@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 import gymnasium
 from tqdm import tqdm
 
-from vap_sim.errors import InvalidInput, MissingDependency, UnknownName, Unsupported
+from vap_sim.errors import InvalidInput, MissingDependency, UnknownName, Unsupported, WorkerLost
 from vap_sim.metrics.trial_log import TrialLog
 from vap_sim.metrics.trials import TrialKey, TrialTable, plan_trials
 from vap_sim.policies.environments import takes
@@ -135,7 +135,8 @@ def evaluate(
     without one, begins here.
 
     Raises UnknownName for the engine, MissingDependency without Ray, InvalidInput where the log was made by something
-    else, and what jobs raise: everything but a policy that fails, which is told in its trial.
+    else, WorkerLost where a job's process is killed, and what jobs raise: everything but a policy that fails, which is
+    told in its trial.
     """
     if engine not in ENGINES:
         raise UnknownName("engine", engine, ENGINES)
@@ -148,15 +149,20 @@ def evaluate(
         bar = tqdm(total=len(plan), initial=len(plan) - len(missing), unit="episode", disable=not progress)
         bar.set_description(f"{log.stem}: {arena.env_id}")
         with bar:
-            for played in _run(jobs, workers, engine):
-                for one in played:
-                    kept.append(one.trial)
-                bar.update(len(played))
+            try:
+                for played in _run(jobs, workers, engine):
+                    for one in played:
+                        kept.append(one.trial)
+                    bar.update(len(played))
+            except _Lost as lost:
+                less = f"fewer than {workers} workers or {evaluation.rows} rows"
+                advice = f"Finished trials are in {log}; the same command goes on, and needs less memory with {less}"
+                raise WorkerLost(map(_named, lost.jobs), advice) from lost
         return TrialTable(tuple(one for one in kept.table if one.key in set(plan)), kept.about, log.parent)
 
 
 def _run(jobs: Sequence[Job], workers: int, engine: str) -> Iterator[list[Played]]:
-    """The jobs' outcomes as they come."""
+    """The jobs' outcomes as they come. Raises _Lost."""
     if engine == "ray":
         yield from _run_on_ray(jobs, workers)
     elif workers == 1:
@@ -168,18 +174,41 @@ def _run(jobs: Sequence[Job], workers: int, engine: str) -> Iterator[list[Played
             yield from _as_they_come(jobs, workers, lambda job: pool.submit(_lean, job))
 
 
+class _Lost(Exception):
+    """A worker has gone, and perhaps these jobs with it."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.jobs = tuple(jobs)
+        super().__init__(len(jobs))
+
+
 def _as_they_come(
     jobs: Sequence[Job], workers: int, submit: Callable[[Job], Future[list[Played]]]
 ) -> Iterator[list[Played]]:
-    """Few jobs wait at a time: each carries pictures."""
-    waiting, left = set[Future[list[Played]]](), iter(jobs)
+    """Few jobs wait at a time: each carries pictures. What is finished comes even where a worker was lost."""
+    waiting, left = dict[Future[list[Played]], Job](), iter(jobs)
     while True:
-        waiting |= {submit(job) for job in islice(left, 2 * workers - len(waiting))}
+        try:
+            for job in islice(left, 2 * workers - len(waiting)):
+                waiting[submit(job)] = job
+        except BrokenExecutor:
+            pass  # so are then the jobs that wait, of which there are some
         if not waiting:
             return
-        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-        for job in done:
-            yield job.result()
+        done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+        if any(_broken(one) for one in done):
+            done, _ = wait(waiting)
+        lost = [job for one, job in waiting.items() if one in done and _broken(one)]
+        for one in [one for one in waiting if one in done and not _broken(one)]:
+            del waiting[one]
+            yield one.result()
+        if lost:
+            # Workers take jobs in the order they came: those behind had not been begun.
+            raise _Lost(lost[:workers])
+
+
+def _broken(one: Future[list[Played]]) -> bool:
+    return isinstance(one.exception(), BrokenExecutor)
 
 
 def _run_on_ray(jobs: Sequence[Job], workers: int) -> Iterator[list[Played]]:
@@ -190,13 +219,17 @@ def _run_on_ray(jobs: Sequence[Job], workers: int) -> Iterator[list[Played]]:
     if not ray.is_initialized():
         ray.init(address=None, num_cpus=workers, include_dashboard=False, log_to_driver=False)
     remote = ray.remote(num_cpus=1)(_lean_alone)
-    left, waiting = iter(jobs), list[Any]()
+    left, waiting = iter(jobs), dict[Any, Job]()
     while True:
-        waiting += [remote.remote(job) for job in islice(left, 2 * workers - len(waiting))]
+        waiting |= {remote.remote(job): job for job in islice(left, 2 * workers - len(waiting))}
         if not waiting:
             return
-        done, waiting = ray.wait(waiting, num_returns=1)
-        yield from ray.get(done)
+        (done,), _ = ray.wait(list(waiting), num_returns=1)
+        job = waiting.pop(done)
+        try:
+            yield ray.get(done)
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+            raise _Lost([job]) from error
 
 
 def _lean(job: Job) -> list[Played]:
@@ -215,6 +248,11 @@ def _one_thread() -> None:
     import vap_sim  # noqa: F401 - registers the environments
 
     torch.set_num_threads(1)  # the processes are the parallelism
+
+
+def _named(job: Job) -> str:
+    seeds = f"seed {job.seeds[0]}" if len(job.seeds) == 1 else f"seeds {job.seeds[0]} to {job.seeds[-1]}"
+    return f"{job.policy} in {job.task} from {seeds}"
 
 
 def _runs(seeds: Sequence[int], longest: int) -> Iterator[tuple[int, ...]]:

@@ -63,3 +63,15 @@ class MissingDependency(VAPSimError, ImportError):
 
     def __reduce__(self) -> tuple[type[MissingDependency], tuple[str, str, str]]:
         return type(self), (self.package, self.extra, self.note)
+
+
+class WorkerLost(VAPSimError, RuntimeError):
+    """A process that worked for this one ended without a word, as one does that the system kills for its memory."""
+
+    def __init__(self, under_way: Iterable[str], advice: str) -> None:
+        self.under_way, self.advice = tuple(under_way), advice
+        work = "; ".join(self.under_way) or "nothing"
+        super().__init__(f"a worker process was killed, perhaps for want of memory; under way: {work}. {advice}")
+
+    def __reduce__(self) -> tuple[type[WorkerLost], tuple[tuple[str, ...], str]]:
+        return type(self), (self.under_way, self.advice)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +22,7 @@ import pytest
 
 import vap_sim  # noqa: F401 - registers the environments
 from vap_sim.envs.start import load_start
-from vap_sim.errors import BadFile, InvalidInput, UnknownName, Unsupported
+from vap_sim.errors import BadFile, InvalidInput, UnknownName, Unsupported, WorkerLost
 from vap_sim.metrics.trial_log import load_trials
 from vap_sim.metrics.trials import TrialTable
 from vap_sim.policies import evaluate as module
@@ -110,6 +114,57 @@ def test_a_killed_evaluation_goes_on(whole: TrialTable, tmp_path: Path) -> None:
         child.wait()
     assert 2 <= len(load_trials(log)[0]) <= 10
     assert plain(run(log)) == plain(whole)
+
+
+def test_a_worker_that_is_killed_is_named_and_the_same_command_goes_on(
+    whole: TrialTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers are copies of this process, so that they begin at once and play what is known."""
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("this system does not fork")
+    fork, log, known = multiprocessing.get_context("fork"), tmp_path / "dream.jsonl", {one.key: one for one in whole}
+
+    def fatal(job: Job) -> list[Played]:
+        if (job.policy, job.seeds) == ("scripted", (7, 8)):
+            os.kill(os.getpid(), signal.SIGKILL)
+        nothing = np.zeros((0, 0), np.float32)
+        keys = [(DREAM.env_id, job.policy, job.task, seed) for seed in job.seeds]
+        return [Played(known[key], np.zeros((1, 1, 1, 3), np.uint8), nothing, nothing, "") for key in keys]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "play", fatal)
+        patched.setattr(module.multiprocessing, "get_context", lambda kind: fork)
+        with pytest.raises(WorkerLost, match="scripted in reach from seeds 7 to 8") as lost:
+            run(log, workers=2)
+    assert str(log) in str(lost.value) and "fewer than 2 workers or 2 rows" in str(lost.value)
+    copy = pickle.loads(pickle.dumps(lost.value))
+    assert str(copy) == str(lost.value) and 1 <= len(lost.value.under_way) <= 2
+    kept, begun = {one.key for one in load_trials(log)[0]}, " ".join(lost.value.under_way)
+    for job in SMALL.jobs(SMALL.plan(DREAM.env_id), {}, DREAM):
+        finished = {(DREAM.env_id, job.policy, job.task, seed) for seed in job.seeds} <= kept
+        last = (job.policy, job.seeds) == ("scripted", (9,))  # it may not have been begun
+        assert finished != (f"{job.policy} in {job.task} from seed" in begun and f" {job.seeds[-1]}" in begun) or last
+    assert plain(run(log)) == plain(whole)
+
+
+def test_what_finished_beside_a_lost_worker_is_told_first() -> None:
+    """Of four that may wait, two are lost, one has finished, and one comes too late to be taken."""
+    jobs = list(SMALL.jobs(SMALL.plan("id"), {}, DREAM))
+    ends: list[Future[list[Played]]] = [Future() for _ in range(3)]
+    ends[0].set_exception(BrokenProcessPool())
+    ends[1].set_exception(BrokenProcessPool())
+    ends[2].set_result([])
+
+    def submit(job: Job) -> Future[list[Played]]:
+        if jobs.index(job) == 3:
+            raise BrokenProcessPool
+        return ends[jobs.index(job)]
+
+    outcomes = module._as_they_come(jobs, 2, submit)
+    assert next(outcomes) == []
+    with pytest.raises(module._Lost) as lost:
+        next(outcomes)
+    assert lost.value.jobs == tuple(jobs[:2])
 
 
 def test_a_log_of_another_world_is_refused(tmp_path: Path) -> None:
