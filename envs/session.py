@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from vap_sim.envs.demonstrating import joined
 from vap_sim.envs.observations import Observation, make_layout
 from vap_sim.envs.rates import Rates, match_rates
 from vap_sim.envs.start import Start, check_start
@@ -149,8 +150,9 @@ class Session:
         )
 
     def begin(self, starts: Sequence[Start], keys: Sequence[int]) -> SessionState:
-        """Dreams that begin at `starts`, each with its own noise key, and told by their instructions where the world
-        reads. Raises InvalidInput for one that does not fit."""
+        """Dreams that begin at `starts`, each with its own noise key, told their instructions where the world reads,
+        and shown their demonstrations. Raises InvalidInput for a start that does not fit, Unsupported for a
+        demonstration to a world that cannot be shown one."""
         spec, b = self.world.spec, len(starts)
         for start in starts:
             check_start(start, self.model, spec.size, spec.views)
@@ -161,6 +163,9 @@ class Session:
         prompt = self.prompter.draw(torch.from_numpy(joints[:, None]), cameras)
         if spec.reads_text:
             prompt = replace(prompt, text=tuple(start.instruction for start in starts))
+        shown = joined([start.demonstration for start in starts], spec)
+        if shown is not None:
+            prompt = replace(prompt, reference=shown)
         world = self.world.encode(frames, prompt, list(keys))
         pictures = frames.numpy()
         return SessionState(

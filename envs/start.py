@@ -18,7 +18,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from vap_sim.envs.demonstrating import load_demonstration, save_demonstration
 from vap_sim.errors import BadFile, InvalidInput, UnknownName
+from vap_sim.prompts.visual_prompt import ReferenceClip
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import RobotModel, load_robot
 
@@ -35,8 +37,9 @@ class Start:
 
     frames: (V, H, W, 3) uint8 RGB, one picture a camera; joints: (J,) float32 [rad or m], the gripper's joint included;
     gripper: 0 open .. 1 closed; cameras: V cameras of that size, without leading axes; robot: the name of the robot;
-    scene: what the twin needs to build the same scene (`Scene.to_dict()`), or None; instruction: the task in words.
-    Raises InvalidInput where the parts disagree.
+    scene: what the twin needs to build the same scene (`Scene.to_dict()`), or None; instruction: the task in words;
+    demonstration: a video, one row, of what shall happen, for worlds that can be shown one. Raises InvalidInput where
+    the parts disagree.
     """
 
     frames: Tensor
@@ -47,6 +50,7 @@ class Start:
     robot: str = "panda_robotiq"
     scene: dict[str, Any] | None = None
     instruction: str = ""
+    demonstration: ReferenceClip | None = None
 
     def __post_init__(self) -> None:
         frames, joints = self.frames, self.joints
@@ -81,7 +85,8 @@ class Start:
         return replace(self, frames=torch.from_numpy(np.stack(pictures)), cameras=cameras)
 
     def save(self, folder: str | Path) -> Path:
-        """Write `start.json` and one PNG a camera into `folder`, which is made if need be. Undone by `load`."""
+        """Write `start.json`, one PNG a camera and the demonstration, if there is one, into `folder`, which is made if
+        need be. Undone by `load`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         names = [camera.name for camera in self.cameras]
@@ -101,6 +106,7 @@ class Start:
             "cameras": [camera.to_dict() for camera in self.cameras],
             "scene": self.scene,
         }
+        save_demonstration(folder, self.demonstration)
         _write(folder / _RECORD, json.dumps(record, indent=1).encode())
         return folder
 
@@ -124,6 +130,7 @@ class Start:
                 robot=str(record["robot"]),
                 scene=scene,
                 instruction=str(record.get("instruction", "")),
+                demonstration=load_demonstration(path.parent),
             )
         except BadFile:
             raise

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vap_sim.envs.demonstrating import DemonstrationLike, resolve_demonstration
 from vap_sim.envs.start import Start, load_start, photo_start, shipped_starts
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.robots.library import RobotModel
@@ -45,6 +46,11 @@ def instructed(start: Start, instruction: str | None) -> Start:
     if not isinstance(instruction, str):
         raise InvalidInput("instruction", instruction, "a text, the task in words")
     return replace(start, instruction=instruction)
+
+
+def demonstrated(start: Start, demonstration: DemonstrationLike | None) -> Start:
+    """The start with another demonstration, or itself for None. Raises as `resolve_demonstration` does."""
+    return start if demonstration is None else replace(start, demonstration=resolve_demonstration(demonstration))
 
 
 def start_names(task: str | None, model: RobotModel) -> tuple[str, ...]:

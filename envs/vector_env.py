@@ -20,7 +20,7 @@ from vap_sim.envs.observations import Observation
 from vap_sim.envs.rendering import Picture
 from vap_sim.envs.session import Session, SessionState, open_session
 from vap_sim.envs.start import Start
-from vap_sim.envs.starting import StartLike, draw, first_start, instructed, resolve_start, start_names
+from vap_sim.envs.starting import StartLike, demonstrated, draw, first_start, instructed, resolve_start, start_names
 from vap_sim.envs.world_env import (
     Judge,
     Profile,
@@ -47,7 +47,7 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
     - autoreset_mode: what happens to finished rows, by Gymnasium's three modes: NEXT_STEP resets them in the next call,
       which ignores their action; SAME_STEP at once, with the last observation in `infos["final_obs"]` and the last info
       in `infos["final_info"]`; DISABLED leaves it to `reset(options={"reset_mask": mask})`, mask (num_envs,) bool.
-    - `reset(options={"start": ..., "instruction": ...})` takes one start and one instruction for all rows that are
+    - `reset(options={"start": ..., "instruction": ..., "demonstration": ...})` takes one of each for all rows that are
       reset, or a list or tuple with one a row.
     """
 
@@ -138,13 +138,13 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
     ) -> tuple[Observation, dict[str, Any]]:
         """Begin dreams in all rows, or in those of `options["reset_mask"]`; a reset that fails changes nothing.
 
-        A seed s means seed s + i for row i; a list gives one a row. Raises InvalidInput, UnknownName or BadFile.
+        A seed s means seed s + i for row i; a list gives one a row. Raises as `WorldEnv.reset` does.
         """
         self._check_open()
         options = options or {}
         rows = self._chosen_rows(options.get("reset_mask"))
-        starts, words = self._given_starts(options), self._one_a_row("instruction", options)
-        state = self._restarted(self._state, rows, self._seeds(seed), starts, words)
+        told = {name: self._one_a_row(name, options) for name in ("instruction", "demonstration")}
+        state = self._restarted(self._state, rows, self._seeds(seed), self._given_starts(options), **told)
         self._state = state
         self._done[rows] = False
         infos: dict[str, Any] = {}
@@ -235,7 +235,8 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
         rows: NDArray[np.intp],
         seeds: Sequence[int | None] | None = None,
         given: Sequence[Start | None] | None = None,
-        instructions: Sequence[Any] | None = None,
+        instruction: Sequence[Any] | None = None,
+        demonstration: Sequence[Any] | None = None,
     ) -> SessionState:
         """`state` with new dreams at `rows`. The rows' generators move on only if nothing failed."""
         generators, starts, keys = list(self._generators), [], []
@@ -245,7 +246,8 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
             generators[row] = (deepcopy(rng), old) if seed is None else (seeding.np_random(seed)[0], seed)
             key, name = draw(generators[row][0], self._names)
             start = first_start(None if given is None else given[row], self._start, name, self._session.model)
-            starts.append(instructed(start, None if instructions is None else instructions[row]))
+            start = instructed(start, None if instruction is None else instruction[row])
+            starts.append(demonstrated(start, None if demonstration is None else demonstration[row]))
             keys.append(key)
         fresh = self._session.begin(starts, keys)
         self._generators = generators

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vap_sim.envs.observations import Observation, first_row
 from vap_sim.envs.rendering import PROMPT, RENDER_MODES, Picture, Window, side_by_side, window_problem
 from vap_sim.envs.session import Session, SessionState, open_session
-from vap_sim.envs.starting import StartLike, draw, first_start, instructed, resolve_start, start_names
+from vap_sim.envs.starting import StartLike, demonstrated, draw, first_start, instructed, resolve_start, start_names
 from vap_sim.errors import UnknownName, Unsupported
 from vap_sim.models.protocol import WorldModel, WorldModelSpec
 
@@ -73,6 +73,8 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     `reset(options={"start": ...})`: a name, a folder, a `Start`, or a photo `{"image", "joints", "camera"}`. Unknown
     option keys are ignored. A reset that fails leaves the environment as it was.
     Instruction: that of the start, or `reset(options={"instruction": ...})`; a world that reads text is told it.
+    Demonstration: that of the start, or `reset(options={"demonstration": ...})`, for worlds that can be shown a video
+    of what shall happen: its path, its frames (T, H, W, 3) uint8, or `{"video": ..., "caption": ...}`.
 
     Info: `joints` (J,) float32 [rad], `steps`, `new_frame`, `state_source` ("nominal"), `world`, `instruction`; with
     `trust` also `prompt_agreement`, how well the robot in the picture sits on its prompt, 0 to 1, `dream_drift`,
@@ -138,7 +140,8 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin a dream; the class says how. Raises InvalidInput, UnknownName or BadFile, and then changes nothing."""
+        """Begin a dream; the class says how. Raises InvalidInput, UnknownName, Unsupported or BadFile, and then
+        changes nothing."""
         self._check_open()
         session = self._session
         options = options or {}
@@ -147,6 +150,7 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         rng = deepcopy(self.np_random) if seed is None else seeding.np_random(seed)[0]
         key, name = draw(rng, self._names)
         begun = instructed(first_start(start, self._start, name, session.model), options.get("instruction"))
+        begun = demonstrated(begun, options.get("demonstration"))
         state = session.begin([begun], [key])
         super().reset(seed=seed)
         self.np_random.bit_generator.state = rng.bit_generator.state

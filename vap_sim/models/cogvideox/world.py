@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vap_sim.models.cogvideox.chunk import Chunk
 from vap_sim.models.cogvideox.config import ModelConfig
 from vap_sim.models.cogvideox.fitting import Way, explained
-from vap_sim.models.cogvideox.injection import Conditioner
+from vap_sim.models.cogvideox.injection import Conditioner, traits_of
 from vap_sim.models.cogvideox.parts import Parts
 from vap_sim.models.cogvideox.settings import Settings, longest_chunk
 from vap_sim.models.cogvideox.stream import Stream
@@ -81,6 +81,7 @@ class CogVideoXWorld:
             profile=profile,
             fingerprint=self.fingerprint,
             reads_text=True,
+            reads_reference=any(traits_of(one).demonstrated for one in parts.conditioners),
         )
 
     @classmethod
@@ -94,6 +95,7 @@ class CogVideoXWorld:
         solver: str | None = None,
         guidance: float | None = None,
         control_guidance: float | None = None,
+        reference_guidance: float | None = None,
         dynamic_guidance: bool | None = None,
         history: int | None = None,
         keep_first: bool | None = None,
@@ -126,8 +128,9 @@ class CogVideoXWorld:
 
         chosen = {
             "mode": mode, "steps": steps, "solver": solver, "guidance": guidance, "control_guidance": control_guidance,
-            "dynamic_guidance": dynamic_guidance, "history": history, "keep_first": keep_first,
-            "renew": renew, "chunk": chunk, "overlap": overlap, "rows_at_once": rows_at_once,
+            "reference_guidance": reference_guidance, "dynamic_guidance": dynamic_guidance,
+            "history": history, "keep_first": keep_first, "renew": renew,
+            "chunk": chunk, "overlap": overlap, "rows_at_once": rows_at_once,
         }  # fmt: skip
         return load_world(
             path,
