@@ -49,7 +49,7 @@ class LoopSettings:
     """How long and how fast to train. `minutes` stops this run early with a checkpoint; `steps` is where training ends.
 
     The learning rate rises over `warmup` steps, stays, and falls to zero over the last `cooldown` steps. A step's
-    gradient is the mean over `accumulate` batches, for batches larger than memory.
+    gradient is the mean over `accumulate` batches, for batches larger than memory. weight_decay, betas: of AdamW.
     """
 
     folder: Path
@@ -59,6 +59,7 @@ class LoopSettings:
     warmup: int = 200
     cooldown: int = 0
     weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.99)
     clip: float = 1.0
     average: float = 0.999
     checkpoint_every: int = 250
@@ -78,6 +79,8 @@ class LoopSettings:
             )
         if self.accumulate < 1:
             raise InvalidInput("batches to accumulate", self.accumulate, "1 or more")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InvalidInput("betas", self.betas, "two numbers, 0 <= beta < 1")
         if not 0 <= self.average < 1:
             raise InvalidInput(
                 "average", self.average, "the share of the old average that a step keeps, 0 <= share < 1"
@@ -120,7 +123,7 @@ def train(recipe: Recipe, settings: LoopSettings, team: Team = ALONE) -> Outcome
     """
     network = recipe.network
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=settings.betas
     )
     average = {name: value.detach().clone() for name, value in network.state_dict().items()}
     progress = _resume(recipe, settings.folder, optimizer, average)
