@@ -102,10 +102,10 @@ def load_demonstration(folder: Path) -> ReferenceClip | None:
     if not path.is_file():
         return None
     tensors, header = load_tensors(path)
-    captions = header.get("captions")
     names = [f"video_{number}" for number in range(len(tensors))]
-    good = header.get("demonstration") == _FORMAT and isinstance(captions, list) and sorted(tensors) == sorted(names)
-    if not good or not names or len(captions) != len(names):
+    captions: Any = header.get("captions")
+    whole = isinstance(captions, list) and len(captions) == len(names) > 0 and sorted(tensors) == sorted(names)
+    if header.get("demonstration") != _FORMAT or not whole:
         raise BadFile(path, f"holds no demonstration of format {_FORMAT}")
     try:
         clips = [

@@ -75,7 +75,8 @@ class SessionState:
     @property
     def nbytes(self) -> int:
         """Memory of all arrays and pictures, those of the starts included [bytes]."""
-        arrays = (*(getattr(self, name) for name in _ARRAYS), self.control.target, self.control.joints)
+        own: list[NDArray[Any]] = [getattr(self, name) for name in _ARRAYS]
+        arrays = (*own, self.control.target, self.control.joints)
         beginnings = sum(start.frames.numel() for start in self.starts)
         trust = 0 if self.trust is None else self.trust.nbytes
         return int(self.world.nbytes) + beginnings + trust + sum(array.nbytes for array in arrays)

@@ -50,7 +50,7 @@ class Watcher:
 
 def write_video(path: Path, frames: np.ndarray) -> Path:
     height, width = frames.shape[1:3]
-    film = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"FFV1"), 5, (width, height))
+    film = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"FFV1"), 5, (width, height))
     for frame in frames:
         film.write(frame[..., ::-1])
     film.release()
