@@ -29,7 +29,7 @@ help:
 	@echo "make check        lint, format, types, import walls"
 	@echo "make format       let ruff rewrite what it can"
 	@echo "make examples     run every numbered example"
-	@echo "make bench        run every benchmark; QUICK=1 judges dreams on few episodes"
+	@echo "make bench        run the benchmarks of minutes; QUICK=1 takes few episodes"
 	@echo "make train        train a world model; options go into ARGS=\"...\""
 	@echo "make test-lowest  the test suite on the oldest versions setup.cfg admits"
 	@echo "make clean        remove the environment, caches and build products"
@@ -87,10 +87,10 @@ QUICK =
 QUICK_following = --limit 10
 QUICK_fidelity = --limit 10
 QUICK_stability = --steps 300
-# Those that train or play for long run by their own names alone, as `make bench-judge`; parts of others have no command.
-LONG := prompt_forms few_steps train_in_dream trust planning judge
-PARTS := harness prompt_forms_films prompt_forms_runs prompt_forms_report
-BENCHMARKS := $(filter-out $(LONG) $(PARTS),$(basename $(notdir $(wildcard benchmarks/*.py))))
+# Those that train or play for long, and reports on them, run by their own names alone, as `make bench-judge`.
+LONG := few_steps judge planning prompt_forms prompt_forms_report train_in_dream trust
+# A file without a command is a part of others.
+BENCHMARKS := $(filter-out $(LONG),$(basename $(notdir $(shell grep -l __main__ benchmarks/*.py))))
 
 bench: $(addprefix bench-,$(BENCHMARKS))
 
