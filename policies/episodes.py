@@ -22,14 +22,13 @@ from vap_sim.metrics.trials import Trial
 from vap_sim.metrics.verdicts import Answer
 from vap_sim.policies.context import PolicyContext
 from vap_sim.policies.environments import environment_spec, takes, with_picture
-from vap_sim.policies.judge import Evidence, Judge, Verdict
+from vap_sim.policies.judge import LATEST_PICTURES, Evidence, Judge, Verdict
 from vap_sim.policies.judge_reward import Beginning
 from vap_sim.policies.policy import CheckedPolicy, Observations, PolicyFault, as_batch, checked, info_rows
 from vap_sim.policies.registry import load_policy
 
 _STATE = ("joint_position", "gripper_position")
 _DRIFTS = ("dream_risk", "dream_drift")  # the first that a world gives is a trial's drift, at its worst
-_SEEN = 2  # pictures shown to the judge besides the first
 _ANSWERS: Mapping[bool | None, Answer] = {True: "yes", False: "no", None: "cannot tell"}
 
 
@@ -277,7 +276,7 @@ class _Episodes:
             raise InvalidInput(f"info of environment {job.env_id!r}", f"names {sorted(self.infos[0])}", expected)
         evidence = Evidence(
             first=np.stack([np.asarray(job.starts[row].frames[0]) for row in rows]),
-            last=np.stack([np.stack(self.frames[row][-_SEEN:]) for row in rows]),
+            last=np.stack([np.stack(self.frames[row][-LATEST_PICTURES:]) for row in rows]),
             joints=np.stack([np.asarray(self.infos[row]["joints"], np.float64) for row in rows]),
             cameras=tuple(job.starts[row].cameras[0] for row in rows),
             tasks=(job.task,) * len(rows),

@@ -18,6 +18,9 @@ from vap_sim.robots.camera import Camera
 
 Pictures = NDArray[np.uint8]
 
+LATEST_PICTURES = 2
+"""How many of an episode's latest pictures are shown to its judge besides the first."""
+
 
 @dataclass(frozen=True)
 class Verdict:

@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vap_sim.errors import InvalidInput
-from vap_sim.policies.judge import Judge, Verdict, single
+from vap_sim.policies.judge import LATEST_PICTURES, Judge, Verdict, single
 from vap_sim.robots.camera import Camera
-
-_KEPT = 2  # pictures shown to the judge besides the first
 
 
 class Beginning(Protocol):
@@ -72,7 +70,7 @@ class JudgeReward:
         told."""
         row, steps = int(info.get("row", 0)), int(info["steps"])
         watched = self._present(info, row, steps)
-        pictures = (*watched.pictures, np.asarray(obs["image"]))[-_KEPT:]
+        pictures = (*watched.pictures, np.asarray(obs["image"]))[-LATEST_PICTURES:]
         agreed, verdict = watched.agreed, watched.verdict
         judged = steps % self.every == 0
         if judged:
