@@ -3,7 +3,7 @@
     python benchmarks/judge.py --data data/judge --episodes 100 --sheet out/judge.png
 
 Episodes that the folder lacks are recorded (seeds from 1,000,300 on). "Episodes" are dreams judged as
-`vap-sim evaluate` does it: after every step, two times yes in a row end the episode and make it a success, else the
+`vap-sim evaluate` does it: after every step; a yes ends the episode and makes it a success, else the
 verdict on the last picture counts; it is compared with what the dream shows at that moment, by its own objects' places.
 "Moments" are harder: six an episode, many of them beside the moment where the truth changes, in the dreamt picture and
 in the twin's, whose truth is exact. The oracle that labels dreams is itself checked on true pictures first
@@ -38,7 +38,7 @@ from vap_sim.policies.judge_learned import LearnedJudge
 
 SEEDS = range(1_000_300, 1_001_000)
 ACCURACY, ABSTENTION = 0.95, 0.10
-CONSECUTIVE = 2  # times yes that end an episode
+CONSECUTIVE = 1  # times yes that end an episode
 AT_REST = 0.05  # [m/s] a single picture tells no speed, so the oracle is checked below it
 KINDS = ("dream, episodes", "dream, moments", "twin, moments")
 

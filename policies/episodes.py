@@ -54,7 +54,7 @@ class Job:
     options: Mapping[str, Any] = field(default_factory=dict)
     judge: Judge | None = None
     every: int = 1
-    consecutive: int = 2
+    consecutive: int = 1
     least_agreement: float | None = None
     policy_seconds: float | None = None
 

@@ -46,7 +46,7 @@ class Evaluation:
     steps: int = 40
     judge: Judge | None = None
     every: int = 1
-    consecutive: int = 2
+    consecutive: int = 1
     least_agreement: float | None = None
     policy_seconds: float | None = None
     rows: int = 10

@@ -78,9 +78,14 @@ def test_an_episode_begins_at_its_start_and_is_named(starts: tuple[Start, ...]) 
 def test_yes_twice_in_a_row_ends_an_episode(
     says: list[Verdict], steps: int, end: str, verdict: str, starts: tuple[Start, ...]
 ) -> None:
-    for one in play(job(starts, policy="idle", judge=After(says))):
+    for one in play(job(starts, policy="idle", judge=After(says), consecutive=2)):
         assert (one.trial.steps, one.trial.end, one.trial.verdict) == (steps, end, verdict)
         assert len(one.frames) == steps + 1
+
+
+def test_the_first_yes_ends_an_episode_unless_more_are_asked_for(starts: tuple[Start, ...]) -> None:
+    for one in play(job(starts, policy="idle", judge=After([NO, YES, NO]))):
+        assert (one.trial.steps, one.trial.end, one.trial.verdict) == (2, "done", "yes")
 
 
 def test_a_judge_is_asked_as_often_as_told_and_at_the_end(starts: tuple[Start, ...]) -> None:

@@ -68,7 +68,7 @@ def make_arenas(command: Evaluate) -> dict[str, Arena]:
     dream's environment raises.
     """
     from vap_sim.policies.environments import environment_spec
-    from vap_sim.policies.evaluate import Arena
+    from vap_sim.policies.evaluate import Arena, Evaluation
 
     environment_spec(command.reference)
     options = _json_options(command.env_options)
@@ -77,7 +77,7 @@ def make_arenas(command: Evaluate) -> dict[str, Arena]:
     }  # fmt: skip
     # Said only where they are given, so that logs that never heard of them go on.
     about |= {} if command.policy_seconds is None else {"policy_seconds": command.policy_seconds}
-    inside = about | ({"options": options} if options else {})
+    inside = about | {"consecutive": Evaluation.consecutive} | ({"options": options} if options else {})
     arenas = {"dream": _dream(command, command.world, options, inside)}
     for name in command.baselines:
         arenas[name] = _dream(replace(command, weights=None), name, options, inside)
