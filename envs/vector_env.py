@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -37,6 +37,14 @@ Flags = NDArray[np.bool_]
 Rewards = NDArray[np.float64]
 
 
+@runtime_checkable
+class RowsJudge(Protocol):
+    """A judge that is asked for all rows at once: observations with a leading axis b, and b infos, to rewards and
+    whether episodes are over, (b,) each. It judges a row as it would alone."""
+
+    def judge_rows(self, observations: Observation, infos: Sequence[dict[str, Any]]) -> tuple[Rewards, Flags]: ...
+
+
 class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
     """`num_envs` dreams of `WorldEnv` stepped together; `gymnasium.make_vec("VAPWorld-DROID-v0", num_envs=8)`.
 
@@ -47,6 +55,7 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
     - autoreset_mode: what happens to finished rows, by Gymnasium's three modes: NEXT_STEP resets them in the next call,
       which ignores their action; SAME_STEP at once, with the last observation in `infos["final_obs"]` and the last info
       in `infos["final_info"]`; DISABLED leaves it to `reset(options={"reset_mask": mask})`, mask (num_envs,) bool.
+    - judge: one that has `judge_rows` is asked for all rows at once (`RowsJudge`), another one row by row.
     - `reset(options={"start": ..., "instruction": ..., "demonstration": ...})` takes one of each for all rows that are
       reset, or a list or tuple with one a row.
     """
@@ -220,13 +229,20 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
     def _judged(self, observations: Observation, details: list[dict[str, Any]], rows: Flags) -> tuple[Rewards, Flags]:
         """Rewards and terminations (num_envs,), zero and False outside of `rows`."""
         rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, np.bool_)
-        if self._judge is not None:
-            for row in np.flatnonzero(rows):
-                one = {key: value[row].copy() for key, value in observations.items()}
+        if self._judge is not None and rows.any():
+            places = np.flatnonzero(rows)
+            for row in places:
                 details[row] |= {"start": self._present().starts[row], "row": int(row)}  # for the judge alone
-                reward, over = self._judge(one, details[row])
+            if isinstance(self._judge, RowsJudge):
+                seen = {key: value[places] for key, value in observations.items()}
+                rewards[places], terminated[places] = self._judge.judge_rows(seen, [details[row] for row in places])
+            else:
+                for row in places:
+                    one = {key: value[row].copy() for key, value in observations.items()}
+                    reward, over = self._judge(one, details[row])
+                    rewards[row], terminated[row] = float(reward), bool(over)
+            for row in places:
                 details[row] = {name: value for name, value in details[row].items() if name not in ("start", "row")}
-                rewards[row], terminated[row] = float(reward), bool(over)
         return rewards, terminated
 
     def _restarted(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vap_sim.errors import InvalidInput
-from vap_sim.policies.judge import LATEST_PICTURES, Judge, Verdict, single
+from vap_sim.policies.judge import LATEST_PICTURES, Evidence, Judge, Verdict
 from vap_sim.robots.camera import Camera
 
 
@@ -50,9 +50,9 @@ class JudgeReward:
         env = gym.make("VAPWorld-DROID-v0", task="push", judge=reward)
 
     A judge must know camera and first picture: the environments of this package tell their judge `info["start"]`, and a
-    vector environment also `info["row"]`. For another environment call `begin` with a start after every reset. A jump
-    in `info["steps"]`, as after `set_state`, forgets what was agreed and the picture before. One object serves one
-    environment. A judge that fails raises; nothing is made of it.
+    vector environment also `info["row"]`; it asks for all its rows at once. For another environment call `begin` with a
+    start after every reset. A jump in `info["steps"]`, as after `set_state`, forgets what was agreed and the picture
+    before. One object serves one environment. A judge that fails raises; nothing is made of it.
     """
 
     def __init__(self, judge: Judge, task: str, *, every: int = 1, consecutive: int = 1) -> None:
@@ -68,35 +68,61 @@ class JudgeReward:
     def __call__(self, obs: Mapping[str, NDArray[Any]], info: dict[str, Any]) -> tuple[float, bool]:
         """Reward and whether the episode is over. Raises InvalidInput where no episode has begun, or no joints are
         told."""
-        row, steps = int(info.get("row", 0)), int(info["steps"])
-        watched = self._present(info, row, steps)
-        pictures = (*watched.pictures, np.asarray(obs["image"]))[-LATEST_PICTURES:]
-        agreed, verdict = watched.agreed, watched.verdict
-        judged = steps % self.every == 0
-        if judged:
-            start = watched.start
-            evidence = single(
-                np.asarray(start.frames[0]),
-                np.stack(pictures),
-                info["joints"],
-                start.cameras[0],
-                self.task,
-                start.instruction,
-            )
-            verdict = self.judge.judge(evidence)[0]
-            agreed = agreed + 1 if verdict.yes else 0
-        self._watched[row] = _Watched(watched.start, pictures, steps, agreed, verdict)
-        info["verdict"] = verdict.word if judged else ""
-        if judged and verdict.probability is not None:
-            info["success_probability"] = verdict.probability
-        done = agreed >= self.consecutive
-        return float(done), done
+        rewards, over = self.judge_rows({"image": np.asarray(obs["image"])[None]}, [info])
+        return float(rewards[0]), bool(over[0])
+
+    def judge_rows(
+        self, observations: Mapping[str, NDArray[Any]], infos: Sequence[dict[str, Any]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Rewards (b,) and whether episodes are over (b,), of b rows at once: what each would be told alone, while the
+        judge is asked once for all that are due."""
+        rows = [int(info.get("row", 0)) for info in infos]
+        looked = [
+            self._looked(image, info, row) for image, info, row in zip(observations["image"], infos, rows, strict=True)
+        ]
+        verdicts = self._asked(looked, infos)
+        over = np.zeros(len(infos), np.bool_)
+        for place, (row, watched, info) in enumerate(zip(rows, looked, infos, strict=True)):
+            verdict = verdicts.get(place)
+            info["verdict"] = "" if verdict is None else verdict.word
+            if verdict is not None:
+                watched = replace(watched, agreed=watched.agreed + 1 if verdict.yes else 0, verdict=verdict)
+                if verdict.probability is not None:
+                    info["success_probability"] = verdict.probability
+            self._watched[row] = watched
+            over[place] = watched.agreed >= self.consecutive
+        return over.astype(np.float64), over
 
     def verdict(self, row: int = 0) -> Verdict:
         """The latest verdict of a row, with its reason. Raises InvalidInput where no episode has begun."""
         if row not in self._watched:
             raise InvalidInput("episode to judge", f"none has begun in row {row}", "begin(start) after every reset")
         return self._watched[row].verdict
+
+    def _looked(self, image: NDArray[np.uint8], info: Mapping[str, Any], row: int) -> _Watched:
+        """The episode of a row with its present picture, not judged yet."""
+        steps = int(info["steps"])
+        watched = self._present(info, row, steps)
+        pictures = (*watched.pictures, np.array(image))[-LATEST_PICTURES:]
+        return replace(watched, pictures=pictures, steps=steps)
+
+    def _asked(self, looked: Sequence[_Watched], infos: Sequence[Mapping[str, Any]]) -> dict[int, Verdict]:
+        """The verdicts of those that are due, by place; those that show as many pictures are judged together."""
+        due = [place for place, watched in enumerate(looked) if watched.steps % self.every == 0]
+        verdicts: dict[int, Verdict] = {}
+        for count in sorted({len(looked[place].pictures) for place in due}):
+            places = [place for place in due if len(looked[place].pictures) == count]
+            starts = [looked[place].start for place in places]
+            evidence = Evidence(
+                first=np.stack([np.asarray(start.frames[0]) for start in starts]),
+                last=np.stack([np.stack(looked[place].pictures) for place in places]),
+                joints=np.stack([np.asarray(infos[place]["joints"], np.float64) for place in places]),
+                cameras=tuple(start.cameras[0] for start in starts),
+                tasks=(self.task,) * len(places),
+                instructions=tuple(start.instruction for start in starts),
+            )
+            verdicts |= zip(places, self.judge.judge(evidence), strict=True)
+        return verdicts
 
     def _present(self, info: Mapping[str, Any], row: int, steps: int) -> _Watched:
         told = info.get("start")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,24 +48,39 @@ class ReachReward:
 
     def __call__(self, obs: Mapping[str, NDArray[Any]], info: dict[str, Any]) -> tuple[float, bool]:
         """Reward and whether the episode is over. Raises InvalidInput without a start, and what the judge raises."""
-        row, steps = int(info.get("row", 0)), int(info["steps"])
-        start: Any = info.get("start")
+        rewards, over = self.judge_rows({name: np.asarray(value)[None] for name, value in obs.items()}, [info])
+        return float(rewards[0]), bool(over[0])
+
+    def judge_rows(
+        self, observations: Mapping[str, NDArray[Any]], infos: Sequence[dict[str, Any]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Rewards (b,) and whether episodes are over (b,), of b rows at once; see `JudgeReward.judge_rows`."""
+        targets = [self._aim(info) for info in infos]
+        rewards, over = self.judge.judge_rows(observations, infos)
+        nearer = [self._nearer(info, target) for info, target in zip(infos, targets, strict=True)]
+        return rewards + self.per_metre * np.array(nearer), over
+
+    def _aim(self, info: Mapping[str, Any]) -> NDArray[np.float64] | None:
+        """Where the episode of a row aims at."""
+        row, start = int(info.get("row", 0)), info.get("start")
         if start is None or isinstance(start, str):
             raise InvalidInput("info for nearness", sorted(info), "one with 'start', as environments tell their judge")
         if row not in self._begun or self._begun[row][0] is not start:
             self._begun[row] = (start, self.target(start))
-        target = self._begun[row][1]
-        reward, over = self.judge(obs, info)
+        return self._begun[row][1]
+
+    def _nearer(self, info: dict[str, Any], target: NDArray[np.float64] | None) -> float:
+        """How much nearer the tool came in this step [m]."""
         if target is None:
-            return reward, over
+            return 0.0
+        row, steps, start = int(info.get("row", 0)), int(info["steps"]), info["start"]
         left = self._distance(info["joints"], target)
         counted, before = self._left.get(row, (-1, left))
         if steps == 1:
             counted, before = 0, self._distance(start.joints, target)
         self._left[row] = (steps, left)
         info["distance_seen"] = left
-        gained = before - left if counted == steps - 1 else 0.0
-        return reward + self.per_metre * gained, over
+        return before - left if counted == steps - 1 else 0.0
 
     def target(self, start: Beginning) -> NDArray[np.float64] | None:
         """The place (3,) [m] over the object of a start that its instruction names, None where it is not found.

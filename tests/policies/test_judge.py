@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
+from gymnasium.utils.env_checker import data_equivalence
 
 from vap_sim.envs.start import load_start
 from vap_sim.envs.vector_env import WorldVectorEnv
@@ -163,6 +165,64 @@ def test_rows_of_a_vector_environment_are_watched_apart() -> None:
     assert (rewards.tolist(), over.tolist()) == ([0.0, 1.0], [False, True])
     assert infos["verdict"].tolist() == ["no", "yes"]
     assert "row" not in infos
+
+
+class Fussy:
+    """Answers by every pixel, joint and word that it is shown; counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = list[int]()
+
+    def judge(self, evidence: Evidence) -> tuple[Verdict, ...]:
+        self.asked.append(len(evidence))
+        told = []
+        for row in range(len(evidence)):
+            one = evidence.rows([row])
+            parts = (one.first, one.last, one.joints, one.cameras[0].intrinsics.numpy(), str(one.instructions).encode())
+            number = crc32(b"".join(bytes(part) for part in parts)) % 300
+            told.append(Verdict((True, False, None)[number // 100], (number % 100) / 100, "counted"))
+        return tuple(told)
+
+
+def test_rows_that_are_judged_at_once_are_judged_as_if_alone() -> None:
+    """Some in their first step, some after a jump, some not due."""
+    rng, judge = np.random.default_rng(0), Fussy()
+    starts = [load_start(name) for name in ("push_00", "push_01", "push_02")]
+    whole = JudgeReward(judge, "push", every=2, consecutive=2)
+    alone = [JudgeReward(Fussy(), "push", every=2, consecutive=2) for _ in starts]
+    for steps in ([1, 2, 2], [2, 3, 8], [3, 4, 10], [4, 6, 11], [5, 7, 12], [6, 8, 13]):
+        pictures = rng.integers(0, 256, (3, *PICTURE.shape), dtype=np.uint8)
+        told = [
+            {"steps": step, "joints": rng.normal(size=8), "start": start, "row": row}
+            for row, (step, start) in enumerate(zip(steps, starts, strict=True))
+        ]
+        copies = [dict(info) for info in told]
+        found = whole.judge_rows({"image": pictures}, told)
+        wanted = [one({"image": pictures[row]}, copies[row]) for row, one in enumerate(alone)]
+        assert list(zip(*(part.tolist() for part in found), strict=True)) == wanted
+        assert [info["verdict"] for info in told] == [info["verdict"] for info in copies]
+        assert [info.get("success_probability") for info in told] == [
+            info.get("success_probability") for info in copies
+        ]
+        assert [whole.verdict(row) for row in range(3)] == [one.verdict(row) for row, one in enumerate(alone)]
+    assert judge.asked == [2, 1, 1, 1, 1, 1, 1, 1, 2]  # together where as many pictures are known
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_a_vector_environment_asks_once_a_step(mode: str) -> None:
+    """And tells what it tells when it asks row by row."""
+    told, asked = [], []
+    for together in (True, False):
+        judge = Fussy()
+        reward = JudgeReward(judge, "push", consecutive=2)
+        given = reward if together else lambda obs, info, reward=reward: reward(obs, info)
+        env = WorldVectorEnv(3, world="kinematic", task="push", judge=given, max_episode_steps=4, autoreset_mode=mode)
+        env.reset(seed=1)
+        rng = np.random.default_rng(2)
+        told.append([env.step(rng.uniform(-0.3, 0.3, (3, 8)).astype(np.float32))[1:] for _ in range(9)])
+        asked.append(judge.asked)
+    assert data_equivalence(*told, exact=True)
+    assert set(asked[1]) == {1} and sum(asked[0]) == len(asked[1]) and len(asked[0]) <= 9
 
 
 def test_a_judge_that_fails_is_never_a_number() -> None:
