@@ -30,13 +30,14 @@ POLICIES = ("scripted", "idle")
 
 
 class Moved:
-    """Says that a task is done while the picture changes: for an idle policy that is its first step at most, in which
-    the kinematic world draws the arm, for an expert every step. Twice in a row is asked for."""
+    """Says that a task is done when the picture has changed twice: for an idle policy it changes in its first step at
+    most, in which the kinematic world draws the arm, for an expert in every one."""
 
     def judge(self, evidence: Evidence) -> tuple[Verdict, ...]:
         if evidence.last.shape[1] < 2:
             return (Verdict(False, 0.1),) * len(evidence)
-        change = np.abs(np.diff(evidence.last.astype(int), axis=1)).max(axis=(1, 2, 3, 4))
+        shown = np.stack([evidence.first, evidence.last[:, -2], evidence.last[:, -1]], axis=1).astype(int)
+        change = np.abs(np.diff(shown, axis=1)).max(axis=(2, 3, 4)).min(axis=1)
         return tuple(Verdict(bool(one > 100), 0.9 if one > 100 else 0.1) for one in change)
 
 
