@@ -35,7 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def commands() -> dict[str, tuple[type, Callable[[Any], object]]]:
     """All commands by name: the record of a command's options, and what runs it."""
-    from vap_sim.commands import clone, demo, distill, evaluate, improve, record, serve_policy, train, train_judge
+    from vap_sim.commands import (
+        clone,
+        demo,
+        distill,
+        evaluate,
+        improve,
+        learn_action,
+        record,
+        serve_policy,
+        train,
+        train_judge,
+    )
 
     runs: dict[type, Callable[[Any], object]] = {
         clone.Clone: clone.run,
@@ -45,6 +56,7 @@ def commands() -> dict[str, tuple[type, Callable[[Any], object]]]:
         distill.Distill: distill.run,
         evaluate.Evaluate: evaluate.run,
         improve.Improve: improve.run,
+        learn_action.LearnAction: learn_action.run,
         serve_policy.ServePolicy: serve_policy.run,
         train_judge.TrainJudge: train_judge.run,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -48,8 +49,9 @@ class Recipe(Protocol):
 class LoopSettings:
     """How long and how fast to train. `minutes` stops this run early with a checkpoint; `steps` is where training ends.
 
-    The learning rate rises over `warmup` steps, stays, and falls to zero over the last `cooldown` steps. A step's
-    gradient is the mean over `accumulate` batches, for batches larger than memory. weight_decay, betas: of AdamW.
+    The learning rate rises over `warmup` steps, stays, and falls to zero over the last `cooldown` steps, in a straight
+    line or along half a `cosine`. A step's gradient is the mean over `accumulate` batches, for batches larger than
+    memory. weight_decay, betas: of AdamW.
     """
 
     folder: Path
@@ -58,6 +60,7 @@ class LoopSettings:
     learning_rate: float = 5e-4
     warmup: int = 200
     cooldown: int = 0
+    cosine: bool = False
     weight_decay: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.99)
     clip: float = 1.0
@@ -211,6 +214,7 @@ def learning_rate(settings: LoopSettings, step: int) -> float:
     """The learning rate at a step."""
     rise = min(1.0, (step + 1) / max(1, settings.warmup))
     fall = min(1.0, (settings.steps - step) / settings.cooldown) if settings.cooldown else 1.0
+    fall = 0.5 * (1 - math.cos(math.pi * fall)) if settings.cosine else fall
     return settings.learning_rate * rise * fall
 
 
