@@ -78,6 +78,34 @@ _ALL = (
     Measure("mean_frame_iou", "", "higher", "overlap of masks, mean over the frames in which either has a pixel"),
     Measure("motion_st_iou", "", "higher", "overlap of motion masks as Physics-IQ defines them, mean over frames"),
     Measure(
+        "motion_fidelity",
+        "",
+        "higher",
+        "for each moving point track the mean cosine of its steps with those of the most similar track of the "
+        "reference, over steps in which either moves; mean over tracks; trackers are scales of their own",
+    ),
+    Measure(
+        "appearance_consistency",
+        "",
+        "higher",
+        "cosine of CLIP's features of the first frame and each later one, mean over frames",
+        network=True,
+    ),
+    Measure(
+        "temporal_consistency",
+        "",
+        "higher",
+        "cosine of CLIP's features of two frames, mean over all pairs of frames",
+        network=True,
+    ),
+    Measure(
+        "text_similarity",
+        "",
+        "higher",
+        "cosine of CLIP's features of a frame and of the text, mean over frames",
+        network=True,
+    ),
+    Measure(
         "prompt agreement",
         "",
         "higher",
