@@ -96,8 +96,8 @@ def _look(query: Tensor, columns: Sequence[Columns], asking: slice, *, video: bo
     """Attention of some queries, those that `asking` picks of all, to the columns."""
     mixed = F.scaled_dot_product_attention(
         query,
-        torch.cat([one.key for one in columns], dim=2),
-        torch.cat([one.value for one in columns], dim=2),
+        torch.cat([one.key.to(query.dtype) for one in columns], dim=2),
+        torch.cat([one.value.to(query.dtype) for one in columns], dim=2),
         attn_mask=_weights(query, columns, asking, video=video),
     )
     return mixed.transpose(1, 2).flatten(2)

@@ -62,8 +62,9 @@ class TokenStream:
     tokens: video (b, n, D) and text (b, m, D) of the stream, embedded, or no text; levels: their noise levels (b, E),
     embedded by the expert; rotary: table of its video tokens, or None; blocks: opened blocks of the expert, by number
     of the backbone's block that each goes beside, with heads as many and as wide. At other blocks the stream rests and
-    is not seen. bias: (1 or b, 1), added to the logits where the backbone's tokens look at the stream's; visible: (b,)
-    bool, False for rows whose tokens shall not look there at all. Both are None for nothing special.
+    is not seen; beside the last one its tokens are looked at, but go no further. bias: (1 or b, 1), added to the logits
+    where the backbone's tokens look at the stream's; visible: (b,) bool, False for rows whose tokens shall not look
+    there at all. Both are None for nothing special.
     """
 
     tokens: Tokens
@@ -107,12 +108,14 @@ class Additions:
 
 @dataclass(frozen=True, eq=False)
 class Beside:
-    """What one block sees of a second stream: the expert `block` and its tokens, or `keys` that are there already."""
+    """What one block sees of a second stream: the expert `block` and its tokens, or `keys` that are there already.
+    last: whether no later block sees the stream."""
 
     stream: TokenStream | KeyStream
     tokens: Tokens | None = None
     block: Any = None
     keys: Keys | None = None
+    last: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +219,7 @@ def _beside(index: int, stream: TokenStream | KeyStream | None, aside: Tokens | 
         return Beside(stream, keys=stream.keys[index]) if index in stream.keys else None
     if stream is None or index not in stream.blocks:
         return None
-    return Beside(stream, aside, stream.blocks[index])
+    return Beside(stream, aside, stream.blocks[index], last=index == max(stream.blocks))
 
 
 def _forward(
@@ -251,8 +254,9 @@ def _forward(
             stream = beside.stream
             assert isinstance(stream, TokenStream)
             theirs, second = _asked(beside.block, beside.tokens, stream.levels, stream.rotary)
-            both = [*columns, Columns(theirs.key, theirs.value)]
-            aside = _left(beside.block, beside.tokens, stream.levels, second, theirs, answer(theirs, both))
+            if not beside.last:
+                both = [*columns, Columns(theirs.key, theirs.value)]
+                aside = _left(beside.block, beside.tokens, stream.levels, second, theirs, answer(theirs, both))
             columns.append(_seen_beside(stream, (theirs.key, theirs.value)))
     out = _left(block, tokens, levels, first, asked, answer(asked, columns), extras.cross)
     return out.video, out.text, (asked.plain, asked.value) if extras.collect else None, aside

@@ -64,7 +64,8 @@ def advice(config: ModelConfig, way: Way, size: tuple[int, int], room: int) -> s
     weights = parameter_count(build_transformer(config, device="meta"))
     modes = [way.settings]
     if way.settings.mode == "chunk":
-        modes.append(replace(way.settings, mode="stream", guidance=1.0, control_guidance=1.0, dynamic_guidance=False))
+        unguided = replace(way.settings, guidance=1.0, control_guidance=1.0, dynamic_guidance=False)
+        modes.append(replace(unguided, mode="stream", reference_guidance=1.0))
     elif way.settings.history > 1:
         modes.append(replace(way.settings, history=1))
     offloads = (None, *OFFLOADS)[(None, *OFFLOADS).index(way.offload) :]

@@ -21,7 +21,7 @@ from vap_sim.models.cogvideox.config import CODEC, TRANSFORMER, ModelConfig, bui
 from vap_sim.models.cogvideox.stock import stock
 
 SCHEDULERS = ("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")
-_WEIGHTS = "diffusion_pytorch_model"
+WEIGHTS = "diffusion_pytorch_model"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SHOWN = 5
@@ -85,12 +85,12 @@ def open_folder(name_or_path: str | Path) -> CogVideoXFolder:
         else:
             raise BadFile(name_or_path, "no such folder, and not a name on the hub like 'THUDM/CogVideoX-5b-I2V'")
     path = folder / "transformer" / "config.json"
-    transformer = _config(path, (TRANSFORMER,))
+    transformer = read_config(path, (TRANSFORMER,))
     if transformer is None:
         found = ", ".join(sorted(item.name for item in folder.iterdir())[:_SHOWN]) or "nothing"
         raise BadFile(folder, f"not a CogVideoX folder: it has no transformer/config.json (it has: {found})")
-    vae = _config(folder / "vae" / "config.json", (CODEC,)) or {}
-    scheduler = _config(folder / "scheduler" / "scheduler_config.json", SCHEDULERS) or {}
+    vae = read_config(folder / "vae" / "config.json", (CODEC,)) or {}
+    scheduler = read_config(folder / "scheduler" / "scheduler_config.json", SCHEDULERS) or {}
     try:
         config = ModelConfig(transformer, vae, scheduler)
     except Unsupported as error:
@@ -108,18 +108,19 @@ def _download(name: str) -> Path:
         raise BadFile(name, f"is no local folder, and diffusers cannot get it from the hub ({error})") from error
 
 
-def _config(path: Path, kinds: tuple[str, ...]) -> dict[str, Any] | None:
+def read_config(path: Path, kinds: tuple[str, ...]) -> dict[str, Any] | None:
     """The values of a config of one of these classes; None where there is no file."""
     if not path.is_file():
         return None
-    values = _json(path)
+    values = read_json(path)
     kind = values.get("_class_name")
     if kind not in kinds:
         raise BadFile(path, f"field '_class_name' is {kind!r}, expected {' or '.join(kinds)}")
     return values
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds. Raises BadFile."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -130,7 +131,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _load(folder: Path, kind: str, expected: Mapping[str, tuple[int, ...]], dtype: torch.dtype | None) -> Any:
-    _compare(folder, _shapes(folder), expected)
+    compare_shapes(folder, tensor_shapes(folder), expected)
     try:
         # Read with the class's own loader, which knows shards; the network is not asked, whatever the files name.
         network = getattr(stock("diffusers"), kind).from_pretrained(
@@ -141,10 +142,10 @@ def _load(folder: Path, kind: str, expected: Mapping[str, tuple[int, ...]], dtyp
     return network.eval()
 
 
-def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all tensors of the folder's safetensors, from their headers."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for path in _files(folder):
+    for path in weight_files(folder):
         if not path.is_file():
             raise BadFile(path, "no such file, though the index names it")
         try:
@@ -159,10 +160,11 @@ def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _files(folder: Path) -> list[Path]:
-    index = folder / f"{_WEIGHTS}.safetensors.index.json"
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder, shards in order. Raises BadFile."""
+    index = folder / f"{WEIGHTS}.safetensors.index.json"
     if index.is_file():
-        named = _json(index).get("weight_map")
+        named = read_json(index).get("weight_map")
         if not isinstance(named, dict) or not all(isinstance(file, str) for file in named.values()):
             raise BadFile(index, "field 'weight_map' is not an object of file names")
         files = sorted(set(named.values()))
@@ -170,7 +172,7 @@ def _files(folder: Path) -> list[Path]:
             if Path(file).name != file:
                 raise BadFile(index, f"field 'weight_map': {file!r} leaves the folder")
         return [folder / file for file in files]
-    single = folder / f"{_WEIGHTS}.safetensors"
+    single = folder / f"{WEIGHTS}.safetensors"
     if single.is_file():
         return [single]
     pickles = [item for item in sorted(folder.iterdir()) if item.suffix in _PICKLES] if folder.is_dir() else []
@@ -183,7 +185,8 @@ def _files(folder: Path) -> list[Path]:
     raise BadFile(single, "no such weights file, and no index of shards beside it")
 
 
-def _compare(folder: Path, found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
+def compare_shapes(folder: Path, found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise BadFile that names tensors which are missing, unknown or of another shape."""
     problems = []
     for word, names in (("missing", expected.keys() - found.keys()), ("unknown", found.keys() - expected.keys())):
         if names:

@@ -71,6 +71,7 @@ class Noised:
 
     latents: (b, T, C, h, w) noisy, without condition channels; the other fields are the arguments of
     `Backbone.forward`. past, collect: of the conditioner's own cache, if it keeps one, not of the backbone's.
+    captioned: False in the pass of guidance whose text is the empty caption.
     """
 
     latents: Tensor
@@ -82,6 +83,27 @@ class Noised:
     mask: Tensor | None = None
     past: Past | None = None
     collect: bool = False
+    captioned: bool = True
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a world must know of a conditioner before the first pass. One that has no attribute `traits` has these.
+
+    demonstrated: a demonstration tells it, so that guidance of the reference is about it, not that of control; stream:
+    it brings a second stream, of which a backbone joins one at most; whole_clips: why it cannot be told in stream mode,
+    or None.
+    """
+
+    demonstrated: bool = False
+    stream: bool = False
+    whole_clips: str | None = None
+
+
+def traits_of(conditioner: object) -> Traits:
+    """The traits of a conditioner."""
+    own = getattr(conditioner, "traits", None)
+    return own if isinstance(own, Traits) else Traits()
 
 
 class Conditioner(Protocol):

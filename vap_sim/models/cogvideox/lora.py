@@ -15,6 +15,7 @@ from vap_sim.models.cogvideox.backbone import Backbone
 from vap_sim.models.cogvideox.codec import Carry, Codec
 from vap_sim.models.cogvideox.injection import Injection, Noised, Prepared, Uninstall
 from vap_sim.models.cogvideox.stock import stock
+from vap_sim.models.cogvideox.text import TextEncoder
 from vap_sim.prompts.visual_prompt import VisualPrompt
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -99,7 +100,9 @@ class Lora:
 
         return uninstall
 
-    def prepare(self, prompt: VisualPrompt, codec: Codec, carry: Carry | None = None) -> Prepared:
+    def prepare(
+        self, prompt: VisualPrompt, codec: Codec, carry: Carry | None = None, *, text: TextEncoder | None = None
+    ) -> Prepared:
         """Nothing: LoRA is the same for every prompt."""
         return {}
 

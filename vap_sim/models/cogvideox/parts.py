@@ -15,7 +15,7 @@ from vap_sim.models.cogvideox.backbone import Backbone
 from vap_sim.models.cogvideox.cache import KeyValueCache, Past
 from vap_sim.models.cogvideox.codec import SIDE, Carry, Codec
 from vap_sim.models.cogvideox.guidance import Branch
-from vap_sim.models.cogvideox.injection import Conditioner, Injection, Noised, Prepared, combine
+from vap_sim.models.cogvideox.injection import Conditioner, Injection, Noised, Prepared, combine, traits_of
 from vap_sim.models.cogvideox.sampler import Schedule, dynamic_guidance
 from vap_sim.models.cogvideox.settings import Settings
 from vap_sim.models.cogvideox.text import UNCONDITIONAL, TextEncoder
@@ -63,8 +63,21 @@ class Parts:
                 f"a CogVideoX with {config.condition_channels} condition channels: a world needs none, or "
                 f"{config.latent_channels} for the first frame's latents"
             )
-        if self.settings.control_guidance != 1 and not self.conditioners:
-            raise InvalidInput("guidance of control", self.settings.control_guidance, "1, because nothing controls")
+        self._check_conditioners()
+
+    def _check_conditioners(self) -> None:
+        traits, settings = [traits_of(one) for one in self.conditioners], self.settings
+        if settings.control_guidance != 1 and all(one.demonstrated for one in traits):
+            raise InvalidInput("guidance of control", settings.control_guidance, "1, because nothing controls")
+        if settings.reference_guidance != 1 and not any(one.demonstrated for one in traits):
+            expected = "1, because no conditioner is told by a demonstration"
+            raise InvalidInput("guidance of the reference", settings.reference_guidance, expected)
+        if sum(one.stream for one in traits) > 1:
+            names = [type(one).__name__ for one, own in zip(self.conditioners, traits, strict=True) if own.stream]
+            raise InvalidInput("conditioners that bring a second stream", names, "one at most: blocks join one")
+        for one, own in zip(self.conditioners, traits, strict=True):
+            if settings.mode == "stream" and own.whole_clips is not None:
+                raise Unsupported(f"{type(one).__name__} in stream mode: {own.whole_clips}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -114,12 +127,13 @@ class Parts:
         )
         injections = [Injection(channels=noised.channels)]
         caches: dict[str, KeyValueCache] = {}
-        if branch.control:
-            for number, (one, ready) in enumerate(zip(self.conditioners, prepared, strict=True)):
-                said = one.inject(ready, replace(noised, past=pasts.get(str(number))))
-                if said.cache is not None:
-                    caches[str(number)] = said.cache
-                injections.append(replace(said, cache=None))
+        for number, (one, ready) in enumerate(zip(self.conditioners, prepared, strict=True)):
+            if not (branch.reference if traits_of(one).demonstrated else branch.control):
+                continue
+            said = one.inject(ready, replace(noised, past=pasts.get(str(number)), captioned=branch.text))
+            if said.cache is not None:
+                caches[str(number)] = said.cache
+            injections.append(replace(said, cache=None))
         out = self.backbone(
             noised.latents,
             noised.timestep,

@@ -22,8 +22,8 @@ class Settings:
 
     mode: "stream" makes one latent frame (four pixel frames) a step and looks back at cached frames; "chunk" makes a
     whole clip a step, from the last frames of the one before. steps: denoising steps; solver: "ddim" or "dpm";
-    guidance, control_guidance, dynamic_guidance: see `Guidance`; rows_at_once: dreams computed in one pass. With 1 a
-    row's bits do not depend on its batch; with more they may differ by rounding, to one grey level.
+    guidance, control_guidance, reference_guidance, dynamic_guidance: see `Guidance`; rows_at_once: dreams computed in
+    one pass. With 1 a row's bits do not depend on its batch; with more they may differ by rounding, to one grey level.
 
     Of streams: history: latent frames looked back at; keep_first: beside them the first frame, always; renew: where a
     model adds positions to its tokens, what is kept of frames is computed anew when they change places in the window.
@@ -37,6 +37,7 @@ class Settings:
     solver: str = "ddim"
     guidance: float = 1.0
     control_guidance: float = 1.0
+    reference_guidance: float = 1.0
     dynamic_guidance: bool = False
     history: int = 3
     keep_first: bool = True
@@ -67,7 +68,7 @@ class Settings:
     @property
     def guiding(self) -> Guidance:
         """The guidance."""
-        return Guidance(self.guidance, self.control_guidance, self.dynamic_guidance)
+        return Guidance(self.guidance, self.control_guidance, self.dynamic_guidance, self.reference_guidance)
 
     @property
     def window(self) -> int:

@@ -70,7 +70,7 @@ class SkeletonControl(nn.Module):
         weight = backbone.transformer.patch_embed.proj.weight
         place = {"device": weight.device, "dtype": weight.dtype}
         self.encoder = ControlEncoder(channels, width, seed=seed).to(**place)
-        self.branch = _copied(backbone, count, channels) if branch else None
+        self.branch = copied_branch(backbone, range(count), channels) if branch else None
         self.projections = nn.ModuleList(
             _silent(nn.Linear(config.width, config.width, **place)) for _ in range(count if branch else 0)
         )
@@ -225,12 +225,13 @@ def check_plain(backbone: Backbone) -> None:
             raise InvalidInput("backbone", f"one with {found}", "a plain one: make or load the control first")
 
 
-def _copied(backbone: Backbone, blocks: int, channels: int) -> Backbone:
-    """The backbone's first blocks and what leads to them, copied; `channels` more go in, at first unheard."""
+def copied_branch(backbone: Backbone, blocks: Sequence[int], channels: int = 0) -> Backbone:
+    """The backbone's blocks of these numbers and what leads to the first, copied; `channels` more go in, at first
+    unheard. It has no head. Raises InvalidInput if LoRA or offload hooks are on the backbone."""
     own = backbone.transformer
-    chosen = list(backbone.blocks)[:blocks]
+    chosen = [backbone.blocks[number] for number in blocks]
     check_plain(backbone)
-    sizes = {**backbone.config.transformer, "num_layers": blocks}
+    sizes = {**backbone.config.transformer, "num_layers": len(chosen)}
     sizes["in_channels"] = backbone.config.in_channels + channels
     # Built without memory, for its wiring; every part that is used is then put in.
     copied = build_transformer(ModelConfig(sizes), device="meta")
