@@ -1,0 +1,335 @@
+"""One run of the comparison of demonstrations: a tiny CogVideoX that is shown an action, or not, and then judged.
+
+For every seed a model without demonstrations is trained first, on films of which half have a caption that names the
+action. Each system then learns, on that model frozen, to tell it what a demonstration shows; no caption names it. A
+run that was killed goes on from its checkpoint, and one that is finished is a JSON file beside a few of its dreams.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from time import monotonic, perf_counter
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from harness import write_json
+from reference_video_films import ACTIONS, demonstration, labels_of, partners, plain_set, told
+from reference_video_judge import Judge
+from reference_video_systems import BASE, LEARNED, lessons, system_for
+from torch import Tensor
+
+from vap_sim.errors import BadFile
+from vap_sim.models.checkpoint import fill, load_tensors, save_tensors
+from vap_sim.models.cogvideox.backbone import Backbone
+from vap_sim.models.cogvideox.codec import SIDE, TinyCodec
+from vap_sim.models.cogvideox.config import ModelConfig, build_transformer, parameter_count, tiny_config
+from vap_sim.models.cogvideox.parts import Parts
+from vap_sim.models.cogvideox.sampler import PUBLISHED, Schedule
+from vap_sim.models.cogvideox.settings import Settings
+from vap_sim.models.cogvideox.text import HashedWords
+from vap_sim.models.cogvideox.world import CogVideoXWorld
+from vap_sim.prompts.visual_prompt import ReferenceClip, VisualPrompt
+from vap_sim.training.clips import Clip
+from vap_sim.training.diffusion import DiffusionRecipe, DiffusionTraining
+from vap_sim.training.flexiact import FlexiActRecipe
+from vap_sim.training.loop import LoopSettings, train
+from vap_sim.training.parallel import settle
+from vap_sim.training.reference_footage import Footage
+from vap_sim.training.reference_recipe import ReferenceRecipe
+
+DREAMS = "dreams"
+TEMPORAL = 1.0
+"""Weight of the second term of FlexiAct's loss, as published."""
+LOGGED = 10
+"""The loss of a record is the mean of so many of the last that were logged."""
+ROWS = 24
+"""Clips that are dreamt at once."""
+TRIALS: Mapping[str, tuple[int, bool]] = MappingProxyType(
+    {"right": (0, False), "wrong": (3, False), "against": (3, True)}
+)
+"""How much later than the film's own the demonstrated action comes, and whether the caption names the film's own."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What all runs of a comparison share.
+
+    frames, side: of clips [px]; steps: of training without demonstrations, of a system on it, and of the tokens of one
+    action; batch, learning_rate, warmup, average, region: of the training (the learning rate falls over its second
+    half); references: demonstrations of a film to learn from; channels: of a latent frame; heads, head_width, blocks,
+    patch, words: of the network; denoising: steps of a dream; guidance: over the demonstration, 1 for none.
+    """
+
+    frames: int = 17
+    side: int = 64
+    steps: int = 6000
+    system_steps: int = 3000
+    token_steps: int = 300
+    batch: int = 8
+    learning_rate: float = 2e-3
+    warmup: int = 50
+    average: float = 0.995
+    region: float = 3.0
+    references: int = 8
+    channels: int = 24
+    heads: int = 4
+    head_width: int = 32
+    blocks: int = 4
+    patch: int = 2
+    words: int = 12
+    denoising: int = 10
+    guidance: float = 1.0
+
+    @property
+    def config(self) -> ModelConfig:
+        """Of the network."""
+        side = self.side // SIDE
+        tiny = tiny_config(
+            latent_channels=self.channels, blocks=self.blocks, heads=self.heads, head_width=self.head_width,
+            size=(side, side), frames=1 + self.frames // 4, text_length=self.words,
+        )  # fmt: skip
+        return ModelConfig({**tiny.transformer, "patch_size": self.patch}, vae=tiny.vae)
+
+    @property
+    def text(self) -> HashedWords:
+        """What reads captions."""
+        return HashedWords(self.words, self.config.text_width)
+
+    def training(self, seed: int) -> DiffusionTraining:
+        """Of every recipe. Nothing is left out of a row: dreams are not guided by text, and half the captions of the
+        model without demonstrations do not name the action anyway."""
+        return DiffusionTraining(
+            seed=seed, batch=self.batch, region=self.region, caption=0, control=0, image=0, noisy_image=False
+        )
+
+    def loop(self, folder: Path, steps: int, minutes: float | None) -> LoopSettings:
+        """For `train`; no previews."""
+        return LoopSettings(
+            folder, steps, minutes, self.learning_rate, min(self.warmup, steps), steps // 2,
+            average=self.average, checkpoint_every=200, log_every=min(20, steps), preview_every=steps + 1,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """Which run: its system, `BASE` for the model without demonstrations, and the seed of weights and batches."""
+
+    system: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.system}_{self.seed}"
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """losses: by step, of a run's last training; seconds: of training, over all its parts."""
+
+    backbone: Backbone
+    system: Any
+    losses: Mapping[int, float]
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """What all runs stand on: films to learn from, the same as clips, held-out films, and the judge."""
+
+    films: Sequence[Footage]
+    clips: Sequence[Clip]
+    held: Sequence[Footage]
+    judge: Judge
+    settings: RunSettings
+    folder: Path
+
+
+def run_one(run: Run, stage: Stage, *, minutes: float | None = None) -> dict[str, Any] | None:
+    """Train and judge a run that is not finished; None where time was up before its training ended.
+
+    Raises BadFile, InvalidInput, OSError.
+    """
+    done = read_run(stage.folder, run, stage.settings)
+    if done is not None:
+        return done
+    trained = (_base if run.system == BASE else _system)(run, stage, minutes)
+    if trained is None:
+        return None
+    began = perf_counter()
+    labels = labels_of(stage.held)
+    films: dict[str, Tensor] = {}
+    found: dict[str, Any] = {}
+    for name, (shift, named) in TRIALS.items():
+        films[name] = dream(trained, run, stage, shift, named)
+        seen, asked = stage.judge(films[name]), (labels + shift) % len(ACTIONS)
+        found[name] = {
+            "asked": seen.accuracy(asked),
+            "own": seen.accuracy(labels),
+            "confusion": seen.confusion(asked),
+        }
+    kept = on_sheet(stage.held)
+    save_tensors(stage.folder / f"{run.name}.safetensors", {name: film[kept] for name, film in films.items()}, {})
+    record = {
+        "run": asdict(run),
+        "settings": asdict(stage.settings),
+        "found": found,
+        "parameters": {
+            "model": parameter_count(trained.backbone),
+            "system": 0 if trained.system is None else parameter_count(trained.system),
+        },
+        "loss": mean(list(trained.losses.values())[-LOGGED:]),
+        "seconds": {"training": trained.seconds, "judging": perf_counter() - began},
+        "films": len(stage.films),
+        "held": len(stage.held),
+    }
+    write_json(stage.folder / f"{run.name}.json", record)
+    shutil.rmtree(stage.folder / "training" / run.name)  # its checkpoints have served
+    return record
+
+
+def read_run(folder: Path, run: Run, settings: RunSettings) -> dict[str, Any] | None:
+    """The record of a finished run, or None. Raises BadFile for a damaged one or one of other settings."""
+    path = folder / f"{run.name}.json"
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        same = record["settings"] == json.loads(json.dumps(asdict(settings))) and record["run"] == asdict(run)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadFile(path, f"is not the record of a run ({error!r})") from error
+    if not same:
+        raise BadFile(path, "is of a run with other settings; give another folder by --out")
+    return dict(record)
+
+
+def base_file(folder: Path, seed: int) -> Path:
+    """Where the weights of the model without demonstrations are."""
+    return folder / f"{BASE}_{seed}-weights.safetensors"
+
+
+def dream(trained: Trained, run: Run, stage: Stage, shift: int = 0, named: bool = False) -> Tensor:
+    """A dream of every held-out film from its first frame: (n, T, H, W, 3) uint8, of which frame 0 is given.
+
+    shift: how much later the demonstrated action comes than the film's own; named: the caption names the film's own.
+    """
+    settings, held, system = stage.settings, stage.held, trained.system
+    parts = Parts(
+        trained.backbone,
+        TinyCodec(settings.channels),
+        settings.text,
+        Schedule.of(PUBLISHED),
+        Settings(
+            mode="chunk", chunk=settings.frames, steps=settings.denoising, rows_at_once=ROWS,
+            control_guidance=1.0 if system is None else settings.guidance,
+        ),
+        (settings.side, settings.side),
+        () if system is None else (system,),
+    )  # fmt: skip
+    world = CogVideoXWorld(parts, profile="text")
+    shown = [some[0] for some in partners(held, 1, shift=shift)]
+    made: dict[int, Tensor] = {}
+    for rows in _groups(run, held, shown):
+        starts = torch.stack([held[row].frames[0] for row in rows])
+        prompt = _prompt([held[row] for row in rows], [held[shown[row]] for row in rows], run, named)
+        state = world.encode(starts[:, None], prompt.between(0, 1), rows)
+        frames = world.step(state, prompt.between(1, settings.frames))[1][:, 0]
+        made |= {row: torch.cat([starts[k : k + 1], frames[k]]) for k, row in enumerate(rows)}
+    world.release()
+    return torch.stack([made[row] for row in range(len(held))])
+
+
+def _groups(run: Run, held: Sequence[Footage], shown: Sequence[int]) -> list[list[int]]:
+    """Rows that are dreamt together: learned actions are named for all rows of a prompt."""
+    keys = [held[row].label if run.system in LEARNED else "" for row in shown]
+    found = []
+    for key in dict.fromkeys(keys):
+        rows = [row for row, own in enumerate(keys) if own == key]
+        found += [rows[first : first + ROWS] for first in range(0, len(rows), ROWS)]
+    return found
+
+
+def _prompt(films: Sequence[Footage], shown: Sequence[Footage], run: Run, named: bool) -> VisualPrompt:
+    black = torch.zeros(len(films), 1, *films[0].frames.shape, dtype=torch.uint8)
+    prompt = VisualPrompt(black, text=tuple(told(film) if named else film.caption for film in films))
+    if run.system == BASE:
+        return prompt
+    if run.system in LEARNED:
+        return replace(prompt, motion=(shown[0].label,))
+    clips = [demonstration(film) for film in shown]
+    captions = tuple(text for clip in clips for text in clip.text or ())
+    return replace(prompt, reference=ReferenceClip(torch.cat([clip.frames for clip in clips]), captions))
+
+
+def _base(run: Run, stage: Stage, minutes: float | None) -> Trained | None:
+    """The model without demonstrations, trained as a whole."""
+    settings, codec = stage.settings, TinyCodec(stage.settings.channels)
+    backbone = Backbone(build_transformer(settings.config, seed=run.seed).train())
+    recipe = DiffusionRecipe(
+        backbone,
+        None,
+        codec,
+        settings.text,
+        Schedule.of(PUBLISHED),
+        [plain_set(stage.films, stage.clips)],
+        settings.training(run.seed),
+    )
+    own = stage.folder / "training" / run.name
+    outcome = train(recipe, settings.loop(own, settings.steps, minutes))
+    if outcome.step < settings.steps:
+        return None
+    settle(recipe.denoiser, outcome.weights)
+    save_tensors(base_file(stage.folder, run.seed), backbone.transformer.state_dict(), {"run": asdict(run)})
+    return Trained(_still(backbone), None, outcome.losses, outcome.seconds)
+
+
+def _system(run: Run, stage: Stage, minutes: float | None) -> Trained | None:
+    """A system on the frozen model of the same seed."""
+    settings, codec = stage.settings, TinyCodec(stage.settings.channels)
+    path = base_file(stage.folder, run.seed)
+    backbone = Backbone(build_transformer(settings.config, seed=run.seed))
+    fill(backbone.transformer, load_tensors(path)[0], path)
+    system = system_for(run.system, _still(backbone), seed=run.seed, tokens=settings.words)
+    own = stage.folder / "training" / run.name
+    ends = None if minutes is None else monotonic() + 60 * minutes
+    losses: dict[int, float] = {}
+    seconds = 0.0
+    kind = partial(FlexiActRecipe, temporal=TEMPORAL) if run.system in LEARNED else ReferenceRecipe
+    steps = settings.token_steps if run.system in LEARNED else settings.system_steps
+    for lesson in lessons(
+        run.system, system, stage.films, stage.clips, codec, seed=run.seed, references=settings.references
+    ):
+        system.requires_grad_(False)
+        for weight in lesson.weights:
+            weight.requires_grad_(True)
+        recipe = kind(
+            backbone, system, codec, settings.text, Schedule.of(PUBLISHED), [lesson.data], settings.training(run.seed)
+        )
+        left = None if ends is None else max(0.0, (ends - monotonic()) / 60)
+        outcome = train(recipe, settings.loop(own / lesson.name, steps, left))
+        if outcome.step < steps:
+            return None
+        settle(recipe.denoiser, outcome.weights)
+        losses |= outcome.losses
+        seconds += outcome.seconds
+    return Trained(_still(backbone), system.eval().requires_grad_(False), losses, seconds)
+
+
+def _still(backbone: Backbone) -> Backbone:
+    backbone.transformer.eval().requires_grad_(False)
+    return backbone
+
+
+def on_sheet(held: Sequence[Footage]) -> list[int]:
+    """Numbers of the films on the contact sheet: one of each action, not all of the same scene."""
+    found = []
+    for number, action in enumerate(ACTIONS):
+        own = [k for k, film in enumerate(held) if film.label == action]
+        found.append(own[number % len(own)])
+    return found
