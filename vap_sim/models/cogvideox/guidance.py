@@ -1,7 +1,8 @@
 """Classifier-free guidance: which passes a step takes, and how their predictions are mixed.
 
 What can be guided stands in a row: control (what is drawn or numbered), the reference (a demonstration), text. Each has
-a scale; those of scale 1 speak in every pass, the others join one after the other, each amplified by its scale.
+a scale; those of scale 1 speak in every pass, the others join one after the other, each amplified by its scale. Where
+the reference has none of its own, it is part of control.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ _ROW = ("control", "reference", "text")
 
 @dataclass(frozen=True)
 class Branch:
-    """One pass: whether it reads the caption (else the empty one), and whether the conditioners speak in it that are
-    told by drawings and numbers (control) and by demonstrations (reference)."""
+    """One pass: whether it reads the caption (else the empty one), whether the conditioners speak in it (control), and
+    where the reference has a scale of its own, whether those that are told by demonstrations do."""
 
     text: bool
     control: bool

@@ -90,7 +90,7 @@ class Noised:
 class Traits:
     """What a world must know of a conditioner before the first pass. One that has no attribute `traits` has these.
 
-    demonstrated: a demonstration tells it, so that guidance of the reference is about it, not that of control; stream:
+    demonstrated: a demonstration tells it, so that guidance of the reference is about it, if there is any; stream:
     it brings a second stream, of which a backbone joins one at most; whole_clips: why it cannot be told in stream mode,
     or None.
     """

@@ -67,9 +67,10 @@ class Parts:
 
     def _check_conditioners(self) -> None:
         traits, settings = [traits_of(one) for one in self.conditioners], self.settings
-        if settings.control_guidance != 1 and all(one.demonstrated for one in traits):
+        apart = settings.reference_guidance != 1
+        if settings.control_guidance != 1 and all(apart and one.demonstrated for one in traits):
             raise InvalidInput("guidance of control", settings.control_guidance, "1, because nothing controls")
-        if settings.reference_guidance != 1 and not any(one.demonstrated for one in traits):
+        if apart and not any(one.demonstrated for one in traits):
             expected = "1, because no conditioner is told by a demonstration"
             raise InvalidInput("guidance of the reference", settings.reference_guidance, expected)
         if sum(one.stream for one in traits) > 1:
@@ -127,8 +128,9 @@ class Parts:
         )
         injections = [Injection(channels=noised.channels)]
         caches: dict[str, KeyValueCache] = {}
+        apart = self.settings.reference_guidance != 1
         for number, (one, ready) in enumerate(zip(self.conditioners, prepared, strict=True)):
-            if not (branch.reference if traits_of(one).demonstrated else branch.control):
+            if not (branch.reference if apart and traits_of(one).demonstrated else branch.control):
                 continue
             said = one.inject(ready, replace(noised, past=pasts.get(str(number)), captioned=branch.text))
             if said.cache is not None:
