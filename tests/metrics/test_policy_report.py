@@ -11,6 +11,7 @@ import pytest
 from vap_sim.errors import InvalidInput
 from vap_sim.metrics.agreement import mmrv, mmrv_mirrored, pearson
 from vap_sim.metrics.comparison import STATISTICS, compare
+from vap_sim.metrics.episodes import METERS
 from vap_sim.metrics.policy_report import FORMAT, policy_report, write_json
 from vap_sim.metrics.rate_rows import ROW_STATISTICS
 from vap_sim.metrics.trials import Cell, Trial, TrialTable
@@ -139,6 +140,19 @@ def test_meters_are_judged_by_the_episodes_that_differ_and_the_worst_come_first(
     worst = told.disagreements
     assert [one.agreement_min for one in worst] == [0.3, 0.4, 0.5]  # the cell in which two went wrong comes first
     assert [(one.policy, one.task, one.seed, one.way) for one in worst][2] == ("p0", "push", 3, "false success")
+
+
+@pytest.mark.parametrize(
+    ("probability", "drift", "judge", "either"),
+    [(0.9, 0.0, 0.1, 0.1), (0.1, 0.5, 0.1, 0.55), (1.0, 0.3, 0.0, 0.3), (0.5, None, 0.5, None), (0.5, 3.0, 0.5, None),
+     (None, 0.5, None, None)],
+)  # fmt: skip
+def test_doubt_of_dream_and_judge_is_the_chance_that_either_is_wrong(
+    probability: float | None, drift: float | None, judge: float | None, either: float | None
+) -> None:
+    trial = replace(exact(RATES, "dream").trials[0], probability=probability, drift=drift)
+    assert METERS["judge in doubt"](trial) == pytest.approx(judge)
+    assert METERS["dream or judge in doubt"](trial) == pytest.approx(either)
 
 
 def test_silence_counts_on_neither_side() -> None:

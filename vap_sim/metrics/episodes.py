@@ -25,12 +25,32 @@ SHARES = (
     "accuracy", "recall_on_failures", "recall_on_successes", "precision_of_failures", "optimism", "pessimism",
     "abstention",
 )  # fmt: skip
-METERS: Mapping[str, tuple[str, int]] = {
-    "low agreement_min": ("agreement_min", -1),
-    "low agreement_mean": ("agreement_mean", -1),
-    "high drift": ("drift", 1),
+
+
+def _less(value: float | None) -> float | None:
+    return None if value is None else -value
+
+
+def _verdict_doubt(trial: Trial) -> float | None:
+    """The judge's own chance of being wrong."""
+    return None if trial.probability is None else min(trial.probability, 1 - trial.probability)
+
+
+def _doubt(trial: Trial) -> float | None:
+    """The chance that the dream or its judge is wrong, as if one knew nothing of the other; None where the world's
+    drift is no probability."""
+    verdict, risk = _verdict_doubt(trial), trial.drift
+    return None if verdict is None or risk is None or not 0 <= risk <= 1 else 1 - (1 - verdict) * (1 - risk)
+
+
+METERS: Mapping[str, Callable[[Trial], float | None]] = {
+    "low agreement_min": lambda trial: _less(trial.agreement_min),
+    "low agreement_mean": lambda trial: _less(trial.agreement_mean),
+    "high drift": lambda trial: trial.drift,
+    "judge in doubt": _verdict_doubt,
+    "dream or judge in doubt": _doubt,
 }
-"""What foretells a wrong episode: the trial's field and the sign that makes higher values mean less trust."""
+"""What foretells a wrong episode; higher values mean less trust, None where the trial tells nothing."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +149,11 @@ def _interval(drawn: Array, name: str, level: float, seed: int) -> Callable[[flo
 
 def _meter(name: str, pairs: Sequence[Pair], weights: Array, place: NDArray[np.intp], level: float, seed: int) -> Told:
     """How well one meter of trust foretells that the outcomes differ, over the pairs that have both."""
-    column, sign = METERS[name]
+    scores = [METERS[name](pair.sim) for pair in pairs]
     rows = [
-        (index, pair.differs, sign * getattr(pair.sim, column))
-        for index, pair in enumerate(pairs)
-        if pair.differs is not None and getattr(pair.sim, column) is not None
+        (index, pair.differs, score)
+        for index, (pair, score) in enumerate(zip(pairs, scores, strict=True))
+        if pair.differs is not None and score is not None
     ]
     event, score = np.array([row[1] for row in rows], bool), np.array([row[2] for row in rows], np.float64)
     own = place[[row[0] for row in rows]] if rows else place[:0]
