@@ -42,7 +42,9 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], frame_rate: float, quali
             stream.height, stream.width = height, width
             for image in chain([first], rest):
                 _checked(image, (height, width))
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+                # Left to the encoder, the change of format is now and then off by a few levels.
+                container.mux(stream.encode(frame.reformat(format="yuv420p")))
                 count += 1
             container.mux(stream.encode())
         os.replace(partial, path)
