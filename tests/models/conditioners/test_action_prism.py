@@ -19,9 +19,9 @@ from vap_sim.models.cogvideox.codec import TinyCodec
 from vap_sim.models.cogvideox.config import build_transformer, full_config, parameter_count
 from vap_sim.models.cogvideox.injection import Prepared, combine
 from vap_sim.models.cogvideox.lora import freeze_backbone
-from vap_sim.models.cogvideox.prepared import carry_of, drop_rows, frames_of, lasting_of
+from vap_sim.models.cogvideox.prepared import carry_of, drop_rows, frames_of, lasting_of, with_carry
 from vap_sim.models.cogvideox.text import HashedWords
-from vap_sim.models.conditioners.action_prism import MOTION, PLACE, ActionPrism
+from vap_sim.models.conditioners.action_prism import DISTANCE, MOTION, PLACE, ActionPrism
 from vap_sim.models.conditioners.action_prism_reference import Resampled, resampled
 from vap_sim.prompts.visual_prompt import ReferenceClip, VisualPrompt
 
@@ -74,8 +74,8 @@ def test_untrained_or_at_scale_zero_the_host_keeps_its_bits(backbone: Backbone) 
 def test_by_default_every_third_block_listens_and_the_size_is_pinned() -> None:
     full = ActionPrism(Backbone(build_transformer(full_config("5b-i2v"), device="meta")))
     assert full.blocks == (1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 37, 40)
-    norm, question, answer, times = 2 * 3072, 2 * 3072**2 + 3072, 2 * 1024 * 3072, 25 * 48
-    assert parameter_count(full.listeners) == 14 * (norm + question + answer + times) == 352_467_360
+    norm, question, answer, times = 2 * 3072, 2 * 3072 * 1536 + 3072, 2 * 1024 * 1536, 25 * 24
+    assert parameter_count(full.listeners) == 14 * (norm + question + answer + times) == 176_298_192
     assert parameter_count(full.encoder) == 322_297_152
     assert full.sizes.frames == 13 and {value.device.type for value in full.parameters()} == {"meta"}
 
@@ -109,7 +109,7 @@ def test_references_that_change_rows_change_outputs_and_nothing_else(backbone: B
         run(backbone, prism.inject(prism.prepare(p, CODEC, text=TEXT), alike), alike) for p in (same, swapped)
     )
     assert torch.allclose(ours, theirs.flip(0), atol=1e-5)
-    assert float((ours[0] - ours[1]).abs().amax()) > 1e-3
+    assert float((ours[0] - ours[1]).abs().amax().detach()) > 1e-3
     alone = replace(same, reference=clip(1)).index([0])
     mixed = replace(
         same,
@@ -152,25 +152,45 @@ def test_what_is_said_last_holds_and_a_stream_counts_on(prism: ActionPrism) -> N
     again = prism.prepare(shown(clip(), 8), CODEC, carry_of(first), text=TEXT)
     assert torch.equal(lasting_of(later)[MOTION], lasting_of(first)[MOTION])
     assert later.keys() == again.keys() and all(torch.equal(later[name], again[name]) for name in later)
-    assert frames_of(first)[PLACE].tolist() == [[0, 1, 2, 3]] * 2 and later[PLACE].tolist() == [[4, 5]] * 2
+    assert frames_of(first)[DISTANCE][0].tolist() == [
+        [place - moment // 2 for moment in range(8)] for place in range(4)
+    ]
+    assert torch.equal(frames_of(later)[DISTANCE], frames_of(first)[DISTANCE][:, -1:].expand(-1, 2, -1)), "it is over"
+    assert [int(carry_of(one)[PLACE][0]) for one in (first, later)] == [4, 6]
     fresh = prism.prepare(shown(None), CODEC, carry_of(later))
-    assert fresh[PLACE].tolist() == [[0, 1, 2, 3]] * 2, "a clip of its own begins anew"
+    assert torch.equal(fresh[DISTANCE], first[DISTANCE]), "a clip of its own begins anew"
+    start = prism.prepare(shown(clip(), 1), CODEC, text=TEXT)
+    rest = prism.prepare(shown(None, PIXELS - 1), CODEC, carry_of(start))
+    assert torch.equal(torch.cat([start[DISTANCE], rest[DISTANCE]], dim=1), first[DISTANCE]), "a stream counts on"
     assert {name: value.shape for name, value in carry_of(later).items()} == {
         name: value.shape for name, value in carry_of(first).items()
     }
 
 
-def test_after_its_end_a_demonstration_stays_at_its_last_moment(prism: ActionPrism) -> None:
-    one = noised(latents=draw(ROWS, 1, 4, *SIZE))
-    prepared = prism.prepare(shown(clip(), 1), CODEC, text=TEXT)
-    said = [heard(prism, {**prepared, PLACE: torch.full((ROWS, 1), number)}, one) for number in (0, 2, 3, 4, 90)]
-    assert torch.equal(said[2], said[3]) and torch.equal(said[2], said[4])
-    assert float((said[1] - said[2]).abs().amax()) > 1e-4 and float((said[0] - said[1]).abs().amax()) > 1e-4
+def test_what_a_frame_hears_depends_on_when_it_is_until_the_end(prism: ActionPrism) -> None:
+    start, said = prism.prepare(shown(clip(), 1), CODEC, text=TEXT), []
+    for number in (0, 2, 3, 90):
+        told = prism.prepare(shown(None, 4), CODEC, {**carry_of(start), PLACE: torch.full((ROWS, 1), number)})
+        said.append(heard(prism, told, noised(latents=draw(ROWS, 1, 4, *SIZE))))
+    assert torch.equal(said[2], said[3])
+    assert all(float((one - other).abs().amax()) > 1e-4 for one, other in zip(said[:2], said[1:3], strict=True))
+
+
+def test_a_frame_can_listen_to_its_own_moment_alone(backbone: Backbone) -> None:
+    prism = wake(ActionPrism(backbone, **TINY)).requires_grad_(False)
+    for listener in prism.listeners.values():
+        listener.time.table.copy_(-100.0 * torch.arange(1 - FRAMES, FRAMES).abs()[:, None].expand(-1, 1))
+    prepared = prism.prepare(shown(clip()), CODEC, text=TEXT)
+    motion = lasting_of(prepared)[MOTION].clone()
+    motion[:, prism.sizes.tokens * 2 : prism.sizes.tokens * 3] += draw(32)
+    changed = (heard(prism, with_carry(prepared, {}, {MOTION: motion})) - heard(prism, prepared)).abs().amax(2)
+    moved = changed.reshape(ROWS, FRAMES, PATCHES).amin((0, 2)) > 1e-3
+    assert moved.tolist() == [False, False, True, False]
 
 
 def test_of_more_frames_the_newest_listen(prism: ActionPrism) -> None:
     prepared = prism.prepare(shown(clip()), CODEC, text=TEXT)
-    newest = {**prepared, PLACE: prepared[PLACE][:, -1:]}
+    newest = {**prepared, DISTANCE: prepared[DISTANCE][:, -1:]}
     one = noised(latents=draw(ROWS, 1, 4, *SIZE))
     assert torch.equal(heard(prism, prepared, one), heard(prism, newest, one))
 

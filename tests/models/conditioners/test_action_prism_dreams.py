@@ -105,6 +105,16 @@ def test_a_demonstration_of_other_length_is_resampled_at_the_start_alone() -> No
     assert len(notes) == 2, "rows are prepared one by one"
 
 
+def test_guidance_of_the_reference_amplifies_it() -> None:
+    """With 0 for it the dream is that of the model without."""
+    worlds = [world_of("chunk", reference_guidance=scale) for scale in (0.0, 1.0, 3.0)]
+    films = [film(world, clip(world)).float() for world in worlds]
+    bare = CogVideoXWorld(tiny_parts(backbone=tiny_backbone("i2v"), conditioners=(Pooled(32),), mode="chunk"))
+    without = film(bare, clip(worlds[0])).float()
+    assert float((films[0] - without).abs().amax()) <= 1
+    assert float((films[2] - without).abs().mean()) > float((films[1] - without).abs().mean()) > 0.5
+
+
 def test_a_world_without_demonstration_says_so() -> None:
     world = world_of("stream")
     with pytest.raises(ValueError, match=r"VisualPrompt\.reference: given None, expected a demonstration"):

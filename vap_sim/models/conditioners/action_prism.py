@@ -15,7 +15,7 @@ from vap_sim.models.cogvideox.block import Cross
 from vap_sim.models.cogvideox.codec import FRAMES, SIDE, Carry, Codec
 from vap_sim.models.cogvideox.config import ModelConfig
 from vap_sim.models.cogvideox.control_encoder import check_count
-from vap_sim.models.cogvideox.injection import Injection, Noised, Prepared, Uninstall
+from vap_sim.models.cogvideox.injection import Injection, Noised, Prepared, Traits, Uninstall
 from vap_sim.models.cogvideox.prepared import goes_on, lasting_of, strength, with_carry
 from vap_sim.models.cogvideox.skeleton_control import check_backbone, checked_scale
 from vap_sim.models.cogvideox.text import TextEncoder
@@ -24,7 +24,7 @@ from vap_sim.models.conditioners.action_prism_layers import FrameListener
 from vap_sim.models.conditioners.action_prism_reference import resampled, told_words
 from vap_sim.prompts.visual_prompt import VisualPrompt
 
-MOTION, PLACE = "motion", "place"
+MOTION, PLACE, DISTANCE = "motion", "place", "distance"
 _EVERY = 3
 """Blocks between those that listen."""
 
@@ -46,6 +46,8 @@ class ActionPrism(nn.Module):
     default the backbone's, "meta" makes none; changes: of single sizes (`PrismSizes`). Raises InvalidInput and
     UnknownName.
     """
+
+    traits = Traits(demonstrated=True)
 
     def __init__(
         self,
@@ -75,14 +77,7 @@ class ActionPrism(nn.Module):
         with torch.random.fork_rng(devices=[]), torch.device(place if place.type == "meta" else "cpu"):
             torch.default_generator.manual_seed(seed)
             self.encoder = PrismEncoder(self.sizes, seed=seed)
-            self.listeners = nn.ModuleDict(
-                {
-                    str(block): FrameListener(
-                        config.width, self.sizes.motion, heads=config.heads, reach=self.sizes.frames - 1
-                    )
-                    for block in self.blocks
-                }
-            )
+            self.listeners = nn.ModuleDict({str(block): self._listener() for block in self.blocks})
         self.to(device=place, dtype=weight.dtype)
 
     @property
@@ -122,8 +117,10 @@ class ActionPrism(nn.Module):
         start = torch.zeros(len(prompt), 1, dtype=torch.int64, device=motion.device)
         if going and carry is not None:
             start = _kept(carry, PLACE, (len(prompt), 1)).to(start)
-        place = start + torch.arange(count, device=start.device)
-        return with_carry({PLACE: place}, {PLACE: start + count}, {MOTION: motion})
+        # A model is never told a distance that no clip of training had.
+        place = (start + torch.arange(count, device=start.device)).clamp(max=self.sizes.frames - 1)
+        distance = place[:, :, None] - moments(self.sizes, motion.shape[1], place.device)
+        return with_carry({DISTANCE: distance}, {PLACE: start + count}, {MOTION: motion})
 
     def inject(self, prepared: Prepared, noised: Noised) -> Injection:
         """What each listening block adds after its attention, the same at every noise level.
@@ -133,21 +130,22 @@ class ActionPrism(nn.Module):
         """
         if self.scale == 0:
             return Injection()
-        motion, place = lasting_of(prepared).get(MOTION), prepared.get(PLACE)
-        if motion is None or place is None:
+        motion, distance = lasting_of(prepared).get(MOTION), prepared.get(DISTANCE)
+        if motion is None or distance is None:
             raise InvalidInput("prepared of an action prism", sorted(prepared), "what its `prepare` made")
         rows, frames = noised.latents.shape[:2]
-        if len(place) != rows or place.shape[1] < frames:
-            raise InvalidInput(
-                "rows and latent frames of the prompt",
-                tuple(place.shape),
-                f"{(rows, frames)}, as of the noisy latents, or more frames",
-            )
-        # A model is never told a distance that no clip of training had.
-        now = place[:, -frames:].clamp(max=self.sizes.frames - 1)
-        distance = now[:, :, None] - moments(self.sizes, motion.shape[1], now.device)
+        if len(distance) != rows or distance.shape[1] < frames:
+            expected = f"{(rows, frames)}, as of the noisy latents, or more frames"
+            raise InvalidInput("rows and latent frames of the prompt", tuple(distance.shape[:2]), expected)
+        distance = distance[:, -frames:]
         factor = strength(prepared, self.scale, noised.latents)
         return Injection(cross={block: self._ear(block, motion, distance, factor) for block in self.blocks})
+
+    def _listener(self) -> FrameListener:
+        # Half of the host's heads are as wide as motion tokens or wider, and cost half.
+        heads, sizes = max(1, self.config.heads // 2), self.sizes
+        inner = heads * self.config.head_width
+        return FrameListener(self.config.width, sizes.motion, heads=heads, reach=sizes.frames - 1, inner=inner)
 
     def _ear(self, block: int, motion: Tensor, distance: Tensor, factor: Tensor | None) -> Cross:
         listener, kind = self.listeners[str(block)], self.encoder.queries.dtype
