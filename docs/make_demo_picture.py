@@ -1,7 +1,8 @@
-"""Makes docs/images/demo.gif, the README's moving picture, from the video that `vap-sim demo` wrote (out/demo.mp4)."""
+"""Makes docs/images/demo.gif, the README's moving picture, from what `vap-sim demo` wrote (out/demo.mp4, demo.json)."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 
 
-def make(video: Path, picture: Path, *, frames: int = 50, width: int = 624, milliseconds: int = 160) -> None:
+def make(video: Path, picture: Path, *, frames: int, width: int = 624, milliseconds: int = 160) -> None:
     """Write the first `frames` pictures of `video`, scaled to `width`, as an animation that repeats."""
     with av.open(str(video)) as container:
         images = [frame.to_ndarray(format="bgr24") for frame, _ in zip(container.decode(video=0), range(frames))]  # noqa: B905
@@ -25,4 +26,5 @@ def make(video: Path, picture: Path, *, frames: int = 50, width: int = 624, mill
 
 if __name__ == "__main__":
     source = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("out/demo.mp4")
-    make(source, Path(__file__).parent / "images" / "demo.gif")
+    scripted = json.loads(source.with_suffix(".json").read_text(encoding="utf-8"))["episodes"][0]
+    make(source, Path(__file__).parent / "images" / "demo.gif", frames=scripted["steps"])

@@ -108,7 +108,7 @@ def _replayed(command: Demo, log: JointLog) -> Episode:
 
 
 def _play(command: Demo, title: str, twin: Any, start: Any, actions: Iterable[np.ndarray], control: str) -> Episode:
-    """Feed the same actions to the twin and to the dream that begins from the twin's picture."""
+    """Feed the same actions to the twin and to the dream that begins from the twin's picture, till its task is done."""
     import gymnasium as gym
     from tqdm import tqdm
 
@@ -119,11 +119,17 @@ def _play(command: Demo, title: str, twin: Any, start: Any, actions: Iterable[np
     dream.reset(seed=0, options={"start": start})
     rows: list[tuple[Any, ...]] = []
     success = False
-    for action in tqdm(list(actions), desc=title, unit="step", dynamic_ncols=True):
-        (seen, _, _, _, told), twin_time = _timed(twin.step, action)
-        (dreamed, _, _, _, info), dream_time = _timed(dream.step, action)
-        success = success or bool(told.get("success", False))
-        rows.append((seen["image"], dream.render(), dreamed["image"], info["prompt_agreement"], dream_time, twin_time))
+    planned = list(actions)
+    with tqdm(total=len(planned), desc=title, unit="step", dynamic_ncols=True) as bar:
+        for action in planned:
+            (seen, _, success, _, _), twin_time = _timed(twin.step, action)
+            (dreamed, _, _, _, info), dream_time = _timed(dream.step, action)
+            pictures = seen["image"], dream.render(), dreamed["image"]
+            rows.append((*pictures, info["prompt_agreement"], dream_time, twin_time))
+            bar.total = len(rows) if success else bar.total
+            bar.update()
+            if success:
+                break
     twin.close()
     dream.close()
     truth, prompts, dreams, agreement, dream_seconds, twin_seconds = (np.stack(c) for c in zip(*rows, strict=True))
