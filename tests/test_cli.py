@@ -6,18 +6,20 @@ The demonstration is run by `make demo` and looked at there.
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tyro
 
-from vap_sim.cli import main
+from vap_sim.cli import commands, main
 from vap_sim.commands import record as record_command
 from vap_sim.data.twin import load_episode
 
-COMMANDS = ("clone", "demo", "record", "serve-policy", "train")
+COMMANDS = tuple(commands())
 
 
 def plain(text: str) -> str:
@@ -32,7 +34,7 @@ def test_help_lists_every_command_with_an_example(capsys: pytest.CaptureFixture[
     assert stop.value.code == 0
     for name in COMMANDS:
         assert re.search(rf"\b{name} [A-Z]", text), name
-        assert f"Example: vap-sim {name} --" in text
+        assert f"Example: vap-sim {name} " in text
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -40,7 +42,15 @@ def test_help_of_a_command_explains_its_options(name: str, capsys: pytest.Captur
     with pytest.raises(SystemExit) as stop:
         main([name, "--help"])
     text = plain(capsys.readouterr().out)
-    assert stop.value.code == 0 and f"usage: vap-sim {name}" in text and f"Example: vap-sim {name} --" in text
+    assert stop.value.code == 0 and f"usage: vap-sim {name}" in text and f"Example: vap-sim {name} " in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_example_of_a_command_is_one(name: str) -> None:
+    kind, _ = commands()[name]
+    example = shlex.split(str(kind.__doc__).splitlines()[0].partition("Example: ")[2])
+    assert example[:2] == ["vap-sim", name] and len(example) > 2
+    assert isinstance(tyro.cli(kind, args=example[2:]), kind)
 
 
 @pytest.mark.parametrize(
