@@ -34,7 +34,7 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], frame_rate: float, quali
     if first is None:
         raise InvalidInput("video", "no frames", "at least one")
     height, width = _checked(first, None)
-    count, place = 0, _aligned(height, width)
+    count = 0
     try:
         with av.open(str(partial), "w") as container:
             stream = container.add_stream("libx264", rate=rate)
@@ -42,23 +42,13 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], frame_rate: float, quali
             stream.height, stream.width = height, width
             for image in chain([first], rest):
                 _checked(image, (height, width))
-                place[:] = image
-                frame = av.VideoFrame.from_ndarray(place, format="rgb24").reformat(format="yuv420p")
-                container.mux(stream.encode(frame))
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
                 count += 1
             container.mux(stream.encode())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
     return count
-
-
-def _aligned(height: int, width: int) -> np.ndarray:
-    """An empty picture (height, width, 3) uint8 that begins at a multiple of 64 bytes. How colours are rounded on their
-    way into a video depends on where in memory the picture lies, and equal frames shall make equal videos."""
-    room = np.empty(height * width * 3 + 64, np.uint8)
-    begin = -room.ctypes.data % 64
-    return room[begin : begin + height * width * 3].reshape(height, width, 3)
 
 
 def _rate(path: Path, frame_rate: float, quality: int) -> Fraction:
