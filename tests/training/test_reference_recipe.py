@@ -148,29 +148,6 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(pairs: DataSet, tm
     assert tiny.same(run("parts", 4), whole)
 
 
-def test_any_frame_may_stand_for_the_first(tmp_path: Path) -> None:
-    """As the RefAdapter of FlexiAct is trained: the picture is that of some frame, and so is the target's beginning."""
-    tiny.record(tmp_path / "films" / "push", [1, 2, 3])
-    chosen = pairs_of(films_in(tmp_path / "films"), references=1)
-    codec = TinyCodec(tiny.CHANNELS)
-    data = [
-        open_pairs(
-            chosen,
-            PairSettings(frames=9, size=tiny.SIZE, images=2, any_frame=any_frame),
-            codec,
-            TensorCache(tmp_path / "cache"),
-            progress=False,
-        )
-        for any_frame in (False, True)
-    ]
-    for plain, other, pair in zip(*(one.clips for one in data), chosen, strict=True):
-        usual, clip, film = plain.load(), other.load(), pair.target.read()
-        assert torch.equal(usual.latents[0], usual.images[0]) and torch.equal(clip.latents[0], clip.images[0])
-        assert torch.equal(usual.latents[1:], clip.latents[1:])
-        stills = torch.stack([codec.encode(frame[None, None])[0, 0] for frame in film.frames])
-        assert any(torch.equal(still, clip.images[0]) for still in stills)
-
-
 def test_the_papers_settings_can_be_used(tmp_path: Path) -> None:
     assert set(PRESETS) == {"action_prism", "video_as_prompt", "flexiact_adapter", "flexiact_tokens"}
     shown = reference_preset("video_as_prompt")

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,7 +20,7 @@ from vap_sim.models.tensor_cache import TensorCache, fingerprint, key_of
 from vap_sim.prompts.visual_prompt import ReferenceClip, VisualPrompt
 from vap_sim.training.clips import Clip, ClipSource, DataSet, noised_images
 from vap_sim.training.parallel import ALONE, Team
-from vap_sim.training.reference_footage import evenly, packed, resized, unpacked
+from vap_sim.training.reference_footage import packed, unpacked
 from vap_sim.training.reference_pairs import Film, Pair
 
 if TYPE_CHECKING:
@@ -38,15 +37,13 @@ class PairSettings:
     """How films become clips. Raises InvalidInput.
 
     frames: pixel frames of a clip, 1 + 4 k, taken evenly over the film; size: (width, height), multiples of 8; images:
-    encodings of the first frame with fresh noise; any_frame: a frame of chance stands for the first one, both as the
-    picture a model is told and in the target's latents, so that it learns to begin with an actor in any pose; dilate:
-    how far around what moves its region reaches [px]; seed: of all that is drawn.
+    encodings of the first frame with fresh noise; dilate: how far around what moves its region reaches [px]; seed: of
+    that noise.
     """
 
     frames: int = 49
     size: tuple[int, int] = (720, 480)
     images: int = 4
-    any_frame: bool = False
     dilate: int = 4
     seed: int = 0
 
@@ -218,23 +215,17 @@ def _key(kind: str, film: Film, settings: PairSettings, coder: str = "") -> str:
 
 
 def _encode(film: Film, missing: Mapping[str, str], settings: PairSettings, codec: Codec, cache: TensorCache) -> None:
-    taken = film.read().frames
-    frames = resized(taken[torch.from_numpy(evenly(len(taken), settings.frames))], settings.size)
+    frames = film.read().shown(settings.frames, settings.size)
     if "reference" in missing:
         cache.put(missing["reference"], {"film": packed(frames)}, source=film.path.name)
     if "target" in missing:
-        cache.put(missing["target"], _target(missing["target"], taken, frames, settings, codec), source=film.path.name)
+        cache.put(missing["target"], _target(missing["target"], frames, settings, codec), source=film.path.name)
 
 
-def _target(key: str, taken: Tensor, frames: Tensor, settings: PairSettings, codec: Codec) -> dict[str, Tensor]:
-    number = int(key[:15], 16) ^ settings.seed
-    first = frames[:1]
-    if settings.any_frame:
-        chosen = int(np.random.default_rng(number).integers(len(taken)))
-        first = resized(taken[chosen : chosen + 1], settings.size)
-    firsts = torch.cat([first, noised_images(first[0], settings.images, number)])
-    images = torch.cat([codec.encode(one[None, None])[0] for one in firsts]).float()
-    latents = codec.encode(frames[None])[0].float()
-    if settings.any_frame:
-        latents = torch.cat([images[:1], latents[1:]])
-    return {"latents": latents, "images": images, "region": moving_region(frames, settings.dilate)}
+def _target(key: str, frames: Tensor, settings: PairSettings, codec: Codec) -> dict[str, Tensor]:
+    firsts = torch.cat([frames[:1], noised_images(frames[0], settings.images, int(key[:15], 16) ^ settings.seed)])
+    return {
+        "latents": codec.encode(frames[None])[0].float(),
+        "images": torch.cat([codec.encode(one[None, None])[0] for one in firsts]).float(),
+        "region": moving_region(frames, settings.dilate),
+    }

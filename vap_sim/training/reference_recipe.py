@@ -135,16 +135,13 @@ PRESETS: Mapping[str, ReferencePreset] = MappingProxyType(
         "flexiact_adapter": ReferencePreset(
             source="FlexiAct (arXiv 2505.03730) and its code, the RefAdapter",
             training=replace(_BARE, caption=0.1, image=0.05, precision="bf16"),
-            pairs=PairSettings(frames=49, size=(720, 480), any_frame=True),
+            pairs=PairSettings(frames=49, size=(720, 480)),
             references=1,
             rows=8,
             steps=40_000,
             frozen="all but the LoRA of every attention",
             loop={"learning_rate": 1e-5, "weight_decay": 1e-4, "betas": (0.9, 0.95), "warmup": 0, "cooldown": "all"},
-            otherwise=(
-                "the learning rate falls along a cosine there, here in a straight line",
-                "the picture of a film is drawn anew in every step there, here once for each film",
-            ),
+            otherwise=("see `vap_sim.training.flexiact`, whose recipe also lets any frame of a film be its first",),
         ),
         "flexiact_tokens": ReferencePreset(
             source="FlexiAct (arXiv 2505.03730) and its code, the tokens of one action",
@@ -155,11 +152,7 @@ PRESETS: Mapping[str, ReferencePreset] = MappingProxyType(
             steps=3_000,
             frozen="all but the tokens; the adapter is off",
             loop={"learning_rate": 3e-3, "weight_decay": 1e-4, "betas": (0.9, 0.95), "warmup": 0, "cooldown": "all"},
-            otherwise=(
-                "1500 to 3000 steps there, by action, on 12 random crops of the one clip",
-                "a second term of the loss compares one pair of neighbouring latent frames there",
-                "the learning rate falls along a cosine there, here in a straight line",
-            ),
+            otherwise=("see `vap_sim.training.flexiact`, whose recipe has the loss' second term and the twelve crops",),
         ),
     }
 )
