@@ -56,6 +56,19 @@ def test_a_row_alone_equals_the_row_in_a_batch_bit_for_bit(panda: RobotModel, na
     assert torch.equal(one_view[:, 0], together[:, 2])
 
 
+@pytest.mark.parametrize("name", (*profile_names(), *form_names()))
+@pytest.mark.parametrize(("rows", "frames", "cameras"), [(1, 1, 1), (1, 1, 3), (2, 1, 1), (1, 4, 2), (90, 1, 1)])
+def test_poses_known_to_be_good_are_drawn_alike(
+    panda: RobotModel, name: str, rows: int, frames: int, cameras: int
+) -> None:
+    if name in ("mesh", "depth"):
+        rows = min(rows, 2)  # a surface takes its time
+    prompter, seen, q = Prompter(panda, profile(name), SIZE), views(panda)[:cameras], poses(panda, rows, frames)
+    drawn, checked = prompter.draw(q, seen), prompter.draw_checked(q.numpy(), seen)
+    assert torch.equal(drawn.skeleton, checked.skeleton)
+    assert (drawn.joints is None) == (checked.joints is None)
+
+
 def test_a_camera_a_row(panda: RobotModel) -> None:
     prompter, q = Prompter(panda, profile("compact"), SIZE), poses(panda, 2, 3)
     pair = [panda.camera("exterior_1"), panda.camera("exterior_2")]
