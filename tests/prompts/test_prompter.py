@@ -13,6 +13,7 @@ from torch import Tensor
 from tests.prompts.figures import boxes
 from vap_sim.errors import InvalidInput
 from vap_sim.prompts import Prompter, draw_skeletons, profile, profile_names, silhouettes
+from vap_sim.prompts.profiles import form_names
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import RobotModel, load_robot
 
