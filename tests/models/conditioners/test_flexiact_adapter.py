@@ -11,10 +11,11 @@ from torch import Tensor
 from tests.models.cogvideox.conftest import small_backbone
 from tests.models.cogvideox.control_tools import CODEC, noised, prompt, run
 from tests.models.conditioners.flexiact_tools import dense, small_flexiact, told
-from vap_sim.errors import InvalidInput, UnknownName
+from vap_sim.errors import InvalidInput, UnknownName, Unsupported
 from vap_sim.models.cogvideox.backbone import Backbone
 from vap_sim.models.cogvideox.config import build_transformer, full_config
 from vap_sim.models.cogvideox.lora import Lora, lora_parameters, merge_lora
+from vap_sim.models.cogvideox.memory import sequential_offload
 from vap_sim.models.conditioners.flexiact import FlexiAct
 from vap_sim.models.conditioners.flexiact_adapter import (
     NAME,
@@ -84,6 +85,7 @@ def test_fused_equals_unfused(backbone: Backbone) -> None:
     other = small_backbone().requires_grad_(False)
     adapter().install(backbone)
     adapter(fused=True).install(other)
+    assert other.blocks[2].attn1.to_out[0].merged and not backbone.blocks[2].attn1.to_out[0].merged
     torch.testing.assert_close(run(other), run(backbone), rtol=0, atol=1e-5)
     merge_lora(backbone)
     assert torch.equal(run(other), run(backbone)), "fused later"
@@ -119,6 +121,9 @@ def test_learned_tokens_go_through_it_too(backbone: Backbone) -> None:
 
 
 def test_untrained_it_changes_nothing_and_begins_as_published(backbone: Backbone) -> None:
+    half = small_backbone().to(torch.bfloat16)
+    RefAdapter(rank=2).install(half)
+    assert {value.dtype for value in lora_parameters(half, NAME).values()} == {torch.float32}, "to be trained"
     with torch.no_grad():
         bare = run(backbone)
         RefAdapter(rank=16, seed=3).install(backbone)
@@ -190,6 +195,14 @@ def test_weights_of_another_backbone_are_refused(change: Any, words: str, backbo
     change(low)
     with pytest.raises(InvalidInput, match=words):
         adapter(weights=low).install(backbone)
+    assert not lora_parameters(backbone, NAME)
+
+
+def test_layers_that_wait_elsewhere_take_none(backbone: Backbone) -> None:
+    pytest.importorskip("accelerate")
+    sequential_offload(backbone, "cpu")
+    with pytest.raises(Unsupported, match="a RefAdapter on layers that are brought to the device one by one"):
+        adapter().install(backbone)
     assert not lora_parameters(backbone, NAME)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vap_sim.errors import InvalidInput, UnknownName
+from vap_sim.errors import InvalidInput, UnknownName, Unsupported
 from vap_sim.models.cogvideox.backbone import Backbone
 from vap_sim.models.cogvideox.codec import Carry, Codec
 from vap_sim.models.cogvideox.injection import Injection, Noised, Prepared, Uninstall
@@ -32,9 +32,9 @@ class RefAdapter:
 
     A conditioner that only installs, alone or as part of a `FlexiAct`. weights: by the names of `lora_parameters`, down
     (rank, D) as "...lora_A.weight" and up (D, rank) as "...lora_B.weight"; without any it is untrained: down normal
-    with spread 1 / rank, up zero. weight: updates are multiplied with weight * alpha / rank; 0 installs nothing; fused:
-    add them, and all other updates on the backbone, into its own weights, where they cost nothing; seed: of the first
-    weights. Raises InvalidInput.
+    with spread 1 / rank, up zero, float32. weight: updates are multiplied with weight * alpha / rank; 0 installs
+    nothing; fused: add them, and all other updates on the backbone, into its own weights, where they cost nothing;
+    seed: of the first weights. Raises InvalidInput.
     """
 
     weights: Mapping[str, Tensor] | None = field(default=None, repr=False)
@@ -58,20 +58,33 @@ class RefAdapter:
     def install(self, backbone: Backbone) -> Uninstall:
         """Put it on, and freeze the rest of the backbone; the result takes it off again, see `Lora.install`.
 
-        Taken off, outputs are as before to the bit, or up to rounding of the weights if it was fused. Raises
-        InvalidInput, with the backbone as it was, for weights of other names or shapes than the backbone's.
+        Taken off, outputs are as before to the bit, or up to rounding of the weights if it was fused. Install it before
+        what else is trained, which it freezes too. Raises InvalidInput, with the backbone as it was, for weights of
+        other names or shapes than the backbone's, Unsupported for a backbone whose layers wait elsewhere.
         """
         if self.weight == 0:
             return lambda: None
+        if any(hasattr(layer, "_hf_hook") for layer in backbone.transformer.modules()):
+            raise Unsupported(
+                "a RefAdapter on layers that are brought to the device one by one: there is nothing yet to put it on; "
+                "install it, fused, before `sequential_offload`, or let the backbone move as a whole ('model')"
+            )
         if self.weights is not None:
             check_weights(self.weights, backbone, self.rank)
         # Beside updates that are in the weights already, one that is not would be left out by peft.
         merged = any(getattr(layer, "merged_adapters", ()) for layer in backbone.transformer.modules())
         unmerge_lora(backbone)
-        undo = self.lora.install(backbone)
+        try:
+            undo = self.lora.install(backbone)
+        except InvalidInput:
+            if merged:
+                merge_lora(backbone)
+            raise
         own = lora_parameters(backbone, NAME)
         with torch.no_grad():
-            for name, value in self._first(own).items() if self.weights is None else self.weights.items():
+            if self.weights is None:
+                self._begin(own)
+            for name, value in (self.weights or {}).items():
                 own[name].copy_(value)
         weigh_adapter(backbone, self.weight)
         if self.fused or merged:
@@ -88,14 +101,15 @@ class RefAdapter:
         """Nothing: it works inside the backbone's layers."""
         return Injection()
 
-    def _first(self, own: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-        """Untrained weights for parameters (none for those without memory)."""
+    def _begin(self, own: Mapping[str, nn.Parameter]) -> None:
+        """Put untrained values into the weights, in float32: small steps need all its digits."""
         source = torch.Generator().manual_seed(self.seed)
-        real = {name: value for name, value in own.items() if not value.is_meta}
-        return {
-            name: torch.randn(value.shape, generator=source) / self.rank if ".lora_A." in name else value * 0
-            for name, value in real.items()
-        }
+        for name, value in own.items():
+            value.data = value.data.float()
+            if value.is_meta:
+                continue
+            first = torch.randn(value.shape, generator=source) / self.rank if ".lora_A." in name else torch.zeros(())
+            value.copy_(first.expand(value.shape))
 
 
 def adapter_shapes(blocks: int, width: int, rank: int = RANK) -> dict[str, tuple[int, int]]:
