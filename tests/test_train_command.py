@@ -174,7 +174,7 @@ def test_the_error_of_a_part_comes_back_from_its_process(
 def test_what_goes_to_the_processes_can_be_sent() -> None:
     """As `train` starts them, they share nothing with this one."""
     command = train_command.Train(Path("data"), Path("run"))
-    sent = (train_command._train_beside, command, "motion", 1, [Path("a")])
+    sent = (train_command._train_beside, command, "motion", 1, ([Path("a")], [Path("b")]))
     assert pickle.loads(pickle.dumps(sent)) == sent
 
 

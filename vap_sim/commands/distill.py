@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
+from vap_sim.commands.recordings import picture_size, split_episodes
 from vap_sim.errors import BadFile, InvalidInput
 
 if TYPE_CHECKING:
@@ -95,7 +96,6 @@ def run(command: Distill) -> Path:
 
 
 def _distill(command: Distill, settings: LoopSettings, team: Team) -> Path:
-    from vap_sim.data.twin import episode_files
     from vap_sim.models.cogvideox.text_cache import CachedText
     from vap_sim.models.tensor_cache import TensorCache
     from vap_sim.training.clips import open_data_set
@@ -103,14 +103,11 @@ def _distill(command: Distill, settings: LoopSettings, team: Team) -> Path:
     from vap_sim.training.distillation import DistillationRecipe
     from vap_sim.training.loop import train
 
-    files = episode_files(command.data)
-    if not 0 < command.validation < len(files):
-        raise InvalidInput("--validation", command.validation, f"at least 1 and fewer than the {len(files)} episodes")
+    halves = split_episodes(command.data, command.validation)
     world = _teacher(command, team)
-    training, clips = _training(command, world), _clips(command, world, files[0])
+    training, clips = _training(command, world), _clips(command, world, halves[0][0])
     segments = Segments.of(world.parts.schedule, training.steps, training.teacher_steps)
     cache, codec = TensorCache(command.cache or command.run / "cache"), world.parts.codec
-    halves = files[: -command.validation], files[-command.validation :]
     data, held = (open_data_set(command.data, clips, codec, cache, files=half, team=team) for half in halves)
     denoiser, lora = _student(command, world)
     recipe = DistillationRecipe(
@@ -197,14 +194,13 @@ def _training(command: Distill, world: CogVideoXWorld) -> DistillationTraining:
 def _clips(command: Distill, world: CogVideoXWorld, first: Path) -> ClipSettings:
     """How to cut clips of the teacher's size, rate and length. Raises InvalidInput for recordings that do not fit."""
     from vap_sim.data.twin import load_episode
-    from vap_sim.robots.camera import Camera
     from vap_sim.training.clips import ClipSettings
 
-    meta = load_episode(first, only=()).meta
+    size = picture_size(first)
     try:
-        size, seconds = Camera.from_dict(meta["cameras"][0]).size, float(meta["control_dt"])
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise BadFile(first, f"meta.json: cameras or control_dt cannot be used ({error!r})") from error
+        seconds = float(load_episode(first, only=()).meta["control_dt"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadFile(first, f"meta.json: control_dt cannot be used ({error!r})") from error
     if tuple(size) != world.spec.size:
         raise InvalidInput(f"size of the pictures in {command.data}", size, f"{world.spec.size}, as the teacher makes")
     stride = 1 / (seconds * world.spec.frame_rate)

@@ -14,6 +14,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from vap_sim.commands import train_cogvideox
+from vap_sim.commands.recordings import split_episodes
 from vap_sim.commands.train_cogvideox import CogVideoX
 from vap_sim.errors import InvalidInput, UnknownName
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from vap_sim.models.compact.network import CompactNetwork
     from vap_sim.training.loop import LoopSettings, Recipe
 
+Halves = tuple[list[Path], list[Path]]
+"""Files of episodes: to learn from, and to be shown."""
 PARTS = ("pictures", "motion")
 WORLDS = ("compact", "cogvideox")
 
@@ -58,28 +61,24 @@ class Train:
 
 def run(command: Train) -> Path:
     """Train, write the averaged weights and a record of the run, and return the weights file."""
-    from vap_sim.data.twin import episode_files
-
     if command.world not in WORLDS:
         raise UnknownName("world to train", command.world, WORLDS)
     if command.world == "cogvideox":
         return train_cogvideox.run(command)
     _check(command)
-    files = episode_files(command.data)
-    if not 0 < command.validation < len(files):
-        raise InvalidInput("--validation", command.validation, f"at least 1 and fewer than the {len(files)} episodes")
+    halves = split_episodes(command.data, command.validation)
     began = time.time()
     if len(command.parts) == 1:
-        steps = [_train_part(command, command.parts[0], command.threads, files)]
+        steps = [_train_part(command, command.parts[0], command.threads, halves)]
     else:
         share = max(1, command.threads // len(command.parts))
         with ProcessPoolExecutor(len(command.parts), mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(_train_beside, command, part, share, files) for part in command.parts]
+            jobs = [pool.submit(_train_beside, command, part, share, halves) for part in command.parts]
             steps = [job.result() for job in jobs]
     record = {
         "step": dict(zip(command.parts, steps, strict=True)),
         "seed": command.seed,
-        "episodes": len(files) - command.validation,
+        "episodes": len(halves[0]),
     }
     path = _join(command, record)
     record |= {"command": {k: str(v) for k, v in asdict(command).items()}, "seconds": time.time() - began}
@@ -87,12 +86,12 @@ def run(command: Train) -> Path:
     return path
 
 
-def _train_beside(command: Train, part: str, threads: int, files: list[Path]) -> int:
+def _train_beside(command: Train, part: str, threads: int, halves: Halves) -> int:
     """`_train_part` in a process of its own, which ends when the one that began it was killed."""
     parent = parent_process()
     assert parent is not None
     Thread(target=_end_with, args=(parent,), daemon=True).start()
-    return _train_part(command, part, threads, files)
+    return _train_part(command, part, threads, halves)
 
 
 def _end_with(parent: BaseProcess) -> None:
@@ -100,7 +99,7 @@ def _end_with(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def _train_part(command: Train, part: str, threads: int, files: list[Path]) -> int:
+def _train_part(command: Train, part: str, threads: int, halves: Halves) -> int:
     """Train one part in RUN/PART, write its averaged weights to RUN/PART.safetensors, and return where it stopped."""
     import torch
 
@@ -109,7 +108,7 @@ def _train_part(command: Train, part: str, threads: int, files: list[Path]) -> i
 
     torch.set_num_threads(threads)
     torch.manual_seed(command.seed)
-    outcome = train(_recipe(command, part, threads, files), _settings(command, part))
+    outcome = train(_recipe(command, part, threads, halves), _settings(command, part))
     save_tensors(command.run / f"{part}.safetensors", outcome.weights, {"part": part, "step": outcome.step})
     return outcome.step
 
@@ -126,14 +125,12 @@ def _settings(command: Train, part: str) -> LoopSettings:
     )
 
 
-def _recipe(command: Train, part: str, threads: int, files: list[Path]) -> Recipe:
+def _recipe(command: Train, part: str, threads: int, halves: Halves) -> Recipe:
     from vap_sim.training.films import load_films
     from vap_sim.training.motion import MotionRecipe, MotionTraining
     from vap_sim.training.motion_films import load_motion_films
     from vap_sim.training.pictures import PictureRecipe, PictureTraining
 
-    # Split by file: the views of one episode are either all learned from or all kept.
-    halves = files[: -command.validation], files[-command.validation :]
     if part == "pictures":
         pictures = PictureTraining(seed=command.seed, scale=command.batch_scale)
         films, shown = (load_films(half, pictures.profile, threads=threads) for half in halves)

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vap_sim.errors import BadFile, InvalidInput
+from vap_sim.commands.recordings import picture_size, split_episodes
+from vap_sim.errors import InvalidInput
 
 if TYPE_CHECKING:
     from vap_sim.commands.train import Train
@@ -105,16 +106,18 @@ def run(command: Train) -> Path:
 
     options = command.cogvideox
     settings, clips = _loop_settings(command), _clip_settings(command)
-    held = _held(command)
+    halves = split_episodes(command.data, command.validation)
     torch.set_num_threads(command.threads)
     team = join_team(command.device, shard=True if options.shard else None)
     try:
-        return _train(command, settings, clips, held, team)
+        return _train(command, settings, clips, halves, team)
     finally:
         leave_team()
 
 
-def _train(command: Train, settings: LoopSettings, clips: ClipSettings, held: list[Path], team: Team) -> Path:
+def _train(
+    command: Train, settings: LoopSettings, clips: ClipSettings, halves: tuple[list[Path], list[Path]], team: Team
+) -> Path:
     from vap_sim.models.cogvideox.memory import checkpoint_blocks
     from vap_sim.models.cogvideox.text_cache import CachedText
     from vap_sim.models.tensor_cache import TensorCache
@@ -124,10 +127,9 @@ def _train(command: Train, settings: LoopSettings, clips: ClipSettings, held: li
 
     options = command.cogvideox
     cache = TensorCache(options.cache or command.run / "cache")
-    size, frame_rate = _size(held[0]), _frame_rate(command)  # before hours are spent
+    first, held = halves
+    size, frame_rate = picture_size(held[0]), _frame_rate(command)  # before hours are spent
     model = _model(command, size, _joints(held[0]), cache, team)
-    kept = set(held)
-    first = [path for path in _files(command.data) if path not in kept]
     data = [open_data_set(command.data, clips, model.codec, cache, files=first, team=team)]
     data += [open_data_set(folder, clips, model.codec, cache, team=team) for folder in options.also]
     held_clips = open_data_set(command.data, clips, model.codec, cache, files=held, team=team, progress=False).clips
@@ -279,10 +281,10 @@ def _write(
 
 def _frame_rate(command: Train) -> float:
     """Of the clips [Hz]. Raises InvalidInput where the recordings of two folders differ."""
-    from vap_sim.data.twin import load_episode
+    from vap_sim.data.twin import episode_files, load_episode
 
     folders = (command.data, *command.cogvideox.also)
-    seconds = {float(load_episode(_files(one)[0], ("joints",)).meta["control_dt"]) for one in folders}
+    seconds = {float(load_episode(episode_files(one)[0], ("joints",)).meta["control_dt"]) for one in folders}
     if len(seconds) > 1:
         raise InvalidInput("recordings to train on", f"steps of {sorted(seconds)} s", "steps of equal length")
     return 1 / (seconds.pop() * command.cogvideox.video_stride)
@@ -311,32 +313,6 @@ def _clip_settings(command: Train) -> ClipSettings:
     options = command.cogvideox
     names = ("form", "frames", "video_stride", "control_stride", "spacing")
     return replace(ClipSettings(), **{name: getattr(options, name) for name in names}, seed=command.seed)
-
-
-def _files(folder: Path) -> list[Path]:
-    from vap_sim.data.twin import episode_files
-
-    return episode_files(folder)
-
-
-def _held(command: Train) -> list[Path]:
-    """The episodes that are kept for previews."""
-    files = _files(command.data)
-    if not 0 < command.validation < len(files):
-        raise InvalidInput("--validation", command.validation, f"at least 1 and fewer than the {len(files)} episodes")
-    return files[-command.validation :]
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """(width, height) of an episode's pictures."""
-    from vap_sim.data.twin import load_episode
-    from vap_sim.robots.camera import Camera
-
-    meta = load_episode(path, only=()).meta
-    try:
-        return Camera.from_dict(meta["cameras"][0]).size
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise BadFile(path, f"meta.json: cameras cannot be used ({error!r})") from error
 
 
 def _joints(path: Path) -> int:
