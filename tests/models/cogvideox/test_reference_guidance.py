@@ -120,9 +120,7 @@ def test_every_pass_knows_whether_it_has_the_caption() -> None:
 
 
 def test_what_cannot_be_is_named_at_construction() -> None:
-    with pytest.raises(
-        InvalidInput, match=r"guidance of the reference: given 2\.0, expected 1, because no conditioner"
-    ):
+    with pytest.raises(InvalidInput, match=r"guidance of the reference: given 2\.0, expected 1, because no cond"):
         tiny_parts(reference_guidance=2.0)
     with pytest.raises(InvalidInput, match=r"guidance of control: given 2\.0, expected 1, because nothing controls"):
         tiny_parts(conditioners=(Watched(32),), reference_guidance=2.0, control_guidance=2.0)

@@ -80,5 +80,5 @@ def put_table(expert: Backbone, table: Tensor | None, backbone: Backbone) -> Non
     if table is None:
         return
     own = table_of(backbone)
-    shared = own is not None and own.shape == table.shape and (table.is_meta or torch.equal(own, table.to(own)))
+    shared = own is not None and own.shape == table.shape and (table.is_meta or torch.equal(own.to(table), table))
     expert.transformer.patch_embed.register_buffer("pos_embedding", own if shared else table, persistent=False)
