@@ -1,4 +1,4 @@
-"""Demonstrations that an episode is given: a video of what shall happen, for worlds that can be shown one."""
+"""What shall happen in an episode, as a video of it or by the name of a learned motion, for worlds that take either."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike
 
 from vap_sim.errors import BadFile, InvalidInput, UnknownName, Unsupported
 from vap_sim.models.checkpoint import load_tensors, save_tensors
-from vap_sim.models.protocol import WorldModelSpec
-from vap_sim.prompts.visual_prompt import ReferenceClip
+from vap_sim.models.protocol import WorldModel, WorldModelSpec
+from vap_sim.prompts.visual_prompt import ReferenceClip, VisualPrompt
+from vap_sim.state import WorldState
 
 DemonstrationLike = ReferenceClip | str | Path | ArrayLike | Mapping[str, Any]
 FILE = "demonstration.safetensors"
@@ -84,6 +85,47 @@ def joined(clips: Sequence[ReferenceClip | None], spec: WorldModelSpec) -> Refer
 def _stacked(clips: Sequence[ReferenceClip]) -> ReferenceClip:
     texts = [clip.text[0] for clip in clips if clip.text is not None]
     return ReferenceClip(torch.cat([clip.frames for clip in clips]), tuple(texts) or None)
+
+
+def motion_names(value: str | Sequence[str]) -> tuple[str, ...]:
+    """The names of learned motions that an argument means: one, or several that are told at once.
+
+    Raises InvalidInput for what is no name or is said twice.
+    """
+    names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else (None,)
+    if len(set(map(repr, names))) < len(names) or not all(isinstance(name, str) and name for name in names):
+        raise InvalidInput("motion", value, "the name of a learned motion, or several that differ")
+    return tuple(str(name) for name in names)
+
+
+def begin_dreams(
+    world: WorldModel,
+    frames: torch.Tensor,
+    prompt: VisualPrompt,
+    keys: Sequence[int],
+    motions: Sequence[tuple[str, ...]],
+) -> WorldState:
+    """`world.encode` with motions that are told row by row; a prompt names its own for all its rows.
+
+    Raises Unsupported for a world that has learned none, and UnknownName for one that it has not learned.
+    """
+    for name in dict.fromkeys(name for names in motions for name in names):
+        if not world.spec.motions:
+            raise Unsupported(
+                f"world {world.spec.name!r} has learned no motion that could be told by the name {name!r}; a CogVideoX "
+                "world can, with the conditioner flexiact"
+            )
+        if name not in world.spec.motions:
+            raise UnknownName("learned motion", name, world.spec.motions)
+    if len(set(motions)) == 1:
+        return world.encode(frames, replace(prompt, motion=motions[0]), keys)
+    groups = [[row for row, own in enumerate(motions) if own == names] for names in dict.fromkeys(motions)]
+    begun = [
+        world.encode(frames[rows], replace(prompt.index(rows), motion=motions[rows[0]]), [keys[row] for row in rows])
+        for rows in groups
+    ]
+    order = torch.tensor([row for rows in groups for row in rows]).argsort()
+    return WorldState.cat(begun).index(order)
 
 
 def save_demonstration(folder: Path, clip: ReferenceClip | None) -> None:

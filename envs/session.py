@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from vap_sim.envs.demonstrating import joined
+from vap_sim.envs.demonstrating import begin_dreams, joined
 from vap_sim.envs.observations import Observation, make_layout
 from vap_sim.envs.rates import Rates, match_rates
 from vap_sim.envs.start import Start, check_start
@@ -152,8 +152,8 @@ class Session:
 
     def begin(self, starts: Sequence[Start], keys: Sequence[int]) -> SessionState:
         """Dreams that begin at `starts`, each with its own noise key, told their instructions where the world reads,
-        and shown their demonstrations. Raises InvalidInput for a start that does not fit, Unsupported for a
-        demonstration to a world that cannot be shown one."""
+        shown their demonstrations and told their motions. Raises InvalidInput for a start that does not fit,
+        Unsupported for a demonstration or a motion to a world that takes none, UnknownName for another motion."""
         spec, b = self.world.spec, len(starts)
         for start in starts:
             check_start(start, self.model, spec.size, spec.views)
@@ -167,7 +167,7 @@ class Session:
         shown = joined([start.demonstration for start in starts], spec)
         if shown is not None:
             prompt = replace(prompt, reference=shown)
-        world = self.world.encode(frames, prompt, list(keys))
+        world = begin_dreams(self.world, frames, prompt, list(keys), [start.motion for start in starts])
         pictures = frames.numpy()
         return SessionState(
             world=world,

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from vap_sim.envs.demonstrating import load_demonstration, save_demonstration
+from vap_sim.envs.demonstrating import load_demonstration, motion_names, save_demonstration
 from vap_sim.errors import BadFile, InvalidInput, UnknownName
 from vap_sim.prompts.visual_prompt import ReferenceClip
 from vap_sim.robots.camera import Camera
@@ -38,8 +38,8 @@ class Start:
     frames: (V, H, W, 3) uint8 RGB, one picture a camera; joints: (J,) float32 [rad or m], the gripper's joint included;
     gripper: 0 open .. 1 closed; cameras: V cameras of that size, without leading axes; robot: the name of the robot;
     scene: what the twin needs to build the same scene (`Scene.to_dict()`), or None; instruction: the task in words;
-    demonstration: a video, one row, of what shall happen, for worlds that can be shown one. Raises InvalidInput where
-    the parts disagree.
+    demonstration: a video, one row, of what shall happen, for worlds that can be shown one; motion: names of learned
+    motions, for worlds that have learned some. Raises InvalidInput where the parts disagree.
     """
 
     frames: Tensor
@@ -51,6 +51,7 @@ class Start:
     scene: dict[str, Any] | None = None
     instruction: str = ""
     demonstration: ReferenceClip | None = None
+    motion: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         frames, joints = self.frames, self.joints
@@ -106,6 +107,8 @@ class Start:
             "cameras": [camera.to_dict() for camera in self.cameras],
             "scene": self.scene,
         }
+        if self.motion:
+            record["motion"] = list(self.motion)
         save_demonstration(folder, self.demonstration)
         _write(folder / _RECORD, json.dumps(record, indent=1).encode())
         return folder
@@ -131,6 +134,7 @@ class Start:
                 scene=scene,
                 instruction=str(record.get("instruction", "")),
                 demonstration=load_demonstration(path.parent),
+                motion=motion_names(record.get("motion", ())),
             )
         except BadFile:
             raise

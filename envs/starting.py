@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vap_sim.envs.demonstrating import DemonstrationLike, resolve_demonstration
+from vap_sim.envs.demonstrating import DemonstrationLike, motion_names, resolve_demonstration
 from vap_sim.envs.start import Start, load_start, photo_start, shipped_starts
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.robots.library import RobotModel
@@ -51,6 +51,11 @@ def instructed(start: Start, instruction: str | None) -> Start:
 def demonstrated(start: Start, demonstration: DemonstrationLike | None) -> Start:
     """The start with another demonstration, or itself for None. Raises as `resolve_demonstration` does."""
     return start if demonstration is None else replace(start, demonstration=resolve_demonstration(demonstration))
+
+
+def moved(start: Start, motion: str | Sequence[str] | None) -> Start:
+    """The start with other learned motions, or itself for None. Raises as `motion_names` does."""
+    return start if motion is None else replace(start, motion=motion_names(motion))
 
 
 def start_names(task: str | None, model: RobotModel) -> tuple[str, ...]:

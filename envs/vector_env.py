@@ -20,7 +20,16 @@ from vap_sim.envs.observations import Observation
 from vap_sim.envs.rendering import Picture
 from vap_sim.envs.session import Session, SessionState, open_session
 from vap_sim.envs.start import Start
-from vap_sim.envs.starting import StartLike, demonstrated, draw, first_start, instructed, resolve_start, start_names
+from vap_sim.envs.starting import (
+    StartLike,
+    demonstrated,
+    draw,
+    first_start,
+    instructed,
+    moved,
+    resolve_start,
+    start_names,
+)
 from vap_sim.envs.world_env import (
     Judge,
     Profile,
@@ -56,8 +65,8 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
       which ignores their action; SAME_STEP at once, with the last observation in `infos["final_obs"]` and the last info
       in `infos["final_info"]`; DISABLED leaves it to `reset(options={"reset_mask": mask})`, mask (num_envs,) bool.
     - judge: one that has `judge_rows` is asked for all rows at once (`RowsJudge`), another one row by row.
-    - `reset(options={"start": ..., "instruction": ..., "demonstration": ...})` takes one of each for all rows that are
-      reset, or a list or tuple with one a row.
+    - `reset(options={"start": ..., "instruction": ..., "demonstration": ..., "motion": ...})` takes one of each for all
+      rows that are reset, or a list or tuple with one a row.
     """
 
     def __init__(
@@ -152,7 +161,7 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
         self._check_open()
         options = options or {}
         rows = self._chosen_rows(options.get("reset_mask"))
-        told = {name: self._one_a_row(name, options) for name in ("instruction", "demonstration")}
+        told = {name: self._one_a_row(name, options) for name in ("instruction", "demonstration", "motion")}
         state = self._restarted(self._state, rows, self._seeds(seed), self._given_starts(options), **told)
         self._state = state
         self._done[rows] = False
@@ -253,6 +262,7 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
         given: Sequence[Start | None] | None = None,
         instruction: Sequence[Any] | None = None,
         demonstration: Sequence[Any] | None = None,
+        motion: Sequence[Any] | None = None,
     ) -> SessionState:
         """`state` with new dreams at `rows`. The rows' generators move on only if nothing failed."""
         generators, starts, keys = list(self._generators), [], []
@@ -263,7 +273,8 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
             key, name = draw(generators[row][0], self._names)
             start = first_start(None if given is None else given[row], self._start, name, self._session.model)
             start = instructed(start, None if instruction is None else instruction[row])
-            starts.append(demonstrated(start, None if demonstration is None else demonstration[row]))
+            start = demonstrated(start, None if demonstration is None else demonstration[row])
+            starts.append(moved(start, None if motion is None else motion[row]))
             keys.append(key)
         fresh = self._session.begin(starts, keys)
         self._generators = generators

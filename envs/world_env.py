@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from vap_sim.envs.observations import Observation, first_row
 from vap_sim.envs.rendering import PROMPT, RENDER_MODES, Picture, Window, side_by_side, window_problem
 from vap_sim.envs.session import Session, SessionState, open_session
-from vap_sim.envs.starting import StartLike, demonstrated, draw, first_start, instructed, resolve_start, start_names
+from vap_sim.envs.starting import (
+    StartLike,
+    demonstrated,
+    draw,
+    first_start,
+    instructed,
+    moved,
+    resolve_start,
+    start_names,
+)
 from vap_sim.errors import UnknownName, Unsupported
 from vap_sim.models.protocol import WorldModel, WorldModelSpec
 
@@ -75,6 +84,7 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     Instruction: that of the start, or `reset(options={"instruction": ...})`; a world that reads text is told it.
     Demonstration: that of the start, or `reset(options={"demonstration": ...})`, for worlds that can be shown a video
     of what shall happen: its path, its frames (T, H, W, 3) uint8, or `{"video": ..., "caption": ...}`.
+    Motion: that of the start, or `reset(options={"motion": ...})`, for worlds that have learned one: a name, or more.
 
     Info: `joints` (J,) float32 [rad], `steps`, `new_frame`, `state_source` ("nominal"), `world`, `instruction`; with
     `trust` also `prompt_agreement`, how well the robot in the picture sits on its prompt, 0 to 1, `dream_drift`,
@@ -150,7 +160,7 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         rng = deepcopy(self.np_random) if seed is None else seeding.np_random(seed)[0]
         key, name = draw(rng, self._names)
         begun = instructed(first_start(start, self._start, name, session.model), options.get("instruction"))
-        begun = demonstrated(begun, options.get("demonstration"))
+        begun = moved(demonstrated(begun, options.get("demonstration")), options.get("motion"))
         state = session.begin([begun], [key])
         super().reset(seed=seed)
         self.np_random.bit_generator.state = rng.bit_generator.state

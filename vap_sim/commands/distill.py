@@ -137,7 +137,7 @@ def _teacher(command: Distill, team: Team) -> CogVideoXWorld:
 
     kind = torch.bfloat16 if command.precision == "bf16" else torch.float32
     place = str(team.device)
-    world = CogVideoXWorld.load(command.teacher, device=place, control=command.control, dtype=kind)
+    world = CogVideoXWorld.load(command.teacher, device=place, control=command.control, conditioners=False, dtype=kind)
     if world.settings.mode != "stream":
         expected = "'stream': train it with --cogvideox.mode history or forcing"
         raise InvalidInput(f"mode of the teacher {command.teacher}", world.settings.mode, expected)

@@ -27,7 +27,7 @@ class LearnAction:
     """Learn one action from one clip. Example: vap-sim learn-action a.mp4 --name wave --weights w --out b.safetensors
 
     `clip` is a video of the action, a few seconds long; `weights` a CogVideoX folder, its name on the hub, or a folder
-    with world.json, whose control, if it has one, is left aside. Nothing of the model changes: what is learned are
+    with world.json, whose conditioners, if any, are left aside. Nothing of the model changes: what is learned are
     `tokens` for each of its blocks, which `out` then holds under `name` and `load_flexiact` reads. By default all is as
     FlexiAct's authors do it. Training stops after `minutes` with a checkpoint; the same command goes on from there, or
     from the last checkpoint before it was killed. Whenever it stops, what was learned so far is written.
@@ -153,7 +153,9 @@ def _world(command: LearnAction, team: Team) -> CogVideoXWorld:
     from vap_sim.models.cogvideox.world import CogVideoXWorld
 
     kind = torch.bfloat16 if command.precision == "bf16" else torch.float32
-    world = CogVideoXWorld.load(command.weights, device=str(team.device), control=False, dtype=kind, tiling=True)
+    world = CogVideoXWorld.load(
+        command.weights, device=str(team.device), control=False, conditioners=False, dtype=kind, tiling=True
+    )
     if command.frames is not None and command.frames > world.max_chunk:
         expected = f"at most {world.max_chunk}, as the model was trained with"
         raise InvalidInput("--frames", command.frames, expected)

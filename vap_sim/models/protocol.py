@@ -22,7 +22,8 @@ class WorldModelSpec:
     by one step, F; frame_rate: pixel frames a second of dreamt time [Hz]; profile: name of the draw profile its prompts
     must be drawn with; fingerprint: hash of weights and settings, by which its states know it; reads_text: whether the
     captions of prompts (`VisualPrompt.text`) move its dreams; a caller may leave them out for a world that does not
-    read; reads_reference: whether dreams may be shown a demonstration (`VisualPrompt.reference`) at their start. Raises
+    read; reads_reference: whether dreams may be shown a demonstration (`VisualPrompt.reference`) at their start;
+    motions: names of learned motions that dreams may be told at their start (`VisualPrompt.motion`). Raises
     InvalidInput.
     """
 
@@ -35,6 +36,7 @@ class WorldModelSpec:
     fingerprint: str
     reads_text: bool = False
     reads_reference: bool = False
+    motions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:

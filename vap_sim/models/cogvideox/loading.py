@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,9 @@ from vap_sim.errors import BadFile, InvalidInput, UnknownName, VAPSimError
 from vap_sim.models.cogvideox.backbone import Backbone
 from vap_sim.models.cogvideox.codec import SIDE, Codec, TinyCodec
 from vap_sim.models.cogvideox.config import ModelConfig
-from vap_sim.models.cogvideox.control_form import load_control
 from vap_sim.models.cogvideox.fitting import Way, check_offload, explained
 from vap_sim.models.cogvideox.folder import CogVideoXFolder, open_folder
 from vap_sim.models.cogvideox.injection import Conditioner
-from vap_sim.models.cogvideox.lora import merge_lora
 from vap_sim.models.cogvideox.memory import compile_blocks, model_offload, sequential_offload
 from vap_sim.models.cogvideox.parts import Parts
 from vap_sim.models.cogvideox.sampler import PUBLISHED, Schedule
@@ -31,6 +29,16 @@ from vap_sim.models.cogvideox.text import HashedWords, T5Text, TextEncoder
 from vap_sim.models.cogvideox.text_cache import CachedText
 from vap_sim.models.cogvideox.video_codec import VideoCodec
 from vap_sim.models.cogvideox.world import FRAME_RATE, PROFILE, CogVideoXWorld
+from vap_sim.models.conditioners.opening import (
+    CONTROL,
+    FILES,
+    SYSTEMS,
+    VIDEO_AS_PROMPT,
+    check_system,
+    is_released,
+    open_conditioner,
+)
+from vap_sim.models.conditioners.video_as_prompt_released import Released, load_released
 from vap_sim.models.tensor_cache import TensorCache
 
 HEADER = "world.json"
@@ -46,7 +54,8 @@ class Header:
     size: (width, height) [px]; frame_rate [Hz]; profile: how prompts are drawn; max_chunk: pixel frames of the clips it
     was trained with; tiny_codec: channels of the codec without weights, None for the folder's own; hashed_words: the
     text encoder is the one without weights; control: a folder of `control_form.save_control`, inside this one;
-    settings: some of `Settings`.
+    settings: some of `Settings`; conditioners: further ones by the names of `opening.SYSTEMS`, each as
+    `opening.open_conditioner` is told, of files inside this folder.
     """
 
     size: tuple[int, int] | None = None
@@ -57,13 +66,15 @@ class Header:
     hashed_words: bool = False
     control: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    conditioners: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save_world(folder: Path | str, backbone: Backbone, header: Header) -> None:
     """Write transformer, noise schedule and `world.json`, the last when all else is there.
 
-    A control branch is written by `control_form.save_control` into the subfolder that header.control names. LoRA is
-    not part of it: take it off first. Raises InvalidInput, UnknownName, OSError.
+    A control branch is written by `control_form.save_control` into the subfolder that header.control names, further
+    conditioners by their own functions into the files that header.conditioners names. LoRA is not part of it: take it
+    off first. Raises InvalidInput, UnknownName, OSError.
     """
     folder = Path(folder)
     _check_header(header)
@@ -112,6 +123,7 @@ def load_world(
     frame_rate: float | None = None,
     profile: str | None = None,
     control: Conditioner | Path | str | bool | None = None,
+    conditioners: Mapping[str, Any] | bool | None = None,
     dtype: torch.dtype | str | None = None,
     offload: str | None = None,
     tiling: bool = False,
@@ -124,17 +136,21 @@ def load_world(
     if Path(path).is_file():
         raise BadFile(path, "is a file; the weights of world 'cogvideox' are a folder, with transformer/config.json")
     check_offload(offload, device)
-    folder = open_folder(str(path))
-    header, config = read_header(folder.path), folder.config
     kind = _dtype(dtype, device)
-    mode = chosen.get("mode", header.settings.get("mode", "stream"))
+    released = load_released(path, dtype=kind) if is_released(path) else None
+    folder = open_folder(str(path)) if released is None else released.folder
+    header, config = read_header(folder.path), folder.config
+    wanted = _wanted(control, conditioners, header, folder, released)
+    mode = chosen.get("mode", header.settings.get("mode", "stream" if released is None else "chunk"))
     settings = Settings(**{**defaults(mode, config, config.scheduler), **header.settings, **chosen})
     size = size or header.size or _native(config)
     with explained(config, Way(settings, kind, offload), size, device):
-        backbone = Backbone(folder.transformer(kind))
-        conditioner, drawn = _control(control, header, folder, backbone)
+        backbone = Backbone(folder.transformer(kind)) if released is None else released.backbone
+        opened = [open_conditioner(name, wanted[name], backbone) for name in SYSTEMS if name in wanted]
+        told = tuple(one for one, _ in opened if one is not None)
+        drawn = next((own for _, own in opened if own is not None), None)
         backbone.requires_grad_(False)
-        release = _place(backbone, conditioner, device, offload)
+        release = _place(backbone, told, device, offload)
         codec = _codec(header, folder, device, kind, tiling)
         if compiled:
             compile_blocks(backbone)
@@ -145,7 +161,7 @@ def load_world(
             Schedule.of(config.scheduler or PUBLISHED),
             settings,
             (int(size[0]), int(size[1])),
-            () if conditioner is None else (conditioner,),
+            told,
             device,
             kind,
             release,
@@ -159,31 +175,42 @@ def load_world(
         )
 
 
-def _control(given: Any, header: Header, folder: CogVideoXFolder, backbone: Backbone) -> tuple[Any, str | None]:
-    """The conditioner and the profile of its prompts; both may be None."""
-    if given is False or (given in (None, True) and header.control is None):
-        return None, None
-    if given in (None, True):
-        given = folder.path / str(header.control)
-    if not isinstance(given, str | Path):
-        return given, None
-    trained = load_control(given, backbone)
-    if trained.lora is not None:
-        merge_lora(backbone)
-    if trained.control is not None:
-        trained.control.eval().requires_grad_(False)
-    return trained.control, trained.profile
+def _wanted(
+    control: Any, conditioners: Any, header: Header, folder: CogVideoXFolder, released: Released | None
+) -> dict[str, Any]:
+    """What is to be opened, by system: what the folder brings, but where something else is given, or False."""
+    given = {} if conditioners in (None, True, False) else conditioners
+    if not isinstance(given, Mapping):
+        raise InvalidInput("conditioners", given, "a mapping from systems to weights, like {'action_prism': PATH}")
+    for name in given:
+        check_system(name)
+    if control not in (None, True):
+        if CONTROL in given:
+            raise InvalidInput("control", control, f"None, because conditioners have a {CONTROL!r}")
+        given = {**given, CONTROL: control}
+    own: dict[str, Any] = {}
+    if conditioners is not False:
+        own |= {name: _inside(folder.path, told) for name, told in header.conditioners.items()}
+        own |= {} if released is None else {VIDEO_AS_PROMPT: released.conditioner.requires_grad_(False)}
+    own |= {} if header.control is None else {CONTROL: folder.path / header.control}
+    return {name: told for name, told in {**own, **given}.items() if told is not None and told is not False}
 
 
-def _place(backbone: Backbone, conditioner: Any, device: torch.device, offload: str | None) -> Any:
+def _inside(folder: Path, told: Any) -> Any:
+    """What a header says of a conditioner, with names of files as places in its folder."""
+    if isinstance(told, Mapping):
+        return {name: _inside(folder, value) if name in FILES else value for name, value in told.items()}
+    return folder / told if isinstance(told, str) else [folder / name for name in told]
+
+
+def _place(backbone: Backbone, conditioners: Sequence[Any], device: torch.device, offload: str | None) -> Any:
     """Bring the weights where they are used; what lets them go before decoding, or None."""
-    network = conditioner if isinstance(conditioner, torch.nn.Module) else None
+    networks = [one for one in conditioners if isinstance(one, torch.nn.Module)]
     if offload == "sequential":
-        sequential_offload(backbone, device)
-        if network is not None:
+        for network in (backbone, *networks):
             sequential_offload(network, device)
         return None
-    if network is not None:
+    for network in networks:
         network.to(device)
     if offload == "model":
         return model_offload([backbone], device)[0].offload
@@ -230,8 +257,21 @@ def _check_header(header: Header) -> None:
         if name not in Settings.names():
             raise UnknownName("setting of a CogVideoX world", name, Settings.names())
     replace(Settings(), **header.settings)
-    if header.control is not None and Path(header.control).name != header.control:
+    if header.control is not None and not _is_name(header.control):
         raise InvalidInput("control", header.control, "the name of a folder inside this one")
+    for name, told in header.conditioners.items():
+        check_system(name)
+        if name == CONTROL:
+            raise InvalidInput(f"conditioner {name!r}", told, "none: the field 'control' names a folder's control")
+        places = [told.get(field) for field in FILES if field in told] if isinstance(told, Mapping) else [told]
+        flat = [one for place in places for one in (place if isinstance(place, list | tuple) else [place])]
+        if not flat or not all(_is_name(one) for one in flat):
+            raise InvalidInput(f"conditioner {name!r}", told, "names of files inside this folder")
+
+
+def _is_name(given: Any) -> bool:
+    """Whether this is the name of something inside a folder."""
+    return isinstance(given, str) and Path(given).name == given
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:

@@ -82,6 +82,7 @@ class CogVideoXWorld:
             fingerprint=self.fingerprint,
             reads_text=True,
             reads_reference=any(traits_of(one).demonstrated for one in parts.conditioners),
+            motions=tuple(name for one in parts.conditioners for name in getattr(one, "motions", ())),
         )
 
     @classmethod
@@ -107,6 +108,7 @@ class CogVideoXWorld:
         frame_rate: float | None = None,
         profile: str | None = None,
         control: Conditioner | Path | str | bool | None = None,
+        conditioners: Mapping[str, Any] | bool | None = None,
         dtype: torch.dtype | str | None = None,
         offload: str | None = None,
         tiling: bool = False,
@@ -117,9 +119,11 @@ class CogVideoXWorld:
 
         mode .. rows_at_once: see `Settings`; not given, they are what the folder says, else `settings.defaults`.
         size: (width, height); frame_rate [Hz]; profile: how prompts are drawn. control: a folder of a control branch,
-        a conditioner, or False for none; not given, what the folder brings. dtype: of the weights, by default bfloat16
-        on a GPU; offload: "model" or "sequential"; tiling: decode in tiles; compiled: compile the blocks; text_cache:
-        a folder for embedded captions.
+        a conditioner, or False for none; not given, what the folder brings. conditioners: further ones by name, see
+        `opening.SYSTEMS`: weights, or {"weights": ..., "scale": ...}, or a conditioner; False leaves out one that the
+        folder brings, and alone all of them. A released folder of Video-As-Prompt brings its expert. dtype: of the
+        weights, by default bfloat16 on a GPU; offload: "model" or "sequential"; tiling: decode in tiles; compiled:
+        compile the blocks; text_cache: a folder for embedded captions.
 
         Raises BadFile, InvalidInput, UnknownName, MissingDependency; Unsupported where memory does not suffice, with
         the mode that fits.
@@ -140,6 +144,7 @@ class CogVideoXWorld:
             frame_rate=frame_rate,
             profile=profile,
             control=control,
+            conditioners=conditioners,
             dtype=dtype,
             offload=offload,
             tiling=tiling,
@@ -250,7 +255,8 @@ def _fingerprint(parts: Parts, about: Mapping[str, Any]) -> str:
     digest.update(f"{text} {parts.text.length} {parts.text.width}".encode())
     networks: list[object] = [parts.backbone, getattr(parts.codec, "network", parts.codec), *parts.conditioners]
     for network in networks:
-        digest.update(f"{type(network).__name__} {getattr(network, 'fingerprint', '')}".encode())
+        own = getattr(network, "fingerprint", "") or getattr(network, "settings", "")
+        digest.update(f"{type(network).__name__} {own}".encode())
         if isinstance(network, nn.Module):
             for name, value in sorted(network.state_dict().items()):
                 digest.update(f"{name} {tuple(value.shape)}".encode())
