@@ -21,6 +21,7 @@ from vap_sim.models.cogvideox.codec import TinyCodec
 from vap_sim.models.cogvideox.config import build_transformer, full_config, parameter_count
 from vap_sim.models.cogvideox.injection import Injection
 from vap_sim.models.cogvideox.lora import Lora
+from vap_sim.models.cogvideox.memory import sequential_offload
 from vap_sim.models.cogvideox.positions import rotary_table
 from vap_sim.models.cogvideox.prepared import drop_rows, lasting_of
 from vap_sim.models.conditioners.action_prism_reference import Resampled
@@ -280,6 +281,16 @@ def test_bad_input_is_named(
 ) -> None:
     with pytest.raises(error, match=message):
         case(expert, backbone)
+
+
+def test_offloaded_layer_by_layer_it_says_the_same(expert: VideoAsPrompt, backbone: Backbone) -> None:
+    pytest.importorskip("accelerate")
+    host, other = small_backbone().requires_grad_(False), _with(expert, backbone)
+    expected = told(host, [other])
+    sequential_offload(host, "cpu")
+    sequential_offload(other, "cpu")
+    assert next(other.parameters()).is_meta
+    torch.testing.assert_close(told(host, [other]), expected, rtol=0, atol=1e-5)
 
 
 def test_rows_without_reference_cost_nothing_where_all_are(expert: VideoAsPrompt) -> None:

@@ -157,7 +157,9 @@ class VideoAsPrompt(nn.Module):
             if one.text is None:
                 raise InvalidInput("ReferenceClip.text", None, "a caption a row: it says what the demonstration shows")
             frames = resampled(one.frames, 1 + FRAMES * (self.frames - 1), size)
-            latents.append(codec.encode(frames).to(weight.device, torch.float32))
+            # Weights that are offloaded have no place; then all is where the prompt is.
+            place = frames.device if weight.is_meta else weight.device
+            latents.append(codec.encode(frames).to(place, torch.float32))
             words.append(text.encode(one.text).to(latents[0]))
             plain.append(text.encode([UNCONDITIONAL]).to(latents[0]).expand(len(frames), -1, -1))
         return {LATENTS: torch.cat(latents, 1), WORDS: torch.cat(words, 1), PLAIN: torch.cat(plain, 1)}
