@@ -38,7 +38,7 @@ from vap_sim.models.cogvideox.codec import TinyCodec
 from vap_sim.training.reference_footage import Footage
 
 SEEDS = (0, 1, 2)
-SCENES, HELD_SCENES = 75, 16
+SCENES, HELD_SCENES = 120, 16
 SETTINGS = "settings.json"
 
 

@@ -69,9 +69,9 @@ class RunSettings:
 
     frames: int = 17
     side: int = 64
-    steps: int = 6000
-    system_steps: int = 3000
-    token_steps: int = 300
+    steps: int = 10_000
+    system_steps: int = 4000
+    token_steps: int = 400
     batch: int = 8
     learning_rate: float = 2e-3
     warmup: int = 50
