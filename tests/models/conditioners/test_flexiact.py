@@ -1,20 +1,18 @@
-"""Learned motions: what they add is the paper's, by name, by noise level, row by row, for as long as a dream lasts."""
+"""Learned motions: what they add is the paper's, by name, by noise level, row by row."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.contracts.world_model import next_prompt, pictures, prompts, same_state
 from tests.models.cogvideox.conftest import small_backbone
 from tests.models.cogvideox.control_tools import CODEC, noised, run
-from tests.models.cogvideox.worlds import tiny_backbone, tiny_world
+from tests.models.cogvideox.worlds import tiny_backbone
 from tests.models.conditioners.flexiact_tools import COUNTS, dense, fill, small_flexiact, told
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.models.cogvideox.backbone import Backbone
@@ -22,11 +20,9 @@ from vap_sim.models.cogvideox.config import build_transformer, full_config, para
 from vap_sim.models.cogvideox.injection import Injection, Noised, combine
 from vap_sim.models.cogvideox.memory import checkpoint_blocks
 from vap_sim.models.cogvideox.prepared import carry_of, drop_rows, frames_of
-from vap_sim.models.cogvideox.world import CogVideoXWorld
 from vap_sim.models.conditioners.flexiact import TOKENS, FlexiAct
 from vap_sim.models.conditioners.flexiact_bias import NoiseBias
 from vap_sim.prompts.visual_prompt import VisualPrompt
-from vap_sim.state import WorldState
 
 pytest.importorskip("diffusers")
 HIGH, LOW = torch.tensor([950, 740]), torch.tensor([500, 20])
@@ -49,40 +45,6 @@ def added(one: FlexiAct, prompt: VisualPrompt, given: Noised | None = None) -> I
 
 def tokens_of(one: FlexiAct, *names: str) -> Tensor:
     return torch.cat([one.tokens.of(name).detach() for name in names], dim=1)
-
-
-# The schedule
-
-
-def test_the_bias_of_the_paper() -> None:
-    """Spec of the published schedule: 1 from 800 on, half a cosine to 700, nothing below."""
-    levels = torch.tensor([999, 819, 799, 759, 719, 699])
-    expected = torch.tensor([1, 1, 0.9998, 0.6395, 0.0865, 0])
-    torch.testing.assert_close(NoiseBias().at(levels), expected, rtol=0, atol=5e-5)
-    assert NoiseBias().at(torch.arange(701)).eq(0).all() and NoiseBias().at(torch.arange(800, 1000)).eq(1).all()
-    every = NoiseBias().at(torch.arange(1000))
-    assert (every.diff() >= 0).all() and float(every.diff().max()) < 0.02, "it rises without a step"
-    assert torch.equal(NoiseBias(alpha=-2.5).at(levels), -2.5 * NoiseBias().at(levels)), "alpha scales the ramp too"
-    assert torch.equal(NoiseBias().at(levels.reshape(2, 3)), NoiseBias().at(levels).reshape(2, 3))
-
-
-def test_a_bias_may_switch_at_once() -> None:
-    assert NoiseBias(2.0, high=750, low=750).at(torch.tensor([749, 750, 751])).tolist() == [0, 2, 2]
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"alpha": float("nan")}, "alpha of a noise bias: given nan"),
-        ({"alpha": True}, "alpha of a noise bias: given True"),
-        ({"high": 600}, r"low and high of a noise bias: given \(700, 600\)"),
-        ({"low": -1}, r"low and high of a noise bias: given \(-1, 800\)"),
-        ({"high": float("inf")}, "low and high of a noise bias"),
-    ],
-)
-def test_impossible_schedules_are_named(settings: dict[str, Any], words: str) -> None:
-    with pytest.raises(InvalidInput, match=words):
-        NoiseBias(**settings)
 
 
 # What is added
@@ -286,65 +248,6 @@ def test_tokens_that_are_told_take_gradients_and_no_others(checkpointed: bool) -
     same = small_flexiact(plain).requires_grad_(True)
     run(plain, added(same, told("lift"), given), given).square().mean().backward()
     torch.testing.assert_close(gradient, same.tokens.of("lift").grad)
-
-
-# Worlds
-
-
-def world_of(mode: str, **changes: Any) -> CogVideoXWorld:
-    backbone = tiny_backbone("i2v")
-    return tiny_world(backbone=backbone, mode=mode, conditioners=(small_flexiact(backbone),), **changes)
-
-
-def start(world: CogVideoXWorld, *motion: str, rows: int = 2) -> WorldState:
-    plan = prompts(world, 1, rows)
-    return world.encode(pictures(world, rows), replace(plan, motion=motion), [*range(1, 1 + rows)])
-
-
-def film(world: CogVideoXWorld, state: WorldState, steps: int = 3, motion: tuple[str, ...] = ()) -> Tensor:
-    frames = []
-    for number in range(steps):
-        state, made = world.step(state, replace(next_prompt(world, number, state.rows), motion=motion))
-        frames.append(made)
-    return torch.cat(frames, dim=2)
-
-
-@pytest.mark.parametrize("mode", ["stream", "chunk"])
-def test_a_dream_keeps_to_the_motion_it_was_told(mode: str, tmp_path: Path) -> None:
-    world = world_of(mode)
-    state = start(world, "wave")
-    once = film(world, state)
-    assert torch.equal(once, film(world, state, motion=("wave",)))
-    assert not torch.equal(once, film(world, state, motion=("lift",)))
-    other = start(world, "lift")
-    last = world.spec.frames_per_step
-    assert not torch.equal(once[:, :, -last:], film(world, other)[:, :, -last:])
-    state.save(tmp_path / "state.safetensors")
-    again = WorldState.load(tmp_path / "state.safetensors")
-    assert same_state(state, again) and torch.equal(film(world, again, 1), once[:, :, :last])
-    mixed = WorldState.cat([state.index([0]), other.index([1])])
-    rows = film(world, mixed)
-    assert torch.equal(rows[0], once[0]) and torch.equal(rows[1], film(world, other)[1])
-    together = world_of(mode, rows_at_once=2)
-    near = film(together, WorldState.cat([start(together, "wave").index([0]), start(together, "lift").index([1])]))
-    assert int((near.int() - rows.int()).abs().max()) <= 1, "in one pass, up to a grey level"
-
-
-def test_worlds_with_other_tokens_or_settings_are_told_apart() -> None:
-    backbone = tiny_backbone("i2v")
-    prints = {
-        tiny_world(backbone=backbone, conditioners=(one,)).fingerprint
-        for one in (small_flexiact(backbone), fill(small_flexiact(backbone), 8), small_flexiact(backbone, alpha=2.0))
-    }
-    assert len(prints) == 3
-
-
-def test_a_guided_dream_leaves_the_motion_out_of_one_pass() -> None:
-    """With a guidance of control the pass without conditioners sees no token."""
-    world = world_of("chunk", control_guidance=2.0)
-    assert not torch.equal(
-        film(world, start(world, "wave"), 1), film(world_of("chunk"), start(world_of("chunk"), "wave"), 1)
-    )
 
 
 def test_tokens_wait_on_the_cpu_where_weights_are_offloaded() -> None:
