@@ -93,7 +93,8 @@ def words_of_code(text: str) -> str:
 
 
 def option_names(command: type) -> set[str]:
-    return {field.name.replace("_", "-") for field in fields(command)}
+    """As they are given: `--with`, whose field is `with_`."""
+    return {field.name.strip("_").replace("_", "-") for field in fields(command)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

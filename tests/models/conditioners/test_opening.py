@@ -16,7 +16,7 @@ from tests.models.cogvideox.control_tools import wake
 from tests.models.cogvideox.worlds import tiny_backbone, tiny_parts
 from vap_sim.errors import BadFile, InvalidInput, UnknownName, Unsupported, VAPSimError
 from vap_sim.models.cogvideox.control_form import save_control
-from vap_sim.models.cogvideox.loading import HEADER, Header, save_world
+from vap_sim.models.cogvideox.loading import HEADER, Header, brings, save_world
 from vap_sim.models.cogvideox.skeleton_control import SkeletonControl
 from vap_sim.models.cogvideox.world import CogVideoXWorld
 from vap_sim.models.conditioners.action_prism import ActionPrism
@@ -43,7 +43,7 @@ def shelf(folder: Path) -> Path:
     save_action_prism(folder / "prism.safetensors", prism(backbone))
     save_video_as_prompt(folder / "expert.safetensors", expert(backbone))
     save_motions(folder / "wave.safetensors", {"wave": MOTION})
-    save_motions(folder / "bow.safetensors", {"bow": MOTION.flip(1)})
+    save_motions(folder / "bow.safetensors", {"bow": -2 * MOTION})
     save_released(folder / "released", backbone, expert(backbone))
     save_adapter(folder / "adapter.safetensors", adapter())
     for name in ("prism.pt", "expert.bin"):
@@ -138,6 +138,9 @@ def test_a_folder_names_its_own_and_the_caller_decides(files: Path, tmp_path: Pa
     assert isinstance(world, CogVideoXWorld)
     assert [type(one) for one in world.parts.conditioners] == kinds and world.spec.motions == ("wave", "bow")
     assert world.parts.conditioners[1].scale == 0.5
+    weak = CogVideoXWorld.load(tmp_path, conditioners={"action_prism": {"scale": 0.2}})
+    assert weak.parts.conditioners[1].scale == 0.2 and len(weak.parts.conditioners) == 3
+    assert brings(tmp_path) == (SYSTEMS[0], SYSTEMS[1], SYSTEMS[3]) and brings(files / "world") == ()
     without = CogVideoXWorld.load(tmp_path, conditioners={"action_prism": False})
     assert [type(one) for one in without.parts.conditioners] == [kinds[0], kinds[2]]
     other = CogVideoXWorld.load(tmp_path, conditioners={"flexiact": files / "wave.safetensors"})
@@ -178,7 +181,9 @@ def test_a_released_folder_is_a_world_with_its_expert(files: Path, tmp_path: Pat
     told = {"size": (48, 32), "tiny_codec": 8, "hashed_words": True, "settings": {"steps": 2, "guidance": 1.0}}
     (tmp_path / HEADER).write_text(json.dumps({"world": "cogvideox", "format": 1, **told}))
     world = CogVideoXWorld.load(tmp_path, chunk=9)
-    assert world.settings.mode == "chunk" and world.spec.reads_reference
+    assert world.settings.mode == "chunk" and world.spec.reads_reference and brings(tmp_path) == SYSTEMS[2:3]
+    weak = CogVideoXWorld.load(tmp_path, chunk=9, conditioners={"video_as_prompt": {"scale": 0.5}})
+    assert weak.parts.conditioners[0].scale == 0.5 and weak.fingerprint != world.fingerprint
     assert near(dreamt(world), dreamt(loaded(files, video_as_prompt=files / "expert.safetensors")))
     bare = CogVideoXWorld.load(tmp_path, chunk=9, conditioners={"video_as_prompt": False})
     assert near(dreamt(bare), dreamt(CogVideoXWorld.load(files / "world")))
@@ -236,8 +241,8 @@ def test_what_cannot_stand_together_is_named(files: Path) -> None:
         CogVideoXWorld.load(files / "world", conditioners=experts)
     with pytest.raises(InvalidInput, match="conditioners: given prism, expected a mapping"):
         CogVideoXWorld.load(files / "world", conditioners="prism")  # type: ignore[arg-type]
-    with pytest.raises(InvalidInput, match="none beside one that is already made"):
-        open_one = {"weights": prism(tiny_backbone()), "scale": 1.0}
+    with pytest.raises(InvalidInput, match="at most 'scale': it is already made"):
+        open_one = {"weights": prism(tiny_backbone()), "alpha": 1.0}
         CogVideoXWorld.load(files / "world", conditioners={"action_prism": open_one})
 
 

@@ -34,9 +34,11 @@ from vap_sim.models.conditioners.opening import (
     FILES,
     SYSTEMS,
     VIDEO_AS_PROMPT,
+    WEIGHTS,
     check_system,
     is_released,
     open_conditioner,
+    system_in,
 )
 from vap_sim.models.conditioners.video_as_prompt_released import Released, load_released
 from vap_sim.models.tensor_cache import TensorCache
@@ -138,7 +140,7 @@ def load_world(
     check_offload(offload, device)
     kind = _dtype(dtype, device)
     released = load_released(path, dtype=kind) if is_released(path) else None
-    folder = open_folder(str(path)) if released is None else released.folder
+    folder = _plain_folder(path) if released is None else released.folder
     header, config = read_header(folder.path), folder.config
     wanted = _wanted(control, conditioners, header, folder, released)
     mode = chosen.get("mode", header.settings.get("mode", "stream" if released is None else "chunk"))
@@ -193,7 +195,28 @@ def _wanted(
         own |= {name: _inside(folder.path, told) for name, told in header.conditioners.items()}
         own |= {} if released is None else {VIDEO_AS_PROMPT: released.conditioner.requires_grad_(False)}
     own |= {} if header.control is None else {CONTROL: folder.path / header.control}
+    for name, told in given.items():
+        if isinstance(told, Mapping) and WEIGHTS not in told and name in own:  # settings of what the folder brings
+            brought = own[name] if isinstance(own[name], Mapping) else {WEIGHTS: own[name]}
+            given = {**given, name: {**brought, **told}}
     return {name: told for name, told in {**own, **given}.items() if told is not None and told is not False}
+
+
+def brings(folder: Path | str) -> tuple[str, ...]:
+    """Systems whose weights a world's folder brings, by the names of `opening.SYSTEMS`. Raises as `load_world` does."""
+    released = is_released(folder)
+    header = read_header(Path(folder) if released else _plain_folder(folder).path)
+    own = {CONTROL: header.control, VIDEO_AS_PROMPT: released or None} | dict(header.conditioners)
+    return tuple(name for name in SYSTEMS if own.get(name) is not None)
+
+
+def _plain_folder(path: Path | str) -> CogVideoXFolder:
+    if system_in(path) == CONTROL:
+        hint = (
+            "a control of Visual Action Prompts, which goes beside a CogVideoX: conditioners={'skeleton_control': ...}"
+        )
+        raise BadFile(path, f"is no world but {hint}")
+    return open_folder(str(path))
 
 
 def _inside(folder: Path, told: Any) -> Any:

@@ -120,10 +120,10 @@ class CogVideoXWorld:
         mode .. rows_at_once: see `Settings`; not given, they are what the folder says, else `settings.defaults`.
         size: (width, height); frame_rate [Hz]; profile: how prompts are drawn. control: a folder of a control branch,
         a conditioner, or False for none; not given, what the folder brings. conditioners: further ones by name, see
-        `opening.SYSTEMS`: weights, or {"weights": ..., "scale": ...}, or a conditioner; False leaves out one that the
-        folder brings, and alone all of them. A released folder of Video-As-Prompt brings its expert. dtype: of the
-        weights, by default bfloat16 on a GPU; offload: "model" or "sequential"; tiling: decode in tiles; compiled:
-        compile the blocks; text_cache: a folder for embedded captions.
+        `opening.SYSTEMS`: weights, or {"weights": ..., "scale": ...}, or a conditioner; without weights those that the
+        folder brings; False leaves out one of these, and alone all of them. A released folder of Video-As-Prompt brings
+        its expert. dtype: of the weights, by default bfloat16 on a GPU; offload: "model" or "sequential"; tiling:
+        decode in tiles; compiled: compile the blocks; text_cache: a folder for embedded captions.
 
         Raises BadFile, InvalidInput, UnknownName, MissingDependency; Unsupported where memory does not suffice, with
         the mode that fits.

@@ -31,7 +31,7 @@ from vap_sim.models.conditioners.video_as_prompt_file import load_video_as_promp
 from vap_sim.models.conditioners.video_as_prompt_released import SUFFIX
 
 CONTROL, ACTION_PRISM, VIDEO_AS_PROMPT, FLEXIACT = "skeleton_control", "action_prism", "video_as_prompt", "flexiact"
-WEIGHTS, ADAPTER = "weights", "adapter"
+WEIGHTS, ADAPTER, SCALE = "weights", "adapter", "scale"
 FILES = (WEIGHTS, ADAPTER)
 """Settings that are places on disk."""
 _TITLES = {
@@ -51,9 +51,9 @@ Place = str | Path
 def open_conditioner(system: str, told: Any, backbone: Backbone) -> tuple[Any, str | None]:
     """A conditioner for a backbone, and the profile of the prompts it was trained with, if it has one.
 
-    system: a name of `SYSTEMS`; told: where its weights are, a path or for "flexiact" several; or a mapping of them as
-    "weights" beside settings of the opener below, "scale" for all; or a conditioner, which is taken as it is. The
-    conditioner is None for a control that is only LoRA, which is then in the backbone's weights.
+    system: a name of `SYSTEMS`; told: where its weights are, a path or for "flexiact" several; or a conditioner, which
+    is taken as it is; or a mapping of either as "weights" beside settings: "scale", and with "flexiact" those of
+    `_flexiact`. The conditioner is None for a control that is only LoRA, which is then in the backbone's weights.
 
     Raises UnknownName for a system or a setting that does not exist, BadFile for weights that are damaged or of another
     system, which it names, InvalidInput for those of another width and for impossible settings.
@@ -65,8 +65,12 @@ def open_conditioner(system: str, told: Any, backbone: Backbone) -> tuple[Any, s
         raise InvalidInput(f"conditioner {system!r}", dict(told), f"also {WEIGHTS!r}, where they are")
     paths = _paths(weights)
     if paths is None:
+        if settings.keys() - {SCALE}:
+            raise InvalidInput(
+                f"settings of conditioner {system!r}", settings, f"at most {SCALE!r}: it is already made"
+            )
         if settings:
-            raise InvalidInput(f"settings of conditioner {system!r}", settings, "none beside one that is already made")
+            weights.scale = checked_scale(settings[SCALE])
         return weights, None
     opener = _OPENERS[system]
     known = [name for name in inspect.signature(opener).parameters if name not in ("backbone", "paths")]
