@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vap_sim.models.compact.motion import Motion, apply, foresee
-from vap_sim.models.compact.network import MotionNet
+from vap_sim.models.compact.network import MotionNet, Told
 from vap_sim.models.compact.placing import lay
 from vap_sim.models.compact.slots import Slots
 
@@ -46,8 +46,11 @@ def begin(dream: Context) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def advance_echoes(network: MotionNet, echoes: Context, before: Context, after: Context) -> dict[str, Tensor]:
-    """The echoes of one row's dream a step on; `before` and `after` are the dream's own context."""
+def advance_echoes(
+    network: MotionNet, echoes: Context, before: Context, after: Context, told: Mapping[bool, Told | None] | None = None
+) -> dict[str, Tensor]:
+    """The echoes of one row's dream a step on; `before` and `after` are the dream's own context; told: what a
+    demonstration says to echoes that see in a mirror and to those that do not, if there is one."""
     skeletons = torch.cat([after["skeletons"][:, :3], before["skeletons"]], dim=1)
     drawn = _points(skeletons[0, :6])
     foreseen: list[tuple[bool, Context, Motion]] = []
@@ -58,7 +61,7 @@ def advance_echoes(network: MotionNet, echoes: Context, before: Context, after: 
         same = (one for mirrored, seen, one in foreseen if mirrored == echo.mirrored and _equal(seen, old))
         motion = next(same, None)
         if motion is None:
-            motion = _foresee(network, echo, old, before, skeletons, drawn)
+            motion = _foresee(network, echo, old, before, skeletons, drawn, (told or {}).get(echo.mirrored))
             foreseen.append((echo.mirrored, old, motion))
         moved.append(_moved(old, before, Motion(motion.shift, motion.twist, motion.logit - echo.above)))
     return {name: torch.stack([one[name] for one in moved], dim=1) for name in echoes}
@@ -76,7 +79,15 @@ def parting(echoes: Context, dream: Context) -> Tensor:
     return torch.where(present, far / widths, 0).amax(dim=1).double().cpu()
 
 
-def _foresee(network: MotionNet, echo: Echo, old: Context, dream: Context, skeletons: Tensor, drawn: Tensor) -> Motion:
+def _foresee(
+    network: MotionNet,
+    echo: Echo,
+    old: Context,
+    dream: Context,
+    skeletons: Tensor,
+    drawn: Tensor,
+    told: Told | None = None,
+) -> Motion:
     """How the objects (1, S) of an echo will move; those far from the robot have no doubt that they rest."""
     centre = old["centre"][0]
     near = dream["present"][0] & (torch.cdist(centre, drawn) < _NEAR).any(dim=1)
@@ -94,6 +105,7 @@ def _foresee(network: MotionNet, echo: Echo, old: Context, dream: Context, skele
             turn=old["turn"][0, places],
             velocity=old["velocity"][0, places],
             frames=mirror if echo.mirrored else None,
+            told=told,
         )
         shift[0, places], twist[0, places], logit[0, places] = motion.shift, motion.twist, motion.logit
     return Motion(shift, twist, logit)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import torch
@@ -16,7 +16,7 @@ from vap_sim.errors import BadFile, InvalidInput
 from vap_sim.models.checkpoint import fill, load_tensors
 from vap_sim.models.compact import doubt, layers
 from vap_sim.models.compact.motion import apply, move
-from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNetConfig, to_blocks
+from vap_sim.models.compact.network import CompactConfig, CompactNetwork, Told, UNetConfig, to_blocks
 from vap_sim.models.compact.packed import fast_dtype, packed
 from vap_sim.models.compact.placing import lay
 from vap_sim.models.compact.slots import Slots
@@ -24,6 +24,9 @@ from vap_sim.models.protocol import Rollout, WorldModelSpec
 from vap_sim.models.rollout import check_frames, check_prompt, check_state, imagine, start_keys
 from vap_sim.prompts.visual_prompt import VisualPrompt
 from vap_sim.state import WorldState
+
+if TYPE_CHECKING:
+    from vap_sim.models.compact.demonstration import Demonstration
 
 WEIGHTS = Path(__file__).parent / "weights" / "compact.safetensors"
 FRAME_RATE = 5.0
@@ -44,9 +47,15 @@ class CompactWorld:
         device: str = "cpu",
         *,
         dtype: torch.dtype | None = None,
+        demonstration: Demonstration | None = None,
     ) -> None:
-        """`network` is converted to `dtype`, by default bfloat16, or float32 on a processor that lacks it."""
-        self.fingerprint = _fingerprint(network)
+        """`network` is converted to `dtype`, by default bfloat16, or float32 on a processor that lacks it.
+
+        demonstration: what watches clips that are shown at a dream's start; without it none can be shown."""
+        self.fingerprint = _fingerprint(network, demonstration)
+        self.demonstration = demonstration
+        if demonstration is not None:
+            demonstration.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
         self._dtype = fast_dtype(device) if dtype is None else dtype
         network.to(device=device, dtype=self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = packed(network)
@@ -61,11 +70,18 @@ class CompactWorld:
             frame_rate=FRAME_RATE,
             profile=profile,
             fingerprint=self.fingerprint,
+            reads_reference=demonstration is not None,
         )
 
     @classmethod
-    def load(cls, path: Path | str | None = None, *, device: str = "cpu") -> CompactWorld:
-        """The world of a weights file, by default the one that ships with the package. Raises BadFile."""
+    def load(
+        cls, path: Path | str | None = None, *, device: str = "cpu", demonstration: Path | str | None = None
+    ) -> CompactWorld:
+        """The world of a weights file, by default the one that ships with the package.
+
+        demonstration: a file of `demonstration.save_demonstration`, for worlds that are shown clips. Raises BadFile,
+        and InvalidInput for a demonstration's weights of other sizes.
+        """
         path = WEIGHTS if path is None else Path(path)
         tensors, description = load_tensors(path)
         with torch.device("meta"):
@@ -73,13 +89,21 @@ class CompactWorld:
         fill(network, tensors, path)  # compares shapes: a file that lies about its own takes no memory
         network.to_empty(device="cpu")
         fill(network, tensors, path)
-        return cls(network, str(description.get("profile", "compact")), device)
+        watching = None
+        if demonstration is not None:
+            from vap_sim.models.compact.demonstration import load_demonstration
+
+            watching = load_demonstration(demonstration, network.config)
+        return cls(network, str(description.get("profile", "compact")), device, demonstration=watching)
 
     def encode(self, frames: Tensor, prompt: VisualPrompt, seed: Sequence[int] | Tensor) -> WorldState:
         """Begin dreams from pictures (b, V, H, W, 3) uint8 and prompts of their poses (F = 1)."""
         check_frames(frames, self.spec)
         check_prompt(prompt, self.spec, rows=frames.shape[0], pixel_frames=1)
         parts = [self._encode_row(frames[row, 0], prompt.skeleton[row, 0, 0]) for row in range(frames.shape[0])]
+        if self.demonstration is not None:
+            clips = [None if prompt.reference is None else prompt.reference.index([row]) for row in range(len(parts))]
+            parts = [{**part, **self.demonstration.watch(clip)} for part, clip in zip(parts, clips, strict=True)]
         context = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return WorldState(context, *start_keys(frames.shape[0], seed, self.device), model=self.fingerprint)
 
@@ -112,8 +136,8 @@ class CompactWorld:
             given = f"{len(memory)} rows of {memory.model!r} for {len(before)} and {len(after)} rows"
             raise InvalidInput("memory of doubt", given, f"as many rows, of {self._echoes!r}")
         rows = [
-            doubt.advance_echoes(self.network.motion, *(_row(state, row) for state in (memory, before, after)))
-            for row in range(len(memory))
+            doubt.advance_echoes(self.network.motion, _row(memory, row), _row(before, row), _row(after, row), told)
+            for row, told in enumerate(self._told_echoes(before))
         ]
         partings = [doubt.parting(echoes, _row(after, row)) for row, echoes in enumerate(rows)]
         return memory.advanced(_joined(rows)), torch.cat(partings)
@@ -121,12 +145,12 @@ class CompactWorld:
     def _advance(self, state: WorldState, prompt: VisualPrompt) -> WorldState:
         context, parts = state.context, range(0, state.rows, _ROWS_AT_ONCE)
         if len(parts) == 1:
-            return state.advanced({**context, **self._move(context, prompt.skeleton[:, 0, 0])})
+            return state.advanced({**context, **self._move(context, prompt.skeleton[:, 0, 0], state.step)})
         moved = []
         for first in parts:
             rows = slice(first, first + _ROWS_AT_ONCE)
             old = {name: value[rows] for name, value in context.items()}
-            moved.append({**old, **self._move(old, prompt.skeleton[rows, 0, 0])})
+            moved.append({**old, **self._move(old, prompt.skeleton[rows, 0, 0], state.step[rows])})
         return state.advanced(_joined(moved))
 
     @torch.no_grad()
@@ -143,20 +167,28 @@ class CompactWorld:
             **self._laid(slots),
         }
 
+    def _told_echoes(self, before: WorldState) -> list[dict[bool, Told | None]]:
+        """What a demonstration says to each row's echoes, in a mirror and without."""
+        if self.demonstration is None:
+            return [{} for _ in range(before.rows)]
+        both = [self.demonstration.told(before.context, before.step, mirrored=mirrored) for mirrored in (False, True)]
+        return [{False: plain, True: mirrored} for plain, mirrored in zip(*both, strict=True)]
+
     def _laid(self, slots: Slots) -> dict[str, Tensor]:
         """The slots rendered, in the forms that networks and painting want: the same until something moves."""
         objects = lay(slots, self.network.config.size)
         return {"objects": objects, "blocks": to_blocks(objects.to(self._dtype))}
 
     @torch.no_grad()
-    def _move(self, old: Mapping[str, Tensor], skeletons: Tensor) -> dict[str, Tensor]:
-        """What changes in the context of b rows in a step; skeletons (b, H, W, 3) uint8, as drawn."""
+    def _move(self, old: Mapping[str, Tensor], skeletons: Tensor, step: Tensor) -> dict[str, Tensor]:
+        """What changes in the context of b rows in a step (b,); skeletons (b, H, W, 3) uint8, as drawn."""
         planes = skeletons.to(self.device).permute(0, 3, 1, 2).contiguous()
         history = torch.cat([planes, old["skeletons"]], dim=1)
         changed: dict[str, Tensor] = {"skeletons": history[:, :6]}
         if bool(old["present"].any()):
             slots = Slots(_unit(old["patches"]), **{name: old[name] for name in _POSES})
-            moved = apply(slots, move(self.network.motion, _unit(history), old["objects"], slots))
+            told = () if self.demonstration is None else self.demonstration.told(old, step)
+            moved = apply(slots, move(self.network.motion, _unit(history), old["objects"], slots, told))
             changed |= {name: getattr(moved, name) for name in _POSES}
             still = (moved.centre == slots.centre).all(2) & (moved.turn == slots.turn).all(2)
             rows = torch.nonzero(~still.all(1))[:, 0]
@@ -233,9 +265,11 @@ _ROWS_AT_ONCE = 24  # whose objects move together: the network is busy, and what
 _NETS = ("scene", "motion", "robot")
 
 
-def _fingerprint(network: CompactNetwork) -> str:
+def _fingerprint(network: CompactNetwork, demonstration: Demonstration | None) -> str:
     digest = hashlib.sha256(repr(asdict(network.config)).encode())
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    if demonstration is not None:
+        digest.update(demonstration.fingerprint.encode())
     return digest.hexdigest()[:16]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from vap_sim.models.compact.network import MOTION_UNIT, MotionNet
+from vap_sim.models.compact.network import MOTION_UNIT, MotionNet, Told
 from vap_sim.models.compact.slots import Slots, advance
 from vap_sim.models.compact.windows import look, look_at_patch, offsets, overview
 
@@ -69,9 +69,10 @@ def view(
     return Views(windows, coarse.expand(len(centre), -1, -1, -1), torch.cat([place, last, size], dim=1))
 
 
-def tell(network: MotionNet, views: Views, frames: Tensor | None = None) -> Motion:
-    """What the network says of views, in pixels of the picture; frames as in `foresee`."""
-    out = network(views.windows, views.overview, views.state).float()
+def tell(network: MotionNet, views: Views, frames: Tensor | None = None, told: Told | None = None) -> Motion:
+    """What the network says of views, in pixels of the picture; frames, told as in `foresee`."""
+    told_by = () if told is None else (told,)
+    out = network(views.windows, views.overview, views.state, *told_by).float()
     shift, angle = out[:, 0:2] * MOTION_UNIT, out[:, 2:3]
     if frames is not None:
         shift, angle = _apply(frames, shift), angle * torch.linalg.det(frames).sign()[:, None]
@@ -88,6 +89,7 @@ def foresee(
     turn: Tensor,
     velocity: Tensor,
     frames: Tensor | None = None,
+    told: Told | None = None,
 ) -> Motion:
     """How n objects will move.
 
@@ -97,20 +99,23 @@ def foresee(
         patches: (n, 1, PATCH, PATCH) in [0, 1], the cut-outs' alpha.
         centre: (n, 2) [px]. turn: (n, 2). velocity: (n, 2) [px]; all three as in `Slots`.
         frames: (n, 2, 2), through which each object is looked at (see `windows`); the answer is in the picture's own.
+        told: what a demonstration adds to each object's style, or None.
     """
     views = view(skeletons, alpha, patches, centre=centre, turn=turn, velocity=velocity, frames=frames)
-    return tell(network, views, frames)
+    return tell(network, views, frames, told)
 
 
 def _apply(matrices: Tensor, vectors: Tensor) -> Tensor:
     return torch.einsum("nij,nj->ni", matrices, vectors)
 
 
-def move(network: MotionNet, skeletons: Tensor, objects: Tensor, slots: Slots) -> Motion:
+def move(
+    network: MotionNet, skeletons: Tensor, objects: Tensor, slots: Slots, told: Sequence[Told | None] = ()
+) -> Motion:
     """One step of all slots (b, S), zero where a slot is empty.
 
     skeletons (b, 9, H, W) in [0, 1], newest first; objects (b, 4, H, W), the slots rendered. Each picture is looked at
-    by itself, the network is asked once."""
+    by itself, the network is asked once. told: what a demonstration says to each row, if any row has one."""
     shift, twist = torch.zeros_like(slots.centre), torch.zeros_like(slots.turn)
     logit = torch.zeros_like(shift[..., 0])
     views = []
@@ -120,10 +125,22 @@ def move(network: MotionNet, skeletons: Tensor, objects: Tensor, slots: Slots) -
             alpha, patches = objects[row : row + 1, 3:4], slots.patches[row, present, 3:4]
             views.append(view(skeletons[row : row + 1], alpha, patches, **poses))
     if views:
-        motion = tell(network, Views.cat(views))
+        motion = tell(network, Views.cat(views), told=_joined(told, slots.present.sum(1).tolist()))
         here = slots.present
         shift[here], twist[here], logit[here] = motion.shift, motion.twist, motion.logit
     return Motion(shift, twist, logit)
+
+
+def _joined(told: Sequence[Told | None], counts: Sequence[int]) -> Told | None:
+    """What all rows are told, each its own objects, of which there are so many."""
+    if all(one is None for one in told):
+        return None
+
+    def together(style: Tensor) -> Tensor:
+        parts = zip(told, torch.split(style, list(counts)), strict=True)
+        return torch.cat([torch.zeros_like(part) if one is None or not len(part) else one(part) for one, part in parts])
+
+    return together
 
 
 def surely(logit: Tensor) -> Tensor:

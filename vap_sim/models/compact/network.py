@@ -8,6 +8,7 @@ picture.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,6 +19,8 @@ from torch.nn import functional as F
 from vap_sim.errors import InvalidInput
 from vap_sim.models.compact.windows import OVERVIEW, WINDOW
 
+Told = Callable[[Tensor], Tensor]
+"""Shown the styles of n objects (n, hidden), gives what is added to them; see `demonstration`."""
 MOTION_UNIT = 8.0
 """The motion network speaks of motion in units of this many pixels."""
 
@@ -206,11 +209,12 @@ class MotionNet(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, windows: Tensor, overview: Tensor, state: Tensor) -> Tensor:
+    def forward(self, windows: Tensor, overview: Tensor, state: Tensor, told: Told | None = None) -> Tensor:
         """windows (n, 11, WINDOW, WINDOW) and overview (n, 3, OVERVIEW, OVERVIEW) of the newest skeleton, both in
-        [0, 1], state (n, 5) -> (n, 5), as `CHANNELS`, `STATE` and `OUTPUTS` list them."""
+        [0, 1], state (n, 5), told: what a demonstration adds -> (n, 5), as `CHANNELS`, `STATE`, `OUTPUTS` list them."""
         dtype = self.head.weight.dtype
         style = F.silu(self.overview(torch.cat([overview.flatten(1), state], dim=1).to(dtype)))
+        style = style if told is None else style + told(style)
         x = self.stem(to_blocks(windows.to(dtype)).contiguous(memory_format=torch.channels_last))
         for level, blocks in enumerate(self.blocks):
             if level:

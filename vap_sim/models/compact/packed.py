@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vap_sim.models.compact.network import CompactNetwork, MotionNet, ResidualBlock, UNet, to_blocks
+from vap_sim.models.compact.network import CompactNetwork, MotionNet, ResidualBlock, Told, UNet, to_blocks
 from vap_sim.models.compact.windows import WINDOW
 
 Step = Callable[[Tensor], Tensor]
@@ -83,9 +83,10 @@ class PackedMotionNet(nn.Module):
     def __reduce__(self) -> tuple[type[PackedMotionNet], tuple[MotionNet]]:
         return PackedMotionNet, self._made_of  # weights in oneDNN's order belong to this machine
 
-    def forward(self, windows: Tensor, overview: Tensor, state: Tensor) -> Tensor:
+    def forward(self, windows: Tensor, overview: Tensor, state: Tensor, told: Told | None = None) -> Tensor:
         dtype = self.head.weight.dtype
         style = F.silu(_linear(self.overview, torch.cat([overview.flatten(1), state], dim=1).to(dtype)))
+        style = style if told is None else style + told(style)
         x = self._stem(to_blocks(windows.to(dtype)).contiguous(memory_format=torch.channels_last))
         for level, blocks in enumerate(self._blocks):
             if level:
