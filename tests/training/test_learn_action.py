@@ -105,6 +105,16 @@ def test_the_same_command_goes_on_after_a_kill(
     assert "a checkpoint of" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_half_precision_for_a_world_that_streams(folder: Path, tmp_path: Path) -> None:
+    """As a large model needs it: weights of 16 bits, inner values computed again, frames of levels of their own."""
+    from vap_sim.models.checkpoint import load_tensors
+
+    out = tmp_path / "wave.safetensors"
+    assert learn(folder, out, "--precision", "bf16", "--checkpointing", "--mode", "forcing", "--crops", "1") == 0
+    tokens = load_tensors(out)[0]["wave"]
+    assert tokens.dtype == torch.float32 and tokens.isfinite().all() and tokens.any()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
