@@ -32,6 +32,9 @@ from vap_sim.robots.library import load_robot
 from vap_sim.training.clips import Clip, DataSet, caption_of, region_of
 
 CAMERAS = ("random", "fixed")
+_APART = 0.17
+"""How far cameras of episodes' own are from the one, as a share of where cameras may be. From 63 degrees to either side
+(a share of a half) what raw actions mean is not learned in as many steps: they tell no more than a caption."""
 REGION_REACH = 2
 """How far around the drawn robot errors weigh more [px]."""
 _FORMAT = 1
@@ -85,12 +88,15 @@ class KeptClip:
 def camera_of(kind: str, seed: int, side: int) -> Camera:
     """The camera by which an episode is seen: the one at the robot's left, or one of its own, which its seed decides.
 
-    Cameras stand in front of the robot, up to 63 degrees to its left or right. Raises UnknownName.
+    The others stand up to 21 degrees farther around the robot than the one, or less far, 4 degrees higher or lower,
+    and differ a little in distance, aim and angle of view. Raises UnknownName.
     """
     if kind not in CAMERAS:
         raise UnknownName("cameras", kind, CAMERAS)
     # The one camera looks from the side: head-on, how far the arm reaches could hardly be seen.
-    share = np.array([0.75] + [0.5] * 6) if kind == "fixed" else np.random.default_rng([seed, 17]).uniform(size=7)
+    share = np.array([0.75] + [0.5] * 6)
+    if kind != "fixed":
+        share = share + np.random.default_rng([seed, 17]).uniform(-_APART, _APART, size=7)
     low = np.array([-1.1, 0.30, 0.95, 0.60, 0.39, -0.05, 0.10])
     high = np.array([1.1, 0.75, 1.20, 0.75, 0.49, 0.05, 0.20])
     azimuth, elevation, distance, view, *target = (low + share * (high - low)).tolist()
