@@ -4,7 +4,7 @@ Two figures, for each system against the bare backbone:
 
 - arithmetic at the size of CogVideoX-5B-I2V and 49 frames of 480 x 720: floating point operations of one pass, counted
   on shapes alone (`torch.utils.flop_counter`), so exact and the same on every machine;
-- time of one pass on a backbone of 24 blocks and 1536 tokens, in seconds of the processor, which other programs do not
+- time of one pass on a backbone of 24 blocks and 768 tokens, in seconds of the processor, which other programs do not
   count into. Systems are run in turn, so that a machine whose speed drifts slows all, and compared round by round.
 
 A pass is `inject` and the backbone's call; what is made of the prompt, once a clip, is listed beside it. Weights are
@@ -107,9 +107,9 @@ SYSTEMS = (
 
 
 def small_config() -> ModelConfig:
-    """24 blocks of width 256. As at full size attention is half of the arithmetic, a caption 1.3 % of the tokens."""
+    """24 blocks of width 128. As at full size attention is half of the arithmetic, a caption 1.3 % of the tokens."""
     return tiny_config(
-        latent_channels=16, blocks=24, heads=4, head_width=64, size=(32, 32), frames=6, text_length=20, text_width=64
+        latent_channels=16, blocks=24, heads=2, head_width=64, size=(24, 32), frames=4, text_length=10, text_width=64
     )
 
 

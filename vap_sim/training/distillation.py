@@ -297,7 +297,7 @@ class DistillationRecipe:
         latents = torch.cat([batch.history, sample], dim=1)
         levels = torch.zeros(latents.shape[:2], dtype=torch.int64, device=latents.device)
         levels[:, -1] = level
-        alone = torch.full((len(latents),), not branch.control, device=latents.device)
+        alone = torch.full((len(latents),), not (branch.control and branch.reference), device=latents.device)
         images = batch.clean[:, :1] if self.config.condition_channels else None
         told = batch.text if branch.text else batch.plain
         given = (latents, levels, told, images, batch.prompt, alone, True)

@@ -19,7 +19,12 @@ from vap_sim.models.cogvideox.prepared import KEEP, lasting_of, with_carry
 from vap_sim.models.cogvideox.skeleton_control import check_backbone, checked_scale
 from vap_sim.models.cogvideox.text import UNCONDITIONAL, TextEncoder
 from vap_sim.models.conditioners.action_prism_reference import resampled
-from vap_sim.models.conditioners.video_as_prompt_expert import build_expert, expert_blocks, reference_positions
+from vap_sim.models.conditioners.video_as_prompt_expert import (
+    build_expert,
+    expert_blocks,
+    reference_positions,
+    unheard,
+)
 from vap_sim.prompts.visual_prompt import ReferenceClip, VisualPrompt
 
 LATENTS, WORDS, PLAIN = "reference", "words", "plain"
@@ -34,7 +39,8 @@ class VideoAsPrompt(nn.Module):
     chosen blocks, a block of its own: the expert, at first an exact copy of the backbone. There the attention of both
     streams goes over [text, video, reference text, reference video] at once. The reference hears the noise level of the
     video, though it is clean (of several levels in a clip, the highest), and stands right before the video in time.
-    Nothing is zero at first: an untrained expert changes what the backbone predicts.
+    Nothing is zero at first: an untrained expert changes what the backbone predicts. What the last of its blocks would
+    make of the reference is heard by nobody, so it is not computed, and those weights take no gradient.
 
     Both streams change with each other, so what a stream mode would keep of frames does not hold: with attention both
     ways it is for whole clips. `one_way` is ours: the reference looks at itself alone, at level 0, so that its keys are
@@ -69,6 +75,8 @@ class VideoAsPrompt(nn.Module):
         self.one_way, self.scale = bool(one_way), checked_scale(scale)
         self.expert = build_expert(backbone, self.blocks, device=device)
         self.requires_grad_(True)
+        for part in unheard(self.expert):
+            part.requires_grad_(False)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -118,7 +126,10 @@ class VideoAsPrompt(nn.Module):
         masked or cached frames where attention goes both ways.
         """
         shown, visible = lasting_of(prepared), prepared.get(KEEP)
-        if self.scale == 0 or (visible is not None and not bool(visible.any())):
+        # Where it is trained the stream is made even if no row looks at it: processes that train together must use the
+        # same weights.
+        unseen = visible is not None and not torch.is_grad_enabled() and not bool(visible.any())
+        if self.scale == 0 or unseen:
             return Injection()
         like = noised.latents
         bias = None if self.scale == 1 else like.new_full((1, 1), math.log(self.scale))

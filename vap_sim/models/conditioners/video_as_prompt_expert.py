@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vap_sim.errors import InvalidInput, UnknownName, Unsupported
 from vap_sim.models.cogvideox.backbone import Backbone
@@ -67,6 +68,13 @@ def build_expert(backbone: Backbone, blocks: Sequence[int], *, device: str | Non
     expert = Backbone(shapes)
     put_table(expert, table_of(expert), backbone)
     return expert
+
+
+def unheard(expert: Backbone) -> tuple[nn.Module, ...]:
+    """Layers of the last block that only its own output needs, which no block after it looks at."""
+    block: Any = expert.blocks[-1]
+    queries = (block.attn1.to_q, block.attn1.norm_q, block.attn1.to_out)
+    return tuple(part for part in (*queries, block.norm2, block.ff) if part is not None)
 
 
 def table_of(branch: Backbone) -> Tensor | None:
