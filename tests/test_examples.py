@@ -23,7 +23,7 @@ NEEDS = {
     "11": ["pybullet"],
     "12": ["stable_baselines3"],
 }
-NEEDS["10"] = [*NEEDS["09"], "diffusers"]
+NEEDS |= {name: [*NEEDS["09"], "diffusers"] for name in ("10", "13", "14", "15")}
 QUICK = {"10": ["3", "2"]}  # arguments that make an example short
 
 
@@ -188,6 +188,32 @@ def train_in_the_dream(said: str, out: Path) -> None:
     assert (sheet[:128, 128:] != sheet[128:, 128:]).any()
 
 
+def action_prism(said: str, out: Path) -> None:
+    """So few steps teach nothing: what is looked at is that what is shown is heard at all."""
+    assert "6 steps on 4 films: too few" in said
+    assert 0 < number(r"differs by ([\d.]+) grey levels", said) < 20
+    sheet = picture(out / "13_action_prism.png")
+    assert sheet.shape == (4 * 128, 5 * 128, 3)
+    shown, dream, other, dreamt = np.split(sheet, 4)
+    assert (dream[:, :128] == dreamt[:, :128]).all(), "both dreams begin at the same picture"
+    assert (dream != dreamt).any() and (shown[:, :128] == other[:, :128]).all() and (shown != other).any()
+
+
+def video_as_prompt(said: str, out: Path) -> None:
+    assert "dreamt 9 pictures with video_as_prompt" in said and "expert in blocks [0, 2]" in said
+    assert film(out / "14_video_as_prompt.mp4").shape == (9, 32 + 256, 2 * 256, 3)
+    assert '"with": "video_as_prompt"' in (out / "14_video_as_prompt.json").read_text()
+    assert picture(out / "14_video_as_prompt.png").shape == (144, 5 * 256, 3)
+
+
+def flexiact(said: str, out: Path) -> None:
+    assert 0 < number(r"told 'wave', the dream differs by ([\d.]+) grey levels", said) < 20
+    sheet = picture(out / "15_flexiact.png")
+    assert sheet.shape == (3 * 192, 3 * 192, 3)
+    _, told, untold = np.split(sheet, 3)
+    assert (told[:, :192] == untold[:, :192]).all() and (told != untold).any()
+
+
 CHECKS: dict[str, Callable[[str, Path], None]] = {
     "01": first_dream,
     "02": beside_twin,
@@ -201,6 +227,9 @@ CHECKS: dict[str, Callable[[str, Path], None]] = {
     "10": train_cogvideox,
     "11": plan_in_the_dream,
     "12": train_in_the_dream,
+    "13": action_prism,
+    "14": video_as_prompt,
+    "15": flexiact,
 }
 
 
