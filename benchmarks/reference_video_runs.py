@@ -63,17 +63,19 @@ class RunSettings:
 
     frames, side: of clips [px]; steps: of training without demonstrations, of a system on it, and of the tokens of one
     action; batch, learning_rate, warmup, average, region: of the training (the learning rate falls over its second
-    half); references: demonstrations of a film to learn from; channels: of a latent frame; heads, head_width, blocks,
-    patch, words: of the network; denoising: steps of a dream; guidance: over the demonstration, 1 for none.
+    half); token_rate: the learning rate of tokens, which begin at zero and have far to go; references: demonstrations
+    of a film to learn from; channels: of a latent frame; heads, head_width, blocks, patch, words: of the network;
+    denoising: steps of a dream; guidance: over the demonstration, 1 for none.
     """
 
     frames: int = 17
     side: int = 64
     steps: int = 10_000
-    system_steps: int = 4000
+    system_steps: int = 6000
     token_steps: int = 400
     batch: int = 8
     learning_rate: float = 2e-3
+    token_rate: float = 2e-2
     warmup: int = 50
     average: float = 0.995
     region: float = 3.0
@@ -109,10 +111,10 @@ class RunSettings:
             seed=seed, batch=self.batch, region=self.region, caption=0, control=0, image=0, noisy_image=False
         )
 
-    def loop(self, folder: Path, steps: int, minutes: float | None) -> LoopSettings:
-        """For `train`; no previews."""
+    def loop(self, folder: Path, steps: int, minutes: float | None, rate: float | None = None) -> LoopSettings:
+        """For `train`; no previews. rate: another learning rate."""
         return LoopSettings(
-            folder, steps, minutes, self.learning_rate, min(self.warmup, steps), steps // 2,
+            folder, steps, minutes, self.learning_rate if rate is None else rate, min(self.warmup, steps), steps // 2,
             average=self.average, checkpoint_every=200, log_every=min(20, steps), preview_every=steps + 1,
         )  # fmt: skip
 
@@ -174,6 +176,8 @@ def run_one(run: Run, stage: Stage, *, minutes: float | None = None) -> dict[str
             "own": seen.accuracy(labels),
             "confusion": seen.confusion(asked),
         }
+    if trained.system is not None:
+        save_tensors(_weights_file(stage.folder, run), trained.system.state_dict(), {"run": asdict(run)})
     kept = on_sheet(stage.held)
     save_tensors(stage.folder / f"{run.name}.safetensors", {name: film[kept] for name, film in films.items()}, {})
     record = {
@@ -211,7 +215,11 @@ def read_run(folder: Path, run: Run, settings: RunSettings) -> dict[str, Any] | 
 
 def base_file(folder: Path, seed: int) -> Path:
     """Where the weights of the model without demonstrations are."""
-    return folder / f"{BASE}_{seed}-weights.safetensors"
+    return _weights_file(folder, Run(BASE, seed))
+
+
+def _weights_file(folder: Path, run: Run) -> Path:
+    return folder / f"{run.name}-weights.safetensors"
 
 
 def dream(trained: Trained, run: Run, stage: Stage, shift: int = 0, named: bool = False) -> Tensor:
@@ -302,6 +310,7 @@ def _system(run: Run, stage: Stage, minutes: float | None) -> Trained | None:
     seconds = 0.0
     kind = partial(FlexiActRecipe, temporal=TEMPORAL) if run.system in LEARNED else ReferenceRecipe
     steps = settings.token_steps if run.system in LEARNED else settings.system_steps
+    rate = settings.token_rate if run.system in LEARNED else settings.learning_rate
     for lesson in lessons(
         run.system, system, stage.films, stage.clips, codec, seed=run.seed, references=settings.references
     ):
@@ -312,7 +321,7 @@ def _system(run: Run, stage: Stage, minutes: float | None) -> Trained | None:
             backbone, system, codec, settings.text, Schedule.of(PUBLISHED), [lesson.data], settings.training(run.seed)
         )
         left = None if ends is None else max(0.0, (ends - monotonic()) / 60)
-        outcome = train(recipe, settings.loop(own / lesson.name, steps, left))
+        outcome = train(recipe, settings.loop(own / lesson.name, steps, left, rate))
         if outcome.step < steps:
             return None
         settle(recipe.denoiser, outcome.weights)

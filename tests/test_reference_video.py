@@ -198,6 +198,7 @@ def test_every_system_trains_and_dreams_on_the_frozen_model(
     assert torch.equal(dreams["right"][:, 0], firsts)
     assert not torch.equal(dreams["right"], dreams["wrong"])  # what is shown is heard
     assert not (own.folder / "training" / f"{system}_0").exists()
+    assert (own.folder / f"{system}_0-weights.safetensors").is_file()
 
 
 @pytest.mark.parametrize("system", ["none", "flexiact"])
