@@ -141,7 +141,7 @@ def test_a_folder_names_its_own_and_the_caller_decides(files: Path, tmp_path: Pa
     weak = CogVideoXWorld.load(tmp_path, conditioners={"action_prism": {"scale": 0.2}})
     assert weak.parts.conditioners[1].scale == 0.2 and len(weak.parts.conditioners) == 3
     assert brings(tmp_path) == (SYSTEMS[0], SYSTEMS[1], SYSTEMS[3]) and brings(files / "world") == ()
-    without = CogVideoXWorld.load(tmp_path, conditioners={"action_prism": False})
+    without = CogVideoXWorld.load(tmp_path, conditioners={"action_prism": False, "flexiact": None})
     assert [type(one) for one in without.parts.conditioners] == [kinds[0], kinds[2]]
     other = CogVideoXWorld.load(tmp_path, conditioners={"flexiact": files / "wave.safetensors"})
     assert other.spec.motions == ("wave",) and len(other.parts.conditioners) == 3
@@ -221,13 +221,15 @@ BOTH = "; both papers are called VAP"
          {"flexiact": {"scale": 1}}),
         (InvalidInput, "scale of a conditioner: given -1", {"flexiact": {"weights": "wave.safetensors", "scale": -1}}),
         (InvalidInput, "weights of conditioner 'action_prism': given ['", {"action_prism": ["a", "b"]}),
+        (InvalidInput, "weights of conditioner 'action_prism': given [], expected a path", {"action_prism": []}),
+        (InvalidInput, "given True, expected a path, paths, or a conditioner", {"action_prism": {"weights": True}}),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(files: Path, kind: type[VAPSimError], words: str, given: dict[str, Any]) -> None:
     def placed(told: Any) -> Any:
         if isinstance(told, dict):
             return {name: placed(value) if name == "weights" else value for name, value in told.items()}
-        return [files / one for one in told] if isinstance(told, list) else files / told
+        return [files / one for one in told] if isinstance(told, list) else told if told is True else files / told
 
     with pytest.raises(kind, match=re.escape(words)):
         loaded(files, **{name: placed(told) for name, told in given.items()})
@@ -262,6 +264,7 @@ def test_weights_of_another_width_are_named(files: Path, tmp_path: Path) -> None
         ({"flexiact": []}, "names of files inside this folder"),
         ({"skeleton_control": "control"}, "the field 'control' names a folder's control"),
         ({"prism": "p"}, "unknown conditioner 'prism'"),
+        (["p.safetensors"], "an object from systems to names of files"),
     ],
 )
 def test_a_header_that_leaves_its_folder_is_refused(told: Any, words: str, tmp_path: Path) -> None:

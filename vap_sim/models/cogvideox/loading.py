@@ -186,6 +186,7 @@ def _wanted(
         raise InvalidInput("conditioners", given, "a mapping from systems to weights, like {'action_prism': PATH}")
     for name in given:
         check_system(name)
+    given = {name: told for name, told in given.items() if told is not None}
     if control not in (None, True):
         if CONTROL in given:
             raise InvalidInput("control", control, f"None, because conditioners have a {CONTROL!r}")
@@ -199,7 +200,7 @@ def _wanted(
         if isinstance(told, Mapping) and WEIGHTS not in told and name in own:  # settings of what the folder brings
             brought = own[name] if isinstance(own[name], Mapping) else {WEIGHTS: own[name]}
             given = {**given, name: {**brought, **told}}
-    return {name: told for name, told in {**own, **given}.items() if told is not None and told is not False}
+    return {name: told for name, told in {**own, **given}.items() if told is not False}
 
 
 def brings(folder: Path | str) -> tuple[str, ...]:
@@ -282,6 +283,8 @@ def _check_header(header: Header) -> None:
     replace(Settings(), **header.settings)
     if header.control is not None and not _is_name(header.control):
         raise InvalidInput("control", header.control, "the name of a folder inside this one")
+    if not isinstance(header.conditioners, Mapping):
+        raise InvalidInput("conditioners", header.conditioners, "an object from systems to names of files")
     for name, told in header.conditioners.items():
         check_system(name)
         if name == CONTROL:

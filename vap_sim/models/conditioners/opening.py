@@ -65,6 +65,9 @@ def open_conditioner(system: str, told: Any, backbone: Backbone) -> tuple[Any, s
         raise InvalidInput(f"conditioner {system!r}", dict(told), f"also {WEIGHTS!r}, where they are")
     paths = _paths(weights)
     if paths is None:
+        if not hasattr(weights, "inject"):
+            expected = "a path, paths, or a conditioner"
+            raise InvalidInput(f"{WEIGHTS} of conditioner {system!r}", repr(weights), expected)
         if settings.keys() - {SCALE}:
             raise InvalidInput(
                 f"settings of conditioner {system!r}", settings, f"at most {SCALE!r}: it is already made"
