@@ -87,7 +87,7 @@ class RunSettings:
     patch: int = 2
     words: int = 12
     denoising: int = 10
-    guidance: float = 1.0
+    guidance: float = 3.0
 
     @property
     def config(self) -> ModelConfig:
