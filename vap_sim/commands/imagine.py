@@ -31,7 +31,7 @@ _MOST = 4096
 
 @dataclass(frozen=True)
 class Imagine:
-    """Dream a shown action in your own scene. Example: vap-sim imagine --start a.png --demo b.mp4 --with action_prism
+    """Dream a shown action. Example: vap-sim imagine --start a.png --demo b.mp4 --with action_prism --world DIR
 
     `start` is a picture, or the name of a shipped start; `world` a CogVideoX folder, which may bring the conditioner
     itself; else `weights` are its own: a file, or for flexiact files of learned motions. action_prism and
