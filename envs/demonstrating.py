@@ -70,7 +70,7 @@ def joined(clips: Sequence[ReferenceClip | None], spec: WorldModelSpec) -> Refer
     if not spec.reads_reference:
         raise Unsupported(
             f"world {spec.name!r} cannot be shown a demonstration; a CogVideoX world can, with one of the conditioners "
-            "action_prism and video_as_prompt"
+            "action_prism and video_as_prompt, and a compact one that was loaded with `demonstration`"
         )
     shapes = {tuple(tuple(one.frames.shape[1:]) for one in clip.each) for clip in given}
     told = {tuple(one.text is not None for one in clip.each) for clip in given}
