@@ -7,7 +7,7 @@ a course as a policy that errs would: fingers open that should be closed, all sp
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -23,6 +23,8 @@ from vap_sim.robots.library import RobotModel
 
 Course = NDArray[np.float64]
 """Joint targets (T, J) [rad], the gripper's joint last."""
+PlanFlaw = Callable[[np.random.Generator, list[Waypoint]], list[Waypoint]]
+CourseFlaw = Callable[[np.random.Generator, NDArray[np.float64], Course], Course]
 
 BEHAVIOURS: Mapping[str, float] = MappingProxyType(
     {
@@ -33,48 +35,43 @@ BEHAVIOURS: Mapping[str, float] = MappingProxyType(
 """Shares of the motions from which episodes are chained."""
 
 
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Where behaviours are played. snapshot: tells where the objects are now; control_dt [s]: between targets."""
+
+    model: RobotModel
+    scene: Scene
+    snapshot: Callable[[], Snapshot]
+    control_dt: float
+
+
 def course_of(
-    behaviour: str,
-    rng: np.random.Generator,
-    model: RobotModel,
-    scene: Scene,
-    snapshot: Callable[[], Snapshot],
-    joints: NDArray[np.float64],
-    control_dt: float,
-    flaw: str | None = None,
+    behaviour: str, rng: np.random.Generator, stage: Stage, joints: NDArray[np.float64], flaw: str | None = None
 ) -> Course:
-    """One behaviour from `joints` (J,) on. snapshot: tells where the objects are, if that is asked; control_dt [s]:
-    between targets; flaw: a name of FLAWS, or None for the behaviour as it is meant."""
-    course = _meant(behaviour, rng, model, scene, snapshot, joints, control_dt, flaw)
-    change = None if flaw is None else _ON_COURSES.get(flaw)
+    """One behaviour from `joints` (J,) on. flaw: a name of FLAWS, or None for the behaviour as it is meant."""
+    course = _meant(behaviour, rng, stage, joints, _ON_PLANS.get(flaw))
+    change = _ON_COURSES.get(flaw)
     if change is None or not len(course):
         return course
     changed = change(rng, np.asarray(joints, np.float64), course)
-    return np.asarray(model.robot.clamp(torch.as_tensor(changed)))
+    return np.asarray(stage.model.robot.clamp(torch.as_tensor(changed)))
 
 
 def _meant(
-    behaviour: str,
-    rng: np.random.Generator,
-    model: RobotModel,
-    scene: Scene,
-    snapshot: Callable[[], Snapshot],
-    joints: NDArray[np.float64],
-    control_dt: float,
-    flaw: str | None,
+    behaviour: str, rng: np.random.Generator, stage: Stage, joints: NDArray[np.float64], change: PlanFlaw | None
 ) -> Course:
+    """The course of a behaviour, of a changed plan where it has one."""
     if behaviour == "joints":
-        return _joint_wander(rng, model, joints)
+        return _joint_wander(rng, stage.model, joints)
     if behaviour == "idle":
         return np.repeat(joints[None], int(rng.integers(3, 10)), axis=0)
     plans: dict[str, Callable[[], list[Waypoint]]] = {
         "sweep": lambda: motion_plans.sweep(rng, int(rng.integers(3, 8))),
         "wander": lambda: motion_plans.wander(rng, int(rng.integers(3, 8))),
     }
-    plan = plans[behaviour]() if behaviour in plans else _object_plan(behaviour, rng, scene, snapshot())
-    if flaw in _ON_PLANS:
-        plan = _ON_PLANS[flaw](rng, plan)
-    return joint_targets(model, joints, plan, control_dt)
+    plan = plans[behaviour]() if behaviour in plans else _object_plan(behaviour, rng, stage.scene, stage.snapshot())
+    plan = plan if change is None else change(rng, plan)
+    return joint_targets(stage.model, joints, plan, stage.control_dt)
 
 
 def _object_plan(behaviour: str, rng: np.random.Generator, scene: Scene, snapshot: Snapshot) -> list[Waypoint]:
@@ -175,11 +172,11 @@ def _frozen(rng: np.random.Generator, joints: NDArray[np.float64], course: Cours
     return np.concatenate([course[:stop], np.repeat(course[stop - 1 : stop], int(rng.integers(4, 12)), axis=0)])
 
 
-_ON_PLANS: Mapping[str | None, Callable[[np.random.Generator, list[Waypoint]], list[Waypoint]]] = MappingProxyType(
+_ON_PLANS: Mapping[str | None, PlanFlaw] = MappingProxyType(
     {"fingers": _fingers, "pace": _pace, "turned": _turned, "high": _high}
 )
-_ON_COURSES: Mapping[str, Callable[[np.random.Generator, NDArray[np.float64], Course], Course]] = MappingProxyType(
+_ON_COURSES: Mapping[str | None, CourseFlaw] = MappingProxyType(
     {"slack": _slack, "drifting": _drifting, "early": _early, "frozen": _frozen}
 )
-FLAWS: tuple[str, ...] = (*(name for name in _ON_PLANS if name is not None), *_ON_COURSES)
+FLAWS: tuple[str, ...] = tuple(name for name in (*_ON_PLANS, *_ON_COURSES) if name is not None)
 """Names of what may go wrong; those that change a plan leave motion without a plan as it is."""

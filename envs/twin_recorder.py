@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unu
 
 from vap_sim.data.twin import FLOW_SCALE, SUFFIX, TwinEpisode, save_episode
 from vap_sim.envs.scenes import CameraPose, Scene, sample_scene
-from vap_sim.envs.twin_behaviours import BEHAVIOURS, FLAWS, course_of
+from vap_sim.envs.twin_behaviours import BEHAVIOURS, FLAWS, Stage, course_of
 from vap_sim.envs.twin_physics import TwinPhysics
 from vap_sim.envs.twin_renderer import SUPERSAMPLING, Picture, Snapshot, TwinRenderer, object_mesh, scene_camera
 from vap_sim.errors import InvalidInput, UnknownName
@@ -90,6 +90,7 @@ def record_episode(seed: int, settings: RecorderSettings, *, held_out: bool = Fa
         closing(_Tape(scene, model, cameras if settings.pictures else [], settings.size)) as tape,
     ):
         state = controller.initial(joints[None])
+        stage = Stage(model, scene, physics.snapshot, settings.control_dt)
         tape.add(physics, joints, None)
         behaviours: list[str] = []
         queue: Iterator[np.ndarray] = iter(())
@@ -102,8 +103,7 @@ def record_episode(seed: int, settings: RecorderSettings, *, held_out: bool = Fa
                 flaw = str(rng.choice(FLAWS)) if errs else None
                 behaviours.append(name if flaw is None else f"{flaw} {name}")
                 here = np.asarray(state.joints[0], np.float64)
-                course = course_of(name, rng, model, scene, physics.snapshot, here, settings.control_dt, flaw)
-                queue = iter(course)
+                queue = iter(course_of(name, rng, stage, here, flaw))
                 target = next(queue, here)
             action = controller.actions_for(state, target[None])
             state, path = controller.step(state, action, POSES_PER_STEP)

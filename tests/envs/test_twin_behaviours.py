@@ -14,7 +14,7 @@ from vap_sim.errors import InvalidInput
 from vap_sim.robots.library import load_robot
 
 pytest.importorskip("pybullet")
-from vap_sim.envs.twin_behaviours import BEHAVIOURS, FLAWS, Course, course_of, object_target
+from vap_sim.envs.twin_behaviours import BEHAVIOURS, FLAWS, Course, Stage, course_of, object_target
 from vap_sim.envs.twin_recorder import RecorderSettings, record_episode, record_file
 from vap_sim.envs.twin_renderer import Snapshot
 
@@ -26,7 +26,7 @@ LYING = Snapshot({}, tuple(((item.x, item.y, item.size[2] / 2), (0.0, 0.0, 0.0, 
 
 def course(behaviour: str, flaw: str | None = None, seed: int = 3) -> Course:
     rng = np.random.default_rng(seed)
-    return course_of(behaviour, rng, MODEL, SCENE, lambda: LYING, HOME, 0.2, flaw)
+    return course_of(behaviour, rng, Stage(MODEL, SCENE, lambda: LYING, 0.2), HOME, flaw)
 
 
 def tool(joints: np.ndarray) -> np.ndarray:

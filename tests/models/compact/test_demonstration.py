@@ -16,7 +16,7 @@ from vap_sim.models.checkpoint import read_description, save_tensors
 from vap_sim.models.compact.demonstration import MOTION, PACE, Demonstration, load_demonstration, save_demonstration
 from vap_sim.models.compact.layers import find_slots
 from vap_sim.models.compact.model import WEIGHTS, CompactWorld, read_config
-from vap_sim.models.compact.motion import foresee
+from vap_sim.models.compact.motion import foresee, view
 from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNetConfig
 from vap_sim.models.compact.windows import PATCH
 from vap_sim.models.conditioners.action_prism_reference import Resampled
@@ -165,16 +165,15 @@ def test_gradients_reach_the_prism_after_one_step() -> None:
         optimiser.zero_grad()
         motion = made.motion(clip(1).frames)
         watched = {MOTION: torch.stack([motion, motion], dim=1), PACE: torch.ones(1)}
-        out = foresee(
-            host.motion,
+        views = view(
             torch.rand(1, 9, 32, 32, generator=source),
             torch.rand(1, 1, 32, 32, generator=source),
             torch.rand(2, 1, PATCH, PATCH, generator=source),
             centre=torch.tensor([[10.0, 12], [20, 15]]),
             turn=torch.tensor([[1.0, 0], [1, 0]]),
             velocity=torch.zeros(2, 2),
-            told=made.told(watched, torch.tensor([1]))[0],
         )
+        out = foresee(host.motion, views, told=made.told(watched, torch.tensor([1]))[0])
         (out.shift.square().mean() + out.logit.mean()).backward()
         return {name for name, value in made.named_parameters() if value.grad is not None and bool(value.grad.any())}
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vap_sim.models.compact.motion import Motion, apply, foresee, move
+from vap_sim.models.compact.motion import Motion, apply, foresee, move, view
 from vap_sim.models.compact.network import MOTION_UNIT, CompactNetwork, MotionNet
 from vap_sim.models.compact.slots import PATCH, SLOTS, Slots, advance, render
 from vap_sim.models.compact.windows import look, look_at_patch, offsets, overview
@@ -43,7 +43,7 @@ class Witness(nn.Module):
 
 
 def scene(count: int = 2) -> dict[str, Any]:
-    """Arguments of `foresee`. Cut-outs are empty in their first row and column, so that mirrors fit in them."""
+    """Arguments of `view`. Cut-outs are empty in their first row and column, so that mirrors fit in them."""
     patches = noise(count, 1, PATCH, PATCH, seed=1)
     patches[:, :, 0], patches[..., 0] = 0, 0
     return {
@@ -54,6 +54,11 @@ def scene(count: int = 2) -> dict[str, Any]:
         "turn": torch.randn(count, 2, generator=torch.Generator().manual_seed(5)),
         "velocity": 4 * noise(count, 2, seed=6) - 2,
     }
+
+
+def foreseen(network: MotionNet, frames: Tensor | None = None, **given: Any) -> Motion:
+    """What a network says of objects that it is shown through frames."""
+    return foresee(network, view(**given, frames=frames), frames)
 
 
 def slots(rows: int = 2) -> Slots:
@@ -77,7 +82,7 @@ def rows_of(some: Slots, row: int) -> Slots:
 
 def test_the_network_sees_windows_of_the_object_and_five_numbers() -> None:
     given, witness = scene(), Witness()
-    foresee(witness.as_net(), **given)
+    foreseen(witness.as_net(), **given)
     windows, coarse, state = witness.shown[0]
     centre = given["centre"]
     assert torch.equal(windows[:, :9], look(given["skeletons"], centre, offsets()))
@@ -91,7 +96,7 @@ def test_the_network_sees_windows_of_the_object_and_five_numbers() -> None:
 
 
 def test_what_the_network_says_is_in_its_units() -> None:
-    motion = foresee(Witness(0.5, -0.25, 0.2, 0.1, 3.0).as_net(), **scene())
+    motion = foreseen(Witness(0.5, -0.25, 0.2, 0.1, 3.0).as_net(), **scene())
     assert torch.allclose(motion.shift, torch.tensor([4.0, -2.0]).expand(2, 2))
     assert torch.allclose(motion.twist, torch.tensor([0.2, 0.1]).expand(2, 2))
     assert motion.logit.tolist() == [3.0, 3.0]
@@ -112,7 +117,7 @@ def test_one_picture_for_all_equals_copies_of_it(framed: bool, lively: CompactNe
     given["frames"] = torch.randn(4, 2, 2, generator=torch.Generator().manual_seed(1)) if framed else None
     one = {**given, "skeletons": given["skeletons"][:1], "alpha": given["alpha"][:1]}
     copies = {**given, **{name: one[name].expand(4, -1, -1, -1) for name in ("skeletons", "alpha")}}
-    same(foresee(lively.motion, **one), foresee(lively.motion, **copies))
+    same(foreseen(lively.motion, **one), foreseen(lively.motion, **copies))
 
 
 def same(one: Motion, other: Motion) -> None:
@@ -154,17 +159,17 @@ def test_foreseeing_through_a_frame_is_foreseeing_the_changed_picture(frame: Fra
         with torch.no_grad():
             network.overview.weight[:, : -MotionNet.STATE] = 0
     frames = torch.tensor(frame).expand(2, 2, 2)
-    found = foresee(network, **given, frames=frames)
-    there = foresee(network, **seen(given, frame))
+    found = foreseen(network, **given, frames=frames)
+    there = foreseen(network, **seen(given, frame))
     angle = there.twist[:, :1] * torch.linalg.det(torch.tensor(frame)).sign()
     same(found, Motion(there.shift @ torch.tensor(frame).T, torch.cat([angle, there.twist[:, 1:]], 1), there.logit))
-    plain = foresee(network, **given)
+    plain = foreseen(network, **given)
     assert not torch.allclose(plain.shift, found.shift, atol=0.01)
 
 
 def test_no_frame_is_the_identity(lively: CompactNetwork) -> None:
     given = scene()
-    same(foresee(lively.motion, **given, frames=torch.eye(2).expand(2, 2, 2)), foresee(lively.motion, **given))
+    same(foreseen(lively.motion, **given, frames=torch.eye(2).expand(2, 2, 2)), foreseen(lively.motion, **given))
 
 
 def test_rows_move_one_by_one_and_empty_slots_do_not(lively: CompactNetwork) -> None:
@@ -187,7 +192,7 @@ def test_each_slot_is_foreseen_by_its_own_pose_and_picture(lively: CompactNetwor
     for row, slot in torch.nonzero(some.present).tolist():
         pose = {name: getattr(some, name)[row, slot][None] for name in ("centre", "turn", "velocity")}
         patch = some.patches[row, slot, 3:4][None]
-        one = foresee(lively.motion, skeletons[row : row + 1], objects[row : row + 1, 3:4], patch, **pose)
+        one = foresee(lively.motion, view(skeletons[row : row + 1], objects[row : row + 1, 3:4], patch, **pose))
         torch.testing.assert_close(together.shift[row, slot], one.shift[0], rtol=0, atol=1e-5)
         torch.testing.assert_close(together.logit[row, slot], one.logit[0], rtol=0, atol=1e-5)
 

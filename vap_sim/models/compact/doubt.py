@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vap_sim.models.compact.motion import Motion, apply, foresee
+from vap_sim.models.compact.motion import Motion, apply, foresee, view
 from vap_sim.models.compact.network import MotionNet, Told
 from vap_sim.models.compact.placing import lay
 from vap_sim.models.compact.slots import Slots
@@ -96,17 +96,17 @@ def _foresee(
     logit = torch.full_like(shift[..., 0], -torch.inf)
     if len(places):
         mirror = torch.diag(centre.new_tensor([-1.0, 1.0])).expand(len(places), 2, 2)
-        motion = foresee(
-            network,
+        frames = mirror if echo.mirrored else None
+        views = view(
             skeletons.float() / 255,
             old["alpha"][:, None].float() / 255,
             dream["patches"][0, places, 3:4].float() / 255,
             centre=centre[places],
             turn=old["turn"][0, places],
             velocity=old["velocity"][0, places],
-            frames=mirror if echo.mirrored else None,
-            told=told,
+            frames=frames,
         )
+        motion = foresee(network, views, frames, told)
         shift[0, places], twist[0, places], logit[0, places] = motion.shift, motion.twist, motion.logit
     return Motion(shift, twist, logit)
 

@@ -53,7 +53,15 @@ def view(
     velocity: Tensor,
     frames: Tensor | None = None,
 ) -> Views:
-    """What n objects look like to the network; the arguments are those of `foresee`."""
+    """What n objects look like to the network.
+
+    Args:
+        skeletons: (n or 1, 9, H, W) in [0, 1], three frames, newest first; 1 for all objects of one picture.
+        alpha: (n or 1, 1, H, W) in [0, 1], what objects cover, these ones among them.
+        patches: (n, 1, PATCH, PATCH) in [0, 1], the cut-outs' alpha.
+        centre: (n, 2) [px]. turn: (n, 2). velocity: (n, 2) [px]; all three as in `Slots`.
+        frames: (n, 2, 2), through which each object is looked at, see `windows`.
+    """
     away = offsets(frames) if frames is not None else offsets().to(centre.device)
     around = look(torch.cat([skeletons, alpha], dim=1), centre, away)
     own = look_at_patch(patches, turn, away)
@@ -69,40 +77,16 @@ def view(
     return Views(windows, coarse.expand(len(centre), -1, -1, -1), torch.cat([place, last, size], dim=1))
 
 
-def tell(network: MotionNet, views: Views, frames: Tensor | None = None, told: Told | None = None) -> Motion:
-    """What the network says of views, in pixels of the picture; frames, told as in `foresee`."""
+def foresee(network: MotionNet, views: Views, frames: Tensor | None = None, told: Told | None = None) -> Motion:
+    """How the n objects of views will move, in the picture's own frame.
+
+    frames: those that the views were made with; told: what a demonstration adds to each object's style, or None."""
     told_by = () if told is None else (told,)
     out = network(views.windows, views.overview, views.state, *told_by).float()
     shift, angle = out[:, 0:2] * MOTION_UNIT, out[:, 2:3]
     if frames is not None:
         shift, angle = _apply(frames, shift), angle * torch.linalg.det(frames).sign()[:, None]
     return Motion(shift, torch.cat([angle, out[:, 3:4]], dim=1), out[:, 4])
-
-
-def foresee(
-    network: MotionNet,
-    skeletons: Tensor,
-    alpha: Tensor,
-    patches: Tensor,
-    *,
-    centre: Tensor,
-    turn: Tensor,
-    velocity: Tensor,
-    frames: Tensor | None = None,
-    told: Told | None = None,
-) -> Motion:
-    """How n objects will move.
-
-    Args:
-        skeletons: (n or 1, 9, H, W) in [0, 1], three frames, newest first; 1 for all objects of one picture.
-        alpha: (n or 1, 1, H, W) in [0, 1], what objects cover, these ones among them.
-        patches: (n, 1, PATCH, PATCH) in [0, 1], the cut-outs' alpha.
-        centre: (n, 2) [px]. turn: (n, 2). velocity: (n, 2) [px]; all three as in `Slots`.
-        frames: (n, 2, 2), through which each object is looked at (see `windows`); the answer is in the picture's own.
-        told: what a demonstration adds to each object's style, or None.
-    """
-    views = view(skeletons, alpha, patches, centre=centre, turn=turn, velocity=velocity, frames=frames)
-    return tell(network, views, frames, told)
 
 
 def _apply(matrices: Tensor, vectors: Tensor) -> Tensor:
@@ -125,7 +109,7 @@ def move(
             alpha, patches = objects[row : row + 1, 3:4], slots.patches[row, present, 3:4]
             views.append(view(skeletons[row : row + 1], alpha, patches, **poses))
     if views:
-        motion = tell(network, Views.cat(views), told=_joined(told, slots.present.sum(1).tolist()))
+        motion = foresee(network, Views.cat(views), told=_joined(told, slots.present.sum(1).tolist()))
         here = slots.present
         shift[here], twist[here], logit[here] = motion.shift, motion.twist, motion.logit
     return Motion(shift, twist, logit)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vap_sim.models.compact.losses import unit
-from vap_sim.models.compact.motion import Motion, foresee, surely
+from vap_sim.models.compact.motion import Motion, foresee, surely, view
 from vap_sim.models.compact.network import MotionNet
 from vap_sim.models.compact.slots import Slots, advance, place
 
@@ -87,7 +87,7 @@ def roll_out(network: MotionNet, paths: Paths, *, jitter: Tensor) -> tuple[list[
             own = place(patches, slots.centre[:, 0], slots.turn[:, 0], size)
             alpha = own + others[:, step - 1] * (1 - own)
         pose = {name: getattr(slots, name)[:, 0] for name in ("centre", "turn", "velocity")}
-        motion = foresee(network, history, alpha, patches, **pose, frames=paths.frames)
+        motion = foresee(network, view(history, alpha, patches, **pose, frames=paths.frames), paths.frames)
         motions.append(motion)
         truths.append(paths.steps[:, step])
         misses.append(paths.centres[:, step - 1] + offset - pose["centre"])
