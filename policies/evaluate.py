@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from pathlib import Path
@@ -188,11 +189,9 @@ def _as_they_come(
     """Few jobs wait at a time: each carries pictures. What is finished comes even where a worker was lost."""
     waiting, left = dict[Future[list[Played]], Job](), iter(jobs)
     while True:
-        try:
+        with suppress(BrokenExecutor):  # so are then the jobs that wait, of which there are some
             for job in islice(left, 2 * workers - len(waiting)):
                 waiting[submit(job)] = job
-        except BrokenExecutor:
-            pass  # so are then the jobs that wait, of which there are some
         if not waiting:
             return
         done, _ = wait(waiting, return_when=FIRST_COMPLETED)

@@ -212,7 +212,7 @@ def test_damaged_and_foreign_files_are_named(tmp_path: Path, backbone: Backbone,
         ({"format": 9}, "field 'format' of its header is 9"),
         ({"settings": {"blocks": [5]}}, "field 'settings' of its header describes no expert"),
         ({"settings": {"colour": 1}}, "field 'settings' of its header describes no expert"),
-        ({"backbone": None}, "fields 'backbone' and 'settings'"),
+        ({"backbone": None}, "field 'backbone' of its header is None, expected an object"),
         ({"drop": ["table"]}, "1 tensors are missing: table"),
         ({"settings": {"blocks": [0, 1, 2]}}, "tensors are missing: expert.transformer.transformer_blocks.2"),
     ]

@@ -21,9 +21,9 @@ from vap_sim.errors import BadFile, InvalidInput, UnknownName, VAPSimError
 from vap_sim.models.checkpoint import fill, load_tensors, read_description, save_tensors
 from vap_sim.models.compact.network import CompactConfig, Told
 from vap_sim.models.conditioners.action_prism_encoder import PrismEncoder, PrismSizes, moments
-from vap_sim.models.conditioners.action_prism_file import check_system
 from vap_sim.models.conditioners.action_prism_layers import FrameListener
 from vap_sim.models.conditioners.action_prism_reference import resampled
+from vap_sim.models.conditioners.file_header import check_system
 from vap_sim.prompts.visual_prompt import ReferenceClip
 
 SYSTEM = "compact_demonstration"

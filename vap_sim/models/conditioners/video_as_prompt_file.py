@@ -8,18 +8,16 @@ from typing import Any
 
 from torch import Tensor
 
-from vap_sim.errors import BadFile, InvalidInput, VAPSimError
-from vap_sim.models.checkpoint import load_tensors, read_description, save_tensors
+from vap_sim.errors import BadFile, VAPSimError
+from vap_sim.models.checkpoint import load_tensors, save_tensors
 from vap_sim.models.cogvideox.backbone import Backbone
 from vap_sim.models.cogvideox.folder import compare_shapes
-from vap_sim.models.conditioners.action_prism_file import check_system
+from vap_sim.models.conditioners.file_header import header_of, read_settings
 from vap_sim.models.conditioners.video_as_prompt import VideoAsPrompt
 from vap_sim.models.conditioners.video_as_prompt_expert import put_table, table_of
 
 SYSTEM = "video_as_prompt"
 _FORMAT = 1
-_SIZES = ("width", "blocks", "heads", "patch", "in_channels", "latent_channels", "text_width")
-_PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 _TABLE = "table"
 
 
@@ -27,13 +25,7 @@ def save_video_as_prompt(
     path: Path | str, conditioner: VideoAsPrompt, description: Mapping[str, Any] | None = None
 ) -> None:
     """Write the expert's weights, whole or not at all. description: plain data about the run. Raises OSError."""
-    header = {
-        "system": SYSTEM,
-        "format": _FORMAT,
-        "backbone": {name: getattr(conditioner.config, name) for name in _SIZES},
-        "settings": conditioner.settings,
-        "description": dict(description or {}),
-    }
+    header = header_of(SYSTEM, _FORMAT, conditioner.config, conditioner.settings, description)
     save_tensors(Path(path), _tensors(conditioner), header)
 
 
@@ -44,17 +36,7 @@ def load_video_as_prompt(path: Path | str, backbone: Backbone) -> VideoAsPrompt:
     backbone of other sizes.
     """
     path = Path(path)
-    if path.suffix in _PICKLES:
-        raise BadFile(path, "is a pickle file, which could run code; an expert is a safetensors file")
-    header = read_description(path)
-    check_system(path, header, SYSTEM, _FORMAT)
-    sizes, settings = header.get("backbone"), header.get("settings")
-    if not isinstance(sizes, dict) or not isinstance(settings, dict):
-        raise BadFile(path, "fields 'backbone' and 'settings' of its header are no two objects")
-    for name in _SIZES:
-        own = getattr(backbone.config, name)
-        if sizes.get(name) != own:
-            raise InvalidInput(f"{name} of the backbone for {path}", own, f"{sizes.get(name)}, as it was trained")
+    settings = read_settings(path, SYSTEM, _FORMAT, backbone.config)
     try:
         conditioner = VideoAsPrompt(backbone, **settings, device="meta")
     except (TypeError, VAPSimError) as error:
