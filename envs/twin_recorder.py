@@ -41,6 +41,7 @@ class RecorderSettings:
 
     Without `pictures` only the motion is recorded, in a fifth of the time: what cameras see has no views then, and the
     cameras are named all the same. `flawed` is the share of behaviours that go wrong in one of the ways of FLAWS.
+    `behaviours` and `flaws` leave only those of BEHAVIOURS and FLAWS; all where they are empty.
     """
 
     robot: str = "panda_robotiq"
@@ -50,8 +51,14 @@ class RecorderSettings:
     views: tuple[str, ...] = ("exterior_1",)
     pictures: bool = True
     flawed: float = 0.0
+    behaviours: tuple[str, ...] = ()
+    flaws: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for kind, names, known in (("behaviour", self.behaviours, BEHAVIOURS), ("flaw", self.flaws, FLAWS)):
+            for name in names:
+                if name not in known:
+                    raise UnknownName(kind, name, known)
         if not 0 <= self.flawed <= 1:
             raise InvalidInput("share of flawed behaviours", self.flawed, "0 to 1")
         if self.steps < 1 or not self.views or min(self.size) < 2:
@@ -80,6 +87,8 @@ def record_episode(seed: int, settings: RecorderSettings, *, held_out: bool = Fa
     """
     check_seeds(range(seed, seed + 1), held_out=held_out)
     rng = np.random.default_rng([seed, 11])
+    shares = {name: share for name, share in BEHAVIOURS.items() if name in (settings.behaviours or BEHAVIOURS)}
+    odds = np.array(list(shares.values())) / sum(shares.values())
     model = load_robot(settings.robot)
     scene = sample_scene(rng, goal=bool(rng.uniform() < 0.5))
     joints = _start_joints(rng, model)
@@ -97,10 +106,10 @@ def record_episode(seed: int, settings: RecorderSettings, *, held_out: bool = Fa
         for _ in range(settings.steps):
             target = next(queue, None)
             if target is None:
-                name = str(rng.choice(list(BEHAVIOURS), p=list(BEHAVIOURS.values())))
+                name = str(rng.choice(list(shares), p=odds))
                 # Nothing is drawn for a share of zero, so that its episodes are what they were before flaws existed.
                 errs = settings.flawed > 0 and rng.uniform() < settings.flawed
-                flaw = str(rng.choice(FLAWS)) if errs else None
+                flaw = str(rng.choice(settings.flaws or FLAWS)) if errs else None
                 behaviours.append(name if flaw is None else f"{flaw} {name}")
                 here = np.asarray(state.joints[0], np.float64)
                 queue = iter(course_of(name, rng, stage, here, flaw))

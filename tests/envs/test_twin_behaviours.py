@@ -10,7 +10,7 @@ import pytest
 
 from vap_sim.data.twin import load_episode
 from vap_sim.envs.scenes import sample_scene
-from vap_sim.errors import InvalidInput
+from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.robots.library import load_robot
 
 pytest.importorskip("pybullet")
@@ -121,3 +121,19 @@ def test_no_flaws_are_recorded_where_none_are_asked_for(tmp_path: Path) -> None:
 def test_a_share_of_flaws_is_checked(share: float) -> None:
     with pytest.raises(InvalidInput, match="share of flawed behaviours"):
         RecorderSettings(flawed=share)
+
+
+def test_only_what_is_named_is_recorded() -> None:
+    settings = RecorderSettings(
+        steps=20, pictures=False, flawed=0.5, behaviours=("idle", "joints"), flaws=("slack", "frozen")
+    )
+    told = [word for seed in range(4) for word in record_episode(seed, settings).meta["behaviours"]]
+    assert {word.split()[-1] for word in told} == {"idle", "joints"}
+    assert {word.split()[0] for word in told if " " in word} == {"slack", "frozen"}
+
+
+def test_unknown_behaviours_and_flaws_are_named() -> None:
+    with pytest.raises(UnknownName, match="Did you mean 'push'"):
+        RecorderSettings(behaviours=("pushh",))
+    with pytest.raises(UnknownName, match="Did you mean 'fingers'"):
+        RecorderSettings(flaws=("finger",))

@@ -22,7 +22,8 @@ class Record:
 
     `seed` is the first of consecutive seeds. Seeds from 1,000,000 on are kept for evaluation (`held_out`). Without
     `pictures` only motion is recorded, in a fifth of the time: enough to train what moves objects. `flawed` is the
-    share of behaviours in which something goes wrong: open fingers, low speed, a hand that drifts."""
+    share of behaviours in which something goes wrong: open fingers, low speed, a hand that drifts. `behaviours` and
+    `flaws` leave only some of them, by name."""
 
     out: Path
     episodes: int = 800
@@ -32,6 +33,8 @@ class Record:
     workers: int = 2
     pictures: bool = True
     flawed: float = 0.0
+    behaviours: tuple[str, ...] = ()
+    flaws: tuple[str, ...] = ()
 
 
 def run(command: Record) -> Path:
@@ -44,7 +47,13 @@ def run(command: Record) -> Path:
     seeds = range(command.seed, command.seed + command.episodes)
     check_seeds(seeds, held_out=command.held_out)
     command.out.mkdir(parents=True, exist_ok=True)
-    settings = RecorderSettings(steps=command.steps, pictures=command.pictures, flawed=command.flawed)
+    settings = RecorderSettings(
+        steps=command.steps,
+        pictures=command.pictures,
+        flawed=command.flawed,
+        behaviours=command.behaviours,
+        flaws=command.flaws,
+    )
     jobs = [(seed, command.out, settings, command.held_out) for seed in seeds]
     with ProcessPoolExecutor(command.workers, mp_context=get_context("spawn")) as pool:
         list(tqdm(pool.map(_one, jobs), total=len(jobs), unit="episode", desc="recording", dynamic_ncols=True))
