@@ -46,9 +46,9 @@ class Episode:
     """A recording of T frames; row t of every member belongs to frame t of every view.
 
     name: unique in its dataset; source: the file or folder it came from; frame_rate [Hz]; instruction: "" for none.
-    robot: name of a ready robot where the format or the caller fixes it; joints (T, J) [rad or m]: measured, without the
-    gripper; gripper (T,) in [0, 1], 0 open and 1 closed: measured; tool (T, 4, 4): pose of `tool_link` in the base frame
-    as logged [m]; joint_targets (T, J): commanded after frame t; actions (T, A): as logged, in whatever units
+    robot: name of a ready robot where the format or the caller fixes it; joints (T, J) [rad or m]: measured, without
+    the gripper; gripper (T,) in [0, 1], 0 open and 1 closed: measured; tool (T, 4, 4): pose of `tool_link` in the base
+    frame as logged [m]; joint_targets (T, J): commanded after frame t; actions (T, A): as logged, in whatever units
     `action_names` and the notes state; cameras: by view, where known; success: as logged, None where not.
 
     Raises BadFile, naming the field, for members of other lengths or axes, numbers that are not finite and a gripper
@@ -82,7 +82,7 @@ class Episode:
             self._check(member, axes)
         if self.tool is not None and self.tool.shape[1:] != (4, 4):
             self._refuse("tool", f"shape {self.tool.shape}, expected ({self.length}, 4, 4)")
-        if self.gripper is not None and not (0 <= self.gripper.min() and self.gripper.max() <= 1):
+        if self.gripper is not None and (self.gripper.min() < 0 or self.gripper.max() > 1):
             span = f"{self.gripper.min():.3g} to {self.gripper.max():.3g}"
             self._refuse("gripper", f"values {span}, expected 0 (open) to 1 (closed)")
 
