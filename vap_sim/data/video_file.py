@@ -52,7 +52,7 @@ def read_video(path: Path | str, frame_rate: float | None = None, *, most_bytes:
 
 def video_frame_rate(path: Path | str) -> float:
     """The mean rate that a video's own header states [Hz]. Raises BadFile as `read_video` does."""
-    with _opened(path) as container:
+    with opened_video(path) as container:
         rate = container.streams.video[0].average_rate
     if not rate:
         raise BadFile(path, "its header states no frame rate")
@@ -80,21 +80,26 @@ def _chosen(path: Path | str, frame_rate: float | None) -> Iterator[np.ndarray]:
 def _decoded(path: Path | str) -> Iterator[tuple[float, np.ndarray]]:
     """Seconds and picture (H, W, 3) uint8 of every frame, in the order they are shown."""
     count = 0
-    with _opened(path) as container:
+    with opened_video(path) as container:
         stream = container.streams.video[0]
         rate = stream.average_rate or Fraction(25)
         try:
             for frame in container.decode(stream):
                 time = float(count / rate) if frame.time is None else frame.time
-                picture = frame.to_ndarray(format="rgb24")
-                # The file says how far pictures are to be turned against the clock.
-                yield time, np.ascontiguousarray(np.rot90(picture, round(getattr(frame, "rotation", 0) / 90)))
+                yield time, upright_picture(frame)
                 count += 1
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise BadFile(path, f"is damaged at frame {count} ({error})") from error
 
 
-def _opened(path: Path | str) -> av.container.InputContainer:
+def upright_picture(frame: av.VideoFrame) -> np.ndarray:
+    """The picture (H, W, 3) uint8 RGB of a decoded frame, turned as the file says (in quarters, against the clock)."""
+    picture = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(picture, round(getattr(frame, "rotation", 0) / 90)))
+
+
+def opened_video(path: Path | str) -> av.container.InputContainer:
+    """A container with at least one stream of pictures, for the caller to close. Raises BadFile."""
     if not Path(path).is_file():
         raise BadFile(path, "is a folder, expected a video file" if Path(path).is_dir() else "no such video file")
     limits = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
