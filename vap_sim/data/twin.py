@@ -20,13 +20,6 @@ members hold differences to the previous frame, modulo 256, because a static cam
 
 from __future__ import annotations
 
-import io
-import json
-import lzma
-import math
-import os
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -34,25 +27,23 @@ from typing import Any
 
 import numpy as np
 
-from vap_sim.errors import BadFile, UnknownName
+from vap_sim.data.archive import ArchiveLayout, read_archive, write_archive
+from vap_sim.errors import BadFile
 
-FORMAT = 1
 SUFFIX = ".vap.npz"
 FLOW_SCALE = 32
-_DELTA = ("frames", "objects", "robot", "labels")
 _KINDS = {
     "frames": ("u1", "VTHW3"), "objects": ("u1", "VTHW4"), "plate": ("u1", "VHW3"), "robot": ("u1", "VTHW"),
     "labels": ("u1", "VTHW"), "flow": ("i2", "VT2hw"), "joints": ("f4", "TJ"), "measured": ("f4", "TJ"),
     "actions": ("f4", "tA"), "object_poses": ("f4", "TK7"),
 }  # fmt: skip
-"""Type and axes of each member: a capital is a length that members share; h, w are half of H, W, and t is T - 1."""
-_META = ("seed", "behaviours", "robot", "control_mode", "control_dt", "scene", "cameras")
-_LARGEST_META = 2**24
-_LARGEST = 2**31  # bytes of one member; refuses decompression bombs
-_BLOCK = 2**12
-_DAMAGE = (
-    zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError, ValueError, zlib.error, lzma.LZMAError
-)  # fmt: skip
+_LAYOUT = ArchiveLayout(
+    what="episode",
+    format=1,
+    members=_KINDS,
+    delta=("frames", "objects", "robot", "labels"),
+    fields=("seed", "behaviours", "robot", "control_mode", "control_dt", "scene", "cameras"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,22 +73,7 @@ def save_episode(path: Path, episode: TwinEpisode) -> None:
 
     Equal episodes make equal files, to the byte. Raises OSError where the disk refuses.
     """
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_LZMA) as archive:
-            # `writestr` would stamp the member with the clock.
-            with archive.open("meta.json", "w") as member:
-                member.write(json.dumps({"format": FORMAT, "delta": list(_DELTA), **episode.meta}).encode())
-            for name in _KINDS:
-                values = getattr(episode, name)
-                if name in _DELTA:
-                    values = np.diff(values, axis=1, prepend=np.zeros_like(values[:, :1]))
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.ascontiguousarray(values), allow_pickle=False)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_archive(path, _LAYOUT, {name: getattr(episode, name) for name in _KINDS}, episode.meta)
 
 
 def load_episode(path: Path, only: tuple[str, ...] | None = None) -> TwinEpisode:
@@ -110,96 +86,8 @@ def load_episode(path: Path, only: tuple[str, ...] | None = None) -> TwinEpisode
         BadFile: missing, truncated, of another format, or a member of wrong type or shape; names the member.
         UnknownName: `only` names no member.
     """
-    path = Path(path)
-    for name in only or ():
-        if name not in _KINDS:
-            raise UnknownName("member of an episode", name, _KINDS)
-    wanted = tuple(_KINDS) if only is None else only
-    try:
-        with zipfile.ZipFile(path) as archive:
-            meta = _meta(archive, path)
-            values = {name: _member(archive, path, name) for name in wanted}
-    except FileNotFoundError as error:
-        raise BadFile(path, "no such file") from error
-    except (zipfile.BadZipFile, OSError) as error:
-        raise BadFile(path, f"not a whole episode file ({error})") from error
-    _check_shapes(path, values)
-    empty = {name: np.zeros((0,) * len(axes), kind) for name, (kind, axes) in _KINDS.items() if name not in values}
-    return TwinEpisode(**values, **empty, meta=meta)
-
-
-def _meta(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
-    try:
-        meta = json.loads(_bytes(archive, path, "meta.json", _LARGEST_META))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadFile(path, f"meta.json: not JSON ({error})") from error
-    if not isinstance(meta, dict) or meta.pop("format", None) != FORMAT:
-        raise BadFile(path, f"meta.json: this reader knows format {FORMAT}")
-    if meta.pop("delta", None) != list(_DELTA):
-        raise BadFile(path, f"meta.json: field 'delta' must be {list(_DELTA)}")
-    for field in _META:
-        if field not in meta:
-            raise BadFile(path, f"meta.json: field {field!r} is missing")
-    return meta
-
-
-def _member(archive: zipfile.ZipFile, path: Path, name: str) -> np.ndarray:
-    kind, axes = _KINDS[name]
-    content = io.BytesIO(_bytes(archive, path, f"{name}.npy", _LARGEST))
-    try:
-        version = np.lib.format.read_magic(content)
-        if version != (1, 0):
-            raise ValueError(f"version {version}")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(content)
-    except (ValueError, TypeError, EOFError, SyntaxError, RecursionError, MemoryError) as error:
-        raise BadFile(path, f"{name}: not an array of numpy's format 1.0 ({error})") from error
-    if dtype != np.dtype(kind) or len(shape) != len(axes) or fortran:
-        order = ", columns first" if fortran else ""
-        expected = f"{np.dtype(kind)} with {len(axes)}"
-        raise BadFile(path, f"{name}: {dtype} with {len(shape)} axes{order}, expected {expected}")
-    data = content.getbuffer()[content.tell() :]
-    # Compared before anything is allocated: a header may claim any shape.
-    if math.prod(shape) * dtype.itemsize != len(data) or min(shape) < 0:
-        raise BadFile(path, f"{name}: {len(data)} bytes for shape {shape}")
-    values = np.frombuffer(data, dtype).reshape(shape)
-    return np.cumsum(values, axis=1, dtype=np.uint8) if name in _DELTA else values
-
-
-def _bytes(archive: zipfile.ZipFile, path: Path, member: str, largest: int) -> bytes:
-    """Everything in a member, which may be damaged in as many ways as there are exceptions in the libraries below."""
-    name = member.removesuffix(".npy")
-    try:
-        size = archive.getinfo(member).file_size
-    except KeyError as error:
-        raise BadFile(path, f"{name}: missing") from error
-    if size > largest:
-        raise BadFile(path, f"{name}: larger than {largest} bytes")
-    content = bytearray()
-    try:
-        with archive.open(member) as file:
-            # In small blocks: what one block unpacks to is held in memory, whatever size the member claims.
-            while block := file.read(_BLOCK):
-                content += block
-        return bytes(content)
-    except _DAMAGE as error:
-        raise BadFile(path, f"{name}: damaged ({error})") from error
-
-
-def _check_shapes(path: Path, values: dict[str, np.ndarray]) -> None:
-    """Raise BadFile naming the first member, in the table's order, that disagrees with those before it."""
-    sizes: dict[str, int] = {}
-    for name in (known for known in _KINDS if known in values):
-        for axis, length in zip(_KINDS[name][1], values[name].shape, strict=True):
-            if axis.isdigit():
-                expected = int(axis)
-            elif axis in "hw":
-                expected = sizes.get(axis.upper(), 2 * length) // 2
-            elif axis == "t":
-                expected = sizes.get("T", length + 1) - 1
-            else:
-                expected = sizes.setdefault(axis, length)
-            if length != expected:
-                raise BadFile(path, f"{name}: shape {values[name].shape}, expected {expected} where it has {length}")
+    meta, values = read_archive(path, _LAYOUT, only)
+    return TwinEpisode(**values, meta=meta)
 
 
 def episode_files(folder: Path) -> list[Path]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vap_sim.prompts.profiles import DepthCue, DrawProfile
+from vap_sim.prompts.projection import Floats
 from vap_sim.prompts.rendering import SAMPLES, render_surface
 from vap_sim.prompts.surface import Surface
 from vap_sim.prompts.visual_prompt import VisualPrompt
@@ -17,9 +18,15 @@ from vap_sim.robots.library import RobotModel
 
 
 def draw_form(
-    profile: DrawProfile, surface: Surface | None, model: RobotModel, q: Tensor, cameras: Sequence[Camera]
+    profile: DrawProfile,
+    surface: Surface | None,
+    model: RobotModel,
+    q: Tensor,
+    cameras: Sequence[Camera],
+    warps: Floats | None = None,
 ) -> VisualPrompt:
-    """The prompt of a profile whose form is not "skeleton", for poses q (b, F, J) and cameras already checked.
+    """The prompt of a profile whose form is not "skeleton", for poses q (b, F, J), cameras and homographies
+    (b, V, F, 3, 3) already checked.
 
     surface: the robot's, where the form shows it. "mesh" and "depth" fill the picture and carry the joints;
     "raw_action" carries the joints beside a black picture, and a caller with another vector of the action may put that
@@ -30,7 +37,7 @@ def draw_form(
         black = torch.zeros(len(q), len(cameras), q.shape[1], height, width, 3, dtype=torch.uint8)
         return VisualPrompt(black, joints=q if profile.form == "raw_action" else None)
     samples = SAMPLES if profile.form == "mesh" else 1
-    drawn = render_surface(surface, model, q, cameras, profile.backend, samples, profile.z_near)
+    drawn = render_surface(surface, model, q, cameras, profile.backend, samples, profile.z_near, warps)
     cue = profile.depth_cue
     if profile.form == "mesh" or cue is None:
         return VisualPrompt(drawn.rgb, joints=q)

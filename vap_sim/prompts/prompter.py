@@ -18,6 +18,7 @@ from vap_sim.prompts.projection import Floats, as_floats, fixed_matrix, projecti
 from vap_sim.prompts.skeleton import DrawPlan, draw_rays, plan_drawing
 from vap_sim.prompts.surface import Surface, gather_surface
 from vap_sim.prompts.visual_prompt import VisualPrompt
+from vap_sim.prompts.warping import check_homographies
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import RobotModel
 from vap_sim.robots.points import PointPlan, plan_points
@@ -47,21 +48,27 @@ class Prompter:
         shown = self.profile.form in ("mesh", "depth")
         object.__setattr__(self, "surface", gather_surface(self.model) if shown else None)
 
-    def draw(self, q: Tensor, cameras: Sequence[Camera]) -> VisualPrompt:
+    def draw(self, q: Tensor, cameras: Sequence[Camera], homographies: Tensor | None = None) -> VisualPrompt:
         """The prompt for poses q (b, F, J), floats in radians or metres, seen by V cameras of size `size`.
 
+        homographies: (b, V, F, 3, 3) from pixels as the cameras draw them to pixels of the pictures that the prompt is
+        for, where the two are known to differ; lines keep the widths that the cameras give them.
+
         Each camera has no leading axis or one of length b. The prompt's skeleton is (b, V, F, H, W, 3) uint8 on the
-        CPU; its joints are q itself. Raises InvalidInput for wrong shapes, for values that are not finite, and for
-        cameras of another size.
+        CPU; its joints are q itself. Raises InvalidInput for wrong shapes, for values that are not finite, for cameras
+        of another size, and for homographies that mirror or tear the picture.
 
         The field `skeleton` holds the picture of whatever form the profile has. Only the form "text" keeps the joints
         to itself.
         """
         exact = check_poses(q, self.model)
         check_cameras(cameras, self.size)
+        warps = None
+        if homographies is not None:
+            warps = check_homographies(homographies, len(q), len(cameras), q.shape[1], self.size)
         if self.profile.form != "skeleton":
-            return draw_form(self.profile, self.surface, self.model, q, cameras)
-        return self._drawn(exact, q, cameras)
+            return draw_form(self.profile, self.surface, self.model, q, cameras, warps)
+        return self._drawn(exact, q, cameras, warps)
 
     def draw_checked(self, poses: NDArray[np.float32], cameras: Sequence[Camera]) -> VisualPrompt:
         """What `draw` makes, for poses (b, F, J) and cameras that are known to be good, as a controller's are."""
@@ -70,7 +77,9 @@ class Prompter:
             return draw_form(self.profile, self.surface, self.model, q, cameras)
         return self._drawn(poses.astype(np.float64), q, cameras)
 
-    def _drawn(self, exact: NDArray[np.float64], q: Tensor, cameras: Sequence[Camera]) -> VisualPrompt:
+    def _drawn(
+        self, exact: NDArray[np.float64], q: Tensor, cameras: Sequence[Camera], warps: Floats | None = None
+    ) -> VisualPrompt:
         """Skeletons of poses q, given as numbers too: in double precision, how kinematics group their sums for a batch
         cannot reach the drawn pixels."""
         b, pixel_frames = exact.shape[:2]
@@ -91,7 +100,7 @@ class Prompter:
             for view, (_, focal) in enumerate(seen):
                 focals[:, view] = focal
             focals = focals.reshape(-1)
-        pictures = draw_rays(self.plan, rays, focals)
+        pictures = draw_rays(self.plan, rays, focals, None if warps is None else warps.reshape(-1, 3, 3))
         return VisualPrompt(torch.from_numpy(pictures).view(b, views, pixel_frames, height, width, 3), joints=q)
 
     @torch.no_grad()

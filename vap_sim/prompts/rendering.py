@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,8 +12,10 @@ from torch import Tensor
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.prompts.checks import check_cameras, check_poses
 from vap_sim.prompts.profiles import RENDERERS
+from vap_sim.prompts.projection import Floats
 from vap_sim.prompts.raster import rasterize
 from vap_sim.prompts.surface import Surface, gather_surface, poses_seen, see_surface
+from vap_sim.prompts.warping import ray_weights, warp_rays
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import RobotModel
 
@@ -67,8 +69,12 @@ def render_surface(
     backend: str = "software",
     samples: int = SAMPLES,
     z_near: float = 0.02,
+    warps: Floats | None = None,
 ) -> RobotPictures:
-    """`render_robot` for a surface gathered before, with poses and cameras already checked."""
+    """`render_robot` for a surface gathered before, with poses and cameras already checked.
+
+    warps: checked homographies (b, V, F, 3, 3) that move the pictures; the depth stays the camera's.
+    """
     if backend not in RENDERERS:
         raise UnknownName("renderer", backend, RENDERERS)
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1 or samples % 2 == 0:
@@ -92,7 +98,13 @@ def render_surface(
         for first in range(0, len(poses), _PICTURES_AT_ONCE):
             rows = slice(first, first + _PICTURES_AT_ONCE)
             seen = see_surface(surface, poses[rows], intrinsics[rows])
-            drawn.append(draw(surface, seen, (width, height), samples, z_near))
+            moves = None if warps is None else warps[:, view].reshape(-1, 3, 3)[rows]
+            if moves is not None:
+                seen = replace(seen, rays=warp_rays(seen.rays, moves))
+            colors, distances = draw(surface, seen, (width, height), samples, z_near)
+            if moves is not None:
+                distances = distances / ray_weights(moves, (width, height))
+            drawn.append((colors, distances))
         colors, distances = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
         rgb[:, view] = colors.reshape(b, pixel_frames, height, width, 3)
         depth[:, view] = distances.reshape(b, pixel_frames, height, width)

@@ -13,6 +13,7 @@ from torch import Tensor
 from vap_sim.errors import InvalidInput
 from vap_sim.prompts.profiles import DrawProfile
 from vap_sim.prompts.projection import Bools, Floats, as_floats, clip_frame, clip_near
+from vap_sim.prompts.warping import warp_pixels
 from vap_sim.robots.camera import NEAREST_DEPTH
 from vap_sim.robots.skeleton import SkeletonSpec
 
@@ -163,8 +164,9 @@ def draw_skeletons(
     return torch.from_numpy(pictures).reshape(*lead, size[1], size[0], 3)
 
 
-def draw_rays(plan: DrawPlan, rays: Floats, focal: Floats | None) -> NDArray[np.uint8]:
-    """Pictures (N, H, W, 3) of rays (N, P, 3), which are (u*z, v*z, z); focal: (N,) pixels, for profiles in metres.
+def draw_rays(plan: DrawPlan, rays: Floats, focal: Floats | None, warps: Floats | None = None) -> NDArray[np.uint8]:
+    """Pictures (N, H, W, 3) of rays (N, P, 3), which are (u*z, v*z, z); focal: (N,) pixels, for profiles in metres;
+    warps: homographies (N, 3, 3) that move what is drawn, widths excepted.
 
     The inside of `draw_skeletons`: no checks. Each picture is a function of its own rays and focal length alone.
     """
@@ -172,12 +174,15 @@ def draw_rays(plan: DrawPlan, rays: Floats, focal: Floats | None) -> NDArray[np.
     pictures = np.zeros((len(rays), height, width, 3), dtype=np.uint8)
     for first in range(0, len(rays), _ROWS_AT_ONCE):
         rows = slice(first, first + _ROWS_AT_ONCE)
-        _draw_rows(plan, rays[rows], None if focal is None else focal[rows], pictures[rows])
+        focals, moves = (None if values is None else values[rows] for values in (focal, warps))
+        _draw_rows(plan, rays[rows], focals, moves, pictures[rows])
     return pictures
 
 
-def _draw_rows(plan: DrawPlan, rays: Floats, focal: Floats | None, pictures: NDArray[np.uint8]) -> None:
-    lines, discs, depth, seen = _polygons(plan, rays, focal)
+def _draw_rows(
+    plan: DrawPlan, rays: Floats, focal: Floats | None, warps: Floats | None, pictures: NDArray[np.uint8]
+) -> None:
+    lines, discs, depth, seen = _polygons(plan, rays, focal, warps)
     # Mirrored fingers are often equally far: in rough steps the list decides between them, not the last bit of a float.
     nearness = np.rint(depth * np.float32(-_DEPTH_STEPS))
     counts = [depth.shape[1]] * len(rays)
@@ -195,7 +200,7 @@ def _draw_rows(plan: DrawPlan, rays: Floats, focal: Floats | None, pictures: NDA
 
 
 def _polygons(
-    plan: DrawPlan, rays: Floats, focal: Floats | None
+    plan: DrawPlan, rays: Floats, focal: Floats | None, warps: Floats | None
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], Floats, Bools | None]:
     """Corners of lines (N, S, 6, 2) and discs (N, D, K, 2) in sub-pixel units; then (N, S + D), lines before discs, the
     depth for the painter's order and which are seen, None for all.
@@ -211,6 +216,10 @@ def _polygons(
         marks, seen = _cut_near(marks, pieces, profile.z_near)
         z = marks[..., 2:]
     xy = marks[..., :2] / z
+    if warps is not None:
+        xy, ahead = warp_pixels(xy, warps)
+        shown = np.concatenate([ahead[:, :pieces] & ahead[:, pieces : 2 * pieces], ahead[:, 2 * pieces :]], axis=-1)
+        seen = shown if seen is None else seen & shown
     half = plan.half_width
     if profile.unit == "metres" and focal is not None:
         half = half * focal[:, None, None] / z
