@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def commands() -> dict[str, tuple[type, Callable[[Any], object]]]:
     """All commands by name: the record of a command's options, and what runs it."""
     from vap_sim.commands import (
+        adapt,
         clone,
         demo,
         distill,
@@ -44,15 +45,19 @@ def commands() -> dict[str, tuple[type, Callable[[Any], object]]]:
         improve,
         learn_action,
         record,
+        replay,
         serve_policy,
         train,
+        train_conditioner,
         train_judge,
     )
 
     runs: dict[type, Callable[[Any], object]] = {
+        adapt.Adapt: adapt.run,
         clone.Clone: clone.run,
         demo.Demo: demo.run,
         record.Record: record.run,
+        replay.Replay: replay.run,
         train.Train: train.run,
         distill.Distill: distill.run,
         evaluate.Evaluate: evaluate.run,
@@ -60,6 +65,7 @@ def commands() -> dict[str, tuple[type, Callable[[Any], object]]]:
         improve.Improve: improve.run,
         learn_action.LearnAction: learn_action.run,
         serve_policy.ServePolicy: serve_policy.run,
+        train_conditioner.TrainConditioner: train_conditioner.run,
         train_judge.TrainJudge: train_judge.run,
     }
     return {_command_name(kind): (kind, act) for kind, act in runs.items()}
