@@ -1,0 +1,150 @@
+"""The recorded actions, dreamt: from a recording's first picture on, and how true to the recording the dream stays.
+
+Three figures of each step. PSNR of the whole picture; PSNR on the pixels that have changed since the first picture,
+beside what repeating that picture would earn; and agreement, whether the robot in the dream stands where the joints
+say, beside the same of the recording, which is the most that can be asked for, and of the first picture repeated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vap_sim.data.fitted_view import FittedView
+from vap_sim.errors import InvalidInput, Unsupported
+from vap_sim.metrics.detector import ROBOT, Detector
+from vap_sim.metrics.fidelity import copy_first_frame, moving_gain, moving_pixels, psnr
+from vap_sim.metrics.masks import Scores, scores
+from vap_sim.models.protocol import WorldModel
+from vap_sim.prompts.visual_prompt import VisualPrompt
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """A view and its dream. recorded and dreamt (T + 1, H, W, 3) uint8, of which frame 0 is given; skeletons (T + 1, H,
+    W, 3) uint8; expected (T + 1, H, W) bool: the robot's silhouette at the prompts; kept (T + 1,) bool: which frames
+    can be judged. first: the view's frame that the dream begins with."""
+
+    view: FittedView
+    first: int
+    recorded: Tensor
+    dreamt: Tensor
+    skeletons: Tensor
+    expected: Tensor
+    kept: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ReplayFigures:
+    """Scores (T) of steps 1 to T, undefined where the recording's frame was not kept. moving: PSNR on moving pixels;
+    copy: that of the first frame repeated; gain: the one less the other [dB]; agreement of the dream, of the recording
+    and of the first frame repeated, from 0 to 1, None without a detector."""
+
+    psnr: Scores
+    moving: Scores
+    copy: Scores
+    gain: Scores
+    agreement: Scores | None = None
+    agreement_recorded: Scores | None = None
+    agreement_copy: Scores | None = None
+
+    def means(self) -> dict[str, float | None]:
+        """The mean of each over the steps at which it is defined; None where it never is or was not asked for."""
+        return {
+            name: float(found.values[found.defined].mean()) if found is not None and bool(found.defined.any()) else None
+            for name, found in vars(self).items()
+        }
+
+    def steps(self) -> list[dict[str, float | None]]:
+        """Each step's figures, None where undefined."""
+        every = {name: found for name, found in vars(self).items() if found is not None}
+        return [
+            {name: float(found.values[step]) if bool(found.defined[step]) else None for name, found in every.items()}
+            for step in range(len(self.psnr.values))
+        ]
+
+
+def replay(world: WorldModel, view: FittedView, *, steps: int | None = None, seed: int = 0) -> Replay:
+    """Dream a view's joints from its first kept frame on, for `steps` frames or to its end.
+
+    The world is told nothing but that frame and the prompts. Raises Unsupported for a world of several views,
+    InvalidInput for pictures of another size than the world's, a clip without a kept frame and one without a second.
+    """
+    spec = world.spec
+    if spec.views != 1:
+        raise Unsupported(f"a replay dreams one view; world {spec.name!r} has {spec.views}")
+    height, width = view.frames.shape[1:3]
+    if (width, height) != tuple(spec.size):
+        raise InvalidInput(f"pictures of clip {view.clip!r}", (width, height), f"{spec.size}, as the world's")
+    if not view.kept.any():
+        raise InvalidInput(f"clip {view.clip!r}, view {view.view!r}", "no kept frame", "one to begin with")
+    first = int(view.kept.argmax())
+    count = view.length - 1 - first if steps is None else min(steps, view.length - 1 - first)
+    if count < 1:
+        given = f"{view.length - first} frames from the first kept one on, {steps} steps asked for"
+        raise InvalidInput(f"clip {view.clip!r}, view {view.view!r}", given, "at least one step")
+    part = slice(first, first + count + 1)
+    recorded, skeletons = (torch.from_numpy(values[part]) for values in (view.frames, view.skeletons))
+    joints = torch.from_numpy(view.joints[part])
+    # A last step that makes more frames than are left is told the last pose for the rest.
+    rest = -count % spec.frames_per_step
+    told = torch.cat([skeletons, skeletons[-1:].expand(rest, -1, -1, -1)])
+    poses = torch.cat([joints, joints[-1:].expand(rest, -1)])
+    prompts = VisualPrompt(told[None, None], poses[None])
+    state = world.encode(recorded[None, None, 0], prompts.between(0, 1), [seed])
+    frames = world.imagine(state, prompts.between(1, prompts.pixel_frames)).frames
+    assert frames is not None
+    dreamt = torch.cat([recorded[:1], frames[0, 0, :count].cpu()])
+    expected, kept = (torch.from_numpy(np.ascontiguousarray(values[part])) for values in (view.expected, view.kept))
+    return Replay(view, first, recorded, dreamt, skeletons, expected, kept)
+
+
+def judge(replayed: Replay, detector: Detector | None = None) -> ReplayFigures:
+    """The figures of a replay; `detector` finds the robot in pictures of this station, without it there is no
+    agreement."""
+    truth, dreamt, kept = replayed.recorded, replayed.dreamt, replayed.kept[1:]
+    still = copy_first_frame(truth).contiguous()
+    moved = moving_pixels(truth)
+    found = ReplayFigures(
+        psnr=_where(psnr(generated=dreamt, truth=truth), kept),
+        moving=_where(psnr(generated=dreamt, truth=truth, where=moved), kept),
+        copy=_where(psnr(generated=still, truth=truth, where=moved), kept),
+        gain=_where(moving_gain(generated=dreamt, truth=truth), kept),
+    )
+    if detector is None:
+        return found
+    seen = [detector.labels(frames).cpu() == ROBOT for frames in (dreamt, truth)]
+    masks = (*seen, seen[1][:1].expand_as(seen[1]))
+    names = ("agreement", "agreement_recorded", "agreement_copy")
+    overlaps = {name: _where(_overlap(mask, replayed.expected), kept) for name, mask in zip(names, masks, strict=True)}
+    return ReplayFigures(found.psnr, found.moving, found.copy, found.gain, **overlaps)
+
+
+def stride_of(frame_rate: float, world_rate: float) -> int:
+    """Every how many frames of a recording a world's frame is. Raises InvalidInput for a recording that is too slow."""
+    stride = round(frame_rate / world_rate)
+    if stride < 1 or abs(frame_rate / stride / world_rate - 1) > 0.25:
+        expected = f"about {world_rate:g} Hz, the world's, or a multiple"
+        raise InvalidInput("frame rate of a recording", f"{frame_rate:g} Hz", expected)
+    return stride
+
+
+def _overlap(found: Tensor, expected: Tensor) -> Scores:
+    """Pixels in both over pixels in either, of frames 1 to T of masks (T + 1, H, W); undefined where both are empty."""
+    here, there = found[1:], expected[1:]
+    shared, united = (here & there).sum((-2, -1)).double(), (here | there).sum((-2, -1)).double()
+    return scores("agreement", shared / united.clamp_min(1), united > 0)
+
+
+def _where(found: Scores, kept: Tensor) -> Scores:
+    return scores(found.what, found.values, found.defined & kept)
+
+
+def pooled(figures: list[ReplayFigures], name: str) -> NDArray[np.float64]:
+    """One figure of several replays, each replay's mean over its steps (n,), without those that have none."""
+    means = (one.means()[name] for one in figures)
+    return np.array([value for value in means if value is not None], np.float64)
