@@ -1,8 +1,8 @@
 """Writes robot.urdf, robot.json and skeleton.json of this folder; run it again after changing a number below.
 
-Two hands as a machine of points: each of the 42 joints of the fingers slides along x, y and z of the camera that saw it,
-so that the joint values of a pose are the points themselves. Nothing has to be solved for, and no estimate of a hand is
-bent to fit a model of one.
+Two hands as a machine of points: each of the 42 joints of the fingers slides along x, y and z of the camera that saw
+it, so that the joint values of a pose are the points themselves. Nothing has to be solved for, and no estimate of a
+hand is bent to fit a model of one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ LENGTHS = {
     "thumb": (0.035, 0.032, 0.027), "index": (0.040, 0.024, 0.022), "middle": (0.044, 0.028, 0.023),
     "ring": (0.040, 0.027, 0.023), "little": (0.032, 0.020, 0.020),
 }  # fmt: skip
-"""An open hand of an adult, roughly: where each finger's first joint lies across and along the palm, and its bones [m]."""
+"""An open hand of an adult, roughly: where each finger's first joint lies across and along the palm, and its bones
+[m]."""
 
 
 def points() -> list[str]:
