@@ -46,6 +46,7 @@ class After:
 
 
 YES, NO, SILENT = Verdict(True, 0.9), Verdict(False, 0.1), Verdict(None, None, "too dark")
+DOUBT, LESS = Verdict(None, 0.5, "blurred"), Verdict(None, 0.4, "blurred")
 
 
 def test_rows_of_a_job_act_as_they_do_alone(starts: tuple[Start, ...]) -> None:
@@ -86,6 +87,20 @@ def test_yes_twice_in_a_row_ends_an_episode(
 def test_the_first_yes_ends_an_episode_unless_more_are_asked_for(starts: tuple[Start, ...]) -> None:
     for one in play(job(starts, policy="idle", judge=After([NO, YES, NO]))):
         assert (one.trial.steps, one.trial.end, one.trial.verdict) == (2, "done", "yes")
+
+
+@pytest.mark.parametrize(
+    ("says", "verdict", "probability"),
+    [
+        ([NO, DOUBT, NO, NO], "cannot tell", 0.5), ([DOUBT, LESS, NO, NO], "cannot tell", 0.5),
+        ([NO, Verdict(False, 0.2), NO, NO], "no", 0.2), ([DOUBT, SILENT, SILENT, NO], "no", 0.1),
+    ],
+)  # fmt: skip
+def test_short_of_a_yes_the_likeliest_moment_counts(
+    says: list[Verdict], verdict: str, probability: float, starts: tuple[Start, ...]
+) -> None:
+    for one in play(job(starts, policy="idle", judge=After(says))):
+        assert (one.trial.verdict, one.trial.probability) == (verdict, probability)
 
 
 def test_a_judge_is_asked_as_often_as_told_and_at_the_end(starts: tuple[Start, ...]) -> None:
