@@ -12,7 +12,11 @@ from typing import Protocol
 from vap_sim.data.episode import Episode
 from vap_sim.errors import BadFile, UnknownName
 
-FORMATS: Mapping[str, str] = MappingProxyType({})
+FORMATS: Mapping[str, str] = MappingProxyType(
+    {
+        "lerobot": "vap_sim.data.lerobot",
+    }
+)
 """Module of each format, in the order in which a folder is tried. A module has `recognises(path) -> bool`, which looks
 at names only, and `open_dataset(path) -> Dataset`."""
 
