@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -118,10 +119,10 @@ def _joined(
     size: tuple[int, int],
     settings: Cleaning,
     again: Collection[tuple[int, int]],
-) -> tuple[dict[int, HandDetection], list[HandFate]]:
-    """What is kept of one side, by frame, and the fates of all T frames."""
+) -> tuple[dict[int, tuple[int, HandDetection]], list[HandFate]]:
+    """What is kept of one side, by frame, with the number of its track, and the fates of all T frames."""
     fates = [HandFate("absent", "no hand was found") for _ in range(length)]
-    kept: dict[int, HandDetection] = {}
+    kept: dict[int, tuple[int, HandDetection]] = {}
     # Those seen for longest come first: where two of one side are there at once, the others give way.
     chosen: list[HandTrack] = []
     for number in sorted((n for n, its in enumerate(sides) if its == side), key=lambda n: -sum(tracks[n].votes)):
@@ -134,7 +135,7 @@ def _joined(
             elif frame in trouble:
                 fates[frame] = HandFate("dropped", trouble[frame])
             else:
-                kept[frame] = hand
+                kept[frame] = (number, hand)
                 fates[frame] = HandFate("kept", _told(hand, side, (number, frame) in again))
         chosen.append(track)
     return kept, fates
@@ -199,24 +200,25 @@ def _off(track: HandTrack, alive: Sequence[int], number: int) -> float:
 _TELLING = 8  # frames between two neighbours that still tell where a hand is between them
 
 
-def _series(side: str, kept: dict[int, HandDetection], fates: list[HandFate], settings: Cleaning) -> HandSeries:
+def _series(
+    side: str, kept: dict[int, tuple[int, HandDetection]], fates: list[HandFate], settings: Cleaning
+) -> HandSeries:
     """Arrays of what is kept, with short gaps filled and short pieces dropped."""
     length = len(fates)
     points, metres = np.full((length, POINTS, 2), np.nan), np.full((length, POINTS, 3), np.nan)
     placed = np.zeros(length, bool)
-    for frame, hand in kept.items():
-        points[frame], placed[frame] = hand.points, hand.placed
-        if hand.metres is not None:
-            metres[frame] = hand.metres
     pieces = []
-    for numbers in _runs(sorted(kept), settings.fill):
-        first, last = numbers[0], numbers[-1] + 1
+    for numbers in _runs(kept, settings):
         if len(numbers) < settings.shortest:
             for frame in numbers:
-                points[frame], metres[frame], placed[frame] = np.nan, np.nan, False
                 fates[frame] = HandFate("dropped", _short(numbers, settings))
             continue
-        for before, after in zip(numbers, numbers[1:], strict=False):
+        for frame in numbers:
+            hand = kept[frame][1]
+            points[frame], placed[frame] = hand.points, hand.placed
+            if hand.metres is not None:
+                metres[frame] = hand.metres
+        for before, after in pairwise(numbers):
             for frame in range(before + 1, after):
                 share = (frame - before) / (after - before)
                 points[frame] = (1 - share) * points[before] + share * points[after]
@@ -224,21 +226,29 @@ def _series(side: str, kept: dict[int, HandDetection], fates: list[HandFate], se
                 placed[frame] = placed[before] and placed[after]
                 why = f"; {fates[frame].reason}" if fates[frame].state == "dropped" else ""
                 fates[frame] = HandFate("filled", f"between frames {before} and {after}{why}")
-        pieces.append((first, last))
+        pieces.append((numbers[0], numbers[-1] + 1))
     return HandSeries(side, points, metres, placed, tuple(fates), tuple(pieces))
 
 
 def _short(numbers: Sequence[int], settings: Cleaning) -> str:
     count = f"{len(numbers)} frame{'s' if len(numbers) > 1 else ''}"
-    return f"in a piece of {count} between gaps of more than {settings.fill}, shorter than {settings.shortest}"
+    return f"in a piece of {count} between gaps, shorter than {settings.shortest}"
 
 
-def _runs(frames: Sequence[int], fill: int) -> list[list[int]]:
-    """Frame numbers in runs whose gaps are at most `fill` frames long."""
+def _runs(kept: dict[int, tuple[int, HandDetection]], settings: Cleaning) -> list[list[int]]:
+    """Frame numbers in runs whose gaps are short, and in which one track follows another only where it ended."""
     runs: list[list[int]] = []
-    for frame in frames:
-        if runs and frame - runs[-1][-1] - 1 <= fill:
-            runs[-1].append(frame)
-        else:
+    for frame in sorted(kept):
+        before = runs[-1][-1] if runs else None
+        if before is None or frame - before - 1 > settings.fill or _elsewhere(kept[before], kept[frame]):
             runs.append([frame])
+        else:
+            runs[-1].append(frame)
     return runs
+
+
+def _elsewhere(before: tuple[int, HandDetection], after: tuple[int, HandDetection]) -> bool:
+    return before[0] != after[0] and apart(before[1].points, after[1].points) > _CONTINUED
+
+
+_CONTINUED = 1.0  # hand sizes between the end of a track and the beginning of another that may carry it on

@@ -115,6 +115,28 @@ class SearchingDetector:
         return _agreed(seen, len(views))
 
 
+@dataclass(frozen=True)
+class PlainDetector:
+    """A `HandDetector` that looks once, at the whole picture: for detectors that search it themselves. `look`: of a
+    picture; `title`: what looks; closer: side of the view of a second look, in the longer side of the box."""
+
+    look: Look
+    title: str
+    closer: float = 3.0
+
+    @property
+    def name(self) -> str:
+        """What looks, and how."""
+        return f"{self.title}, once, closer {self.closer:g}"
+
+    def detect(self, frame: int, picture: Picture, near: Box | None = None) -> tuple[HandDetection, ...]:
+        """What the detector says of the picture, or of a square around a box."""
+        if near is None:
+            return tuple(self.look(picture))
+        view = next(_closer(near, (self.closer,)))
+        return tuple(view.put_back(hand) for hand in self.look(view.cut(picture)))
+
+
 def _agreed(seen: Sequence[HandDetection], views: int) -> HandDetection:
     """One hand of those that several views saw: the side most sure of itself, medians of the points."""
     votes = {side: sum(hand.score for hand in seen if hand.side == side) for side in SIDES}
