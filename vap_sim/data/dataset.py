@@ -15,6 +15,12 @@ from vap_sim.errors import BadFile, UnknownName
 FORMATS: Mapping[str, str] = MappingProxyType(
     {
         "lerobot": "vap_sim.data.lerobot",
+        "rlds": "vap_sim.data.rlds",
+        "egovid": "vap_sim.data.egovid",
+        "droid_sample": "vap_sim.data.droid_sample",
+        "bridge_sample": "vap_sim.data.bridge_sample",
+        "twin": "vap_sim.data.twin_dataset",
+        "droid_raw": "vap_sim.data.droid_raw",
     }
 )
 """Module of each format, in the order in which a folder is tried. A module has `recognises(path) -> bool`, which looks

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from vap_sim.data.droid_sample import ANNOTATION, instruction_of, joint_rows
+from vap_sim.data.folders import read_json
+from vap_sim.data.logged import Log
 from vap_sim.errors import BadFile
 
 REAL_DATA_VARIABLE = "VAP_SIM_REAL_DATA"
-_RAW_PER_FRAME = 3  # the raw log runs at 15 Hz, the video at 5 Hz
 _FRAME_RATE = 5.0
 
 
@@ -27,44 +28,18 @@ class JointLog:
 
 
 def read_joint_log(folder: Path) -> JointLog:
-    """Read `annotation.json` of a folder: `joints` per frame where present, else every third row of the 15 Hz log.
+    """Read `annotation.json` of a folder, whose videos need not be there: the joints of a DROID sample.
 
     Raises BadFile naming the field that is missing, of the wrong length or not finite.
     """
-    path = Path(folder) / "annotation.json"
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise BadFile(path, f"not a readable JSON file ({error})") from error
-    if not isinstance(record, dict):
-        raise BadFile(path, "expected a JSON object")
-    if "joints" in record:
-        joints = _rows(path, record, "joints", 8)
-    else:
-        arm = _rows(path, record, "observation.state.joint_position", 7)[::_RAW_PER_FRAME]
-        gripper = _rows(path, record, "observation.state.gripper_position", 1)[::_RAW_PER_FRAME]
-        if len(arm) != len(gripper):
-            raise BadFile(path, f"gripper_position has {len(gripper)} frames, joint_position {len(arm)}")
-        joints = np.concatenate([arm, gripper], axis=1)
+    folder = Path(folder)
+    log = Log(folder / ANNOTATION, folder.name)
+    record = read_json(folder, log.path)
+    joints = joint_rows(record, log).astype(np.float32)
+    if not len(joints):
+        log.refuse("joints", "has no rows")
     joints[:, 7] = np.clip(joints[:, 7], 0.0, 1.0)
-    texts = record.get("texts") or [""]
-    return JointLog(Path(folder).name, joints, _FRAME_RATE, str(texts[0]))
-
-
-def _rows(path: Path, record: dict[str, object], field: str, width: int) -> np.ndarray:
-    if field not in record:
-        raise BadFile(path, f"field {field!r} is missing")
-    try:
-        values = np.asarray(record[field], dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise BadFile(path, f"field {field!r} is not a table of numbers ({error})") from error
-    if values.ndim == 1 and width == 1:
-        values = values[:, None]
-    if values.ndim != 2 or values.shape[1] != width or not len(values):
-        raise BadFile(path, f"field {field!r} has shape {values.shape}, expected (T, {width})")
-    if not np.isfinite(values).all():
-        raise BadFile(path, f"field {field!r} holds numbers that are not finite")
-    return values.copy()
+    return JointLog(folder.name, joints, _FRAME_RATE, instruction_of(record, log))
 
 
 def real_data_folder() -> Path | None:
