@@ -112,9 +112,10 @@ def _train_network(
             steps=command.steps,
             minutes=_left(command, began),
             learning_rate=command.learning_rate,
-            warmup=min(100, command.steps),
+            warmup=min(100, command.steps // 10),
             cooldown=min(command.cooldown, command.steps),
             average=0.99,
+            checkpoint_every=50,
             preview_every=250,
         ),
     )
@@ -149,9 +150,10 @@ def _train_detector(command: Adapt, station: _Station, began: float) -> str:
             steps=command.detector_steps,
             minutes=_left(command, began),
             learning_rate=1e-3,
-            warmup=min(30, command.detector_steps),
+            warmup=min(30, command.detector_steps // 10),
             cooldown=command.detector_steps // 2,
             average=0.97,
+            checkpoint_every=50,
             preview_every=100,
         ),
     )

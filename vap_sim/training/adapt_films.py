@@ -22,6 +22,8 @@ from vap_sim.errors import InvalidInput
 Pixels = NDArray[np.uint8]
 _SAME, _OTHER = 12.0, 40.0
 """Grey levels up to which two looks at one pixel are the same, and from which they are surely not."""
+_HINT = 0.25
+"""Trust in what the picture says within the margin, where a shadow looks as different as a robot."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +75,7 @@ def station_film(view: FittedView, margin: float) -> StationFilm:
     differs = ((apart - _SAME) / (_OTHER - _SAME)).clip(0, 1)
     share = np.where(core, 1.0, np.where(known, differs, inside))
     # Inside the outline a picture that looks as if nothing were there says either: robot and wall are of one colour.
-    trusted = np.where(core, np.where(known, differs, 1.0), np.where(known, 0.25, 0.0))
+    trusted = np.where(core, np.where(known, differs, 1.0), np.where(far >= 0, _HINT, 0.0))
     robot, sure = np.where(near, share, 0.0), np.where(near, trusted, 1.0)
     name = f"{view.clip} {view.view}"
     return StationFilm(name, frames, view.skeletons[view.kept], _levels(robot), _levels(sure), behind)
