@@ -3,8 +3,9 @@
     python benchmarks/judge.py --data data/judge --episodes 100 --sheet out/judge.png
 
 Episodes that the folder lacks are recorded (seeds from 1,000,300 on). "Episodes" are dreams judged as
-`vap-sim evaluate` does it: after every step; a yes ends the episode and makes it a success, else the
-verdict on the last picture counts; it is compared with what the dream shows at that moment, by its own objects' places.
+`vap-sim evaluate` does it: after every step; a yes ends the episode and makes it a success, else the verdict on its
+likeliest moment counts; it is compared with what the dream showed until then, by its own objects' places: a success
+where the task was done once.
 "Moments" are harder: six an episode, many of them beside the moment where the truth changes, in the dreamt picture and
 in the twin's, whose truth is exact. The oracle that labels dreams is itself checked on true pictures first
 ("oracle"). Where 5 mm would change a label it is "unclear": figures are given with those and without them. Optimism is
@@ -33,7 +34,7 @@ from vap_sim.commands.judge_episodes import JudgedEpisode, load_judged, record_m
 from vap_sim.commands.judge_oracle import Label, label, shown_as_read, shown_in_twin
 from vap_sim.commands.judge_questions import SOURCES, moments_in
 from vap_sim.envs.tasks import get_task
-from vap_sim.policies.judge import Judge, Verdict
+from vap_sim.policies.judge import Judge, Verdict, likelier
 from vap_sim.policies.judge_learned import LearnedJudge
 
 SEEDS = range(1_000_300, 1_001_000)
@@ -71,15 +72,20 @@ def judged(judge: Judge, files: Sequence[Path]) -> list[Case]:
 
 
 def judged_whole(judge: Judge, episode: JudgedEpisode) -> Case:
-    """The verdict on a dreamt episode that is judged after every step until the judge has agreed often enough."""
+    """The verdict on a dreamt episode that is judged after every step until the judge has agreed often enough, and
+    whether the task was done until then. That is clear where a moment clearly shows it, or all clearly do not."""
     here = moments_in(episode, "dream", np.arange(1, len(episode.dream)))
-    agreed, rows = 0, list(zip(here.steps, judge.judge(here.evidence), here.labels, strict=True))
-    for step, verdict, own in rows:
+    agreed, done, clearly, doubtful = 0, False, False, False
+    told = Verdict(None, None, "not judged yet")
+    step = 0
+    for moment, verdict, own in zip(here.steps, judge.judge(here.evidence), here.labels, strict=True):
+        step, told = int(moment), likelier(told, verdict)
+        done, clearly = done or own.success, clearly or (own.success and own.clear)
+        doubtful = doubtful or not own.clear
         agreed = agreed + 1 if verdict.yes else 0
         if agreed == CONSECUTIVE:
-            return case(episode, KINDS[0], int(step), own, verdict)
-    step, verdict, own = rows[-1]
-    return case(episode, KINDS[0], int(step), own, verdict)
+            break
+    return case(episode, KINDS[0], step, Label(done, clearly if done else not doubtful), told)
 
 
 def case(episode: JudgedEpisode, kind: str, step: int, own: Label, verdict: Verdict) -> Case:

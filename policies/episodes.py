@@ -22,7 +22,7 @@ from vap_sim.metrics.trials import Trial
 from vap_sim.metrics.verdicts import Answer
 from vap_sim.policies.context import PolicyContext
 from vap_sim.policies.environments import environment_spec, takes, with_picture
-from vap_sim.policies.judge import LATEST_PICTURES, Evidence, Judge, Verdict
+from vap_sim.policies.judge import LATEST_PICTURES, Evidence, Judge, Verdict, likelier
 from vap_sim.policies.judge_reward import Beginning
 from vap_sim.policies.policy import CheckedPolicy, Observations, PolicyFault, as_batch, checked, info_rows
 from vap_sim.policies.registry import load_policy
@@ -286,7 +286,7 @@ class _Episodes:
             # Once as often "yes" as it takes, an episode stays a success, as one does that the environment ended.
             if self.agreed[row] < job.consecutive:
                 self.agreed[row] = self.agreed[row] + 1 if verdict.yes else 0
-                self.verdicts[row] = _likelier(self.verdicts[row], verdict)
+                self.verdicts[row] = likelier(self.verdicts[row], verdict)
 
     def _told(self, row: int, seconds: float) -> Played:
         job, agreements, verdict = self.job, self.agreements[row], self.verdicts[row]
@@ -326,14 +326,6 @@ def _joints(observations: Observations, row: int) -> NDArray[np.float32]:
 
 def _truth(info: Mapping[str, Any]) -> bool | None:
     return bool(info["success"]) if "success" in info else None
-
-
-def _likelier(before: Verdict, now: Verdict) -> Verdict:
-    """What is known of an episode after another judgement. A task counts as done if it ever was, so short of a yes the
-    moment counts at which it most likely was; the latest, where a judge gives no probabilities."""
-    if now.yes or before.yes or before.probability is None or now.probability is None:
-        return now
-    return now if now.probability >= before.probability else before
 
 
 def _unasked(job: Job) -> Verdict:

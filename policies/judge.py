@@ -64,6 +64,14 @@ class Verdict:
         return {True: "yes", False: "no", None: "cannot tell"}[self.answer]
 
 
+def likelier(before: Verdict, now: Verdict) -> Verdict:
+    """What is known of an episode after another judgement. A task counts as done if it ever was, so short of a yes the
+    moment counts at which it most likely was; the latest, where a judge gives no probabilities."""
+    if now.yes or before.yes or before.probability is None or now.probability is None:
+        return now
+    return now if now.probability >= before.probability else before
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """What b episodes show at one moment each.
