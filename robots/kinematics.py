@@ -178,7 +178,9 @@ def _resolve_mimic(path: str | Path, tree: UrdfTree, joint: JointRecord) -> tupl
     while current.mimic is not None:
         leader, multiplier, shift = current.mimic
         if leader not in by_name or by_name[leader].kind not in MOVING:
-            raise BadFile(path, f"joint {current.name!r} mimics {leader!r}, which is no moving joint")
+            moving = [j.name for j in tree.joints if j.kind in MOVING and j.name != current.name]
+            known = UnknownName("moving joint", leader, moving)
+            raise BadFile(path, f"joint {current.name!r} mimics {leader!r}, which is no moving joint: {known}")
         if leader in seen:
             raise BadFile(path, f"joint {joint.name!r} mimics itself through {leader!r}")
         scale, offset = scale * multiplier, offset + scale * shift

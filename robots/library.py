@@ -109,15 +109,23 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _model(folder: Path, robot: Robot, values: Mapping[str, Any]) -> RobotModel:
     flange, tool = (_link(robot, values, field) for field in ("flange_link", "tool_link"))
-    skeleton = SkeletonSpec.load(folder / "skeleton.json")
-    for point in skeleton.points:
-        robot.link_index(point.link)
+    skeleton = _skeleton(robot, folder / "skeleton.json")
     cameras = {name: Camera.from_dict(v, name=name) for name, v in _object(values, "cameras").items()}
     for camera in cameras.values():
         if camera.parent_link is not None:
             robot.link_index(camera.parent_link)
     gripper = _gripper(robot, _object(values, "gripper")) if values.get("gripper") is not None else None
     return RobotModel(robot, skeleton, MappingProxyType(cameras), gripper, flange, tool, _home(robot, values), folder)
+
+
+def _skeleton(robot: Robot, path: Path) -> SkeletonSpec:
+    skeleton = SkeletonSpec.load(path)
+    for point in skeleton.points:
+        try:
+            robot.link_index(point.link)
+        except UnknownName as error:
+            raise BadFile(path, f"key point {point.name!r}: {error}") from error
+    return skeleton
 
 
 def _object(values: Mapping[str, Any], field: str) -> Mapping[str, Any]:
