@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -154,6 +155,12 @@ def save_clip(path: Path, clip: PreparedClip) -> None:
     meta = {name: getattr(clip, name) for name in _LAYOUT.fields}
     meta["cameras"] = [camera.to_dict() for camera in clip.cameras]
     write_archive(path, _LAYOUT, {**values, "kept": clip.kept.astype(np.uint8)}, meta)
+
+
+def clip_file(name: str) -> str:
+    """The file of a clip of that name: whatever a file cannot be called is written in percent."""
+    plain = quote(name, safe="").replace("~", "%7E")
+    return ("%2E" + plain[1:] if plain.startswith(".") else plain) + SUFFIX
 
 
 def load_clip(path: Path) -> PreparedClip:

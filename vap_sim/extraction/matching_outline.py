@@ -1,0 +1,145 @@
+"""The default matcher: the drawn robot's outline against the edges of the pictures, no network, no texture needed.
+
+Rendered robots have next to no texture, so that corner features find little on them; their outline is where a picture
+must have an edge. Along each normal of the outline the strongest edge of that direction is looked for. Before a camera
+that stands still, an edge that is also there while the robot is elsewhere belongs to the background and is discounted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vap_sim.extraction.matching import Array, DrawnRobot, Matches, Outline, move_points
+
+_BINS = 4  # directions of an edge, 45 degrees apart
+_HALF_STRENGTH = 14.0  # an edge of this slope [grey levels a pixel] counts half
+_FAR = 12.0  # a pixel this far from the drawn outline shows the robot's edge in no case [px]
+_SURE = 5.0  # frames that must have shown a pixel without the robot before its edges count as background
+_BACKGROUND = 1.3  # how much of its lasting strength an edge of the background loses
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """Strength (T, 4, H, W) float32 in [0, 1) of edges by the direction of their normal: 0, 45, 90, 135 degrees."""
+
+    strength: NDArray[np.float32]
+
+    def along(self, frame: int, points: Array, normals: Array, reach: int) -> NDArray[np.float32]:
+        """Strength (N, 2 reach + 1) at pixels from -reach to reach along the normals of points (N, 2)."""
+        steps = np.arange(-reach, reach + 1)
+        places = (points[:, None] + steps[:, None] * normals[:, None]).astype(np.float32)
+        turn = np.rint(np.arctan2(normals[:, 1], normals[:, 0]) / (np.pi / _BINS)).astype(np.intp) % _BINS
+        found = np.zeros(places.shape[:2], np.float32)
+        for direction in range(_BINS):
+            chosen = turn == direction
+            if chosen.any():
+                x, y = places[chosen, :, 0], places[chosen, :, 1]
+                field = self.strength[frame, direction]
+                found[chosen] = cv2.remap(field, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        return found
+
+    def at(self, frame: int, points: Array, normals: Array) -> NDArray[np.float32]:
+        """The greatest strength (N,) within a pixel of points (N, 2) along their normals."""
+        return np.asarray(self.along(frame, points, normals, 1).max(axis=1, initial=0.0))
+
+
+@dataclass(frozen=True)
+class OutlineMatcher:
+    """Matches outlines with edges at most `reach` pixels away, as the module describes."""
+
+    reach: int = 6
+    name: str = "outline"
+
+    def begin(self, pictures: NDArray[np.uint8], robot: DrawnRobot) -> OutlineInClip:
+        """See `Matcher`."""
+        return OutlineInClip(robot.outlines, gather_edges(pictures, robot), self.reach)
+
+
+@dataclass(frozen=True, eq=False)
+class OutlineInClip:
+    """The outlines of one robot and the edges of its pictures."""
+
+    outlines: tuple[Outline, ...]
+    edges: Edges
+    reach: int
+
+    def match(self, frame: int, homography: Array, reach: int | None = None) -> Matches:
+        """See `ClipMatcher`; `reach` [px] in place of the matcher's own."""
+        outline, reach = self.outlines[frame], self.reach if reach is None else reach
+        if not len(outline.points):
+            return Matches(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0), np.zeros((0, 2)))
+        points = move_points(outline.points, homography)
+        normals = moved_normals(outline, points, homography)
+        strength = self.edges.along(frame, points, normals, reach)
+        # Of two edges that are equally strong the nearer one is meant.
+        steps = np.arange(-reach, reach + 1)
+        wish = strength * np.exp(-0.5 * (steps / (0.6 * reach + 0.5)) ** 2)
+        best = wish.argmax(axis=1)
+        row = np.arange(len(best))
+        offset = steps[best] + _peak(strength, best)
+        weight = strength[row, best].astype(np.float64)
+        # At the end of the search the edge only begins.
+        weight[(best == 0) | (best == 2 * reach)] = 0
+        return Matches(outline.points, points + offset[:, None] * normals, weight, normals)
+
+
+def gather_edges(pictures: NDArray[np.uint8], robot: DrawnRobot) -> Edges:
+    """The edges of pictures (T, H, W, 3), less those that last while the robot, as drawn, is elsewhere.
+
+    The discount needs a camera that stands still; the edges of one that rides on a link are taken as they are.
+    """
+    strength = np.stack([_strength(picture) for picture in pictures])
+    if robot.camera.parent_link is not None:
+        return Edges(strength)
+    total, seen = np.zeros(strength.shape[1:], np.float32), np.zeros(strength.shape[2:], np.float32)
+    for frame, outline in enumerate(robot.outlines):
+        elsewhere = _far_from(outline, strength.shape[2:])
+        total += strength[frame] * elsewhere
+        seen += elsewhere
+    lasting = total / np.maximum(seen, 1) * np.minimum(seen / _SURE, 1)
+    # An edge of the background wavers by a pixel with noise and compression.
+    wide = np.stack([cv2.dilate(field, np.ones((3, 3), np.uint8)) for field in lasting])
+    return Edges(np.maximum(strength - np.float32(_BACKGROUND) * wide, 0))
+
+
+def moved_normals(outline: Outline, points: Array, homography: Array) -> Array:
+    """Normals (N, 2) of an outline whose points a homography has moved to `points` (N, 2)."""
+    along = np.stack([-outline.normals[:, 1], outline.normals[:, 0]], axis=1)
+    moved = move_points(outline.points + 0.5 * along, homography) - points
+    normals = np.stack([moved[:, 1], -moved[:, 0]], axis=1)
+    return np.asarray(normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9))
+
+
+def _strength(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Strength (4, H, W) of a picture's edges by direction, of the colour that changes most."""
+    smooth = cv2.GaussianBlur(picture, (0, 0), 0.8).astype(np.float32)
+    across, down = (cv2.Scharr(smooth, cv2.CV_32F, *axis) / 32 for axis in ((1, 0), (0, 1)))
+    fields = []
+    for turn in np.arange(_BINS) * (np.pi / _BINS):
+        slope = np.abs(np.float32(np.cos(turn)) * across + np.float32(np.sin(turn)) * down).max(axis=-1)
+        fields.append(slope / (slope + np.float32(_HALF_STRENGTH)))
+    return np.stack(fields).astype(np.float32)
+
+
+def _far_from(outline: Outline, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """1 where a pixel (H, W) is far from every point of an outline, else 0."""
+    field = np.ones(shape, np.uint8)
+    column, row = np.rint(outline.points).astype(np.intp).T
+    field[np.clip(row, 0, shape[0] - 1), np.clip(column, 0, shape[1] - 1)] = 0
+    if field.all():
+        return np.ones(shape, np.float32)
+    return (cv2.distanceTransform(field, cv2.DIST_L2, 3) > _FAR).astype(np.float32)
+
+
+def _peak(strength: NDArray[np.float32], best: NDArray[np.intp]) -> Array:
+    """Where between pixels the strength (N, K) peaks around its column `best` (N,), from -0.5 to 0.5."""
+    row = np.arange(len(best))
+    middle = np.clip(best, 1, strength.shape[1] - 2)
+    before, here, after = (strength[row, middle + step].astype(np.float64) for step in (-1, 0, 1))
+    bend = before - 2 * here + after
+    shift = 0.5 * (before - after) / np.where(bend < -1e-6, bend, -1e9)
+    return np.where(middle == best, np.clip(shift, -0.5, 0.5), 0.0)
