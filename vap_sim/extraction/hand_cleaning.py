@@ -91,7 +91,7 @@ def _sides(tracks: Sequence[HandTrack], person: bool) -> list[str]:
     """The side of each track, by its votes; of two of one person that coincide, the less sure one gives way."""
     sides = ["right" if track.rightness > 0.5 else "left" for track in tracks]
     decided: list[int] = []
-    for number in sorted(range(len(tracks)), key=lambda n: -sum(tracks[n].votes)):
+    for number in sorted(range(len(tracks)), key=lambda n: -_weight(tracks[n])):
         unsure = abs(2 * tracks[number].rightness - 1) < _UNSURE
         if (
             person
@@ -101,6 +101,11 @@ def _sides(tracks: Sequence[HandTrack], person: bool) -> list[str]:
             sides[number] = SIDES[1 - SIDES.index(sides[number])]
         decided.append(number)
     return sides
+
+
+def _weight(track: HandTrack) -> float:
+    """How much speaks for a track's side, more than for the other."""
+    return abs(track.votes[0] - track.votes[1])
 
 
 _UNSURE = 0.5  # margin of the votes below which a track may be of the other side
@@ -123,15 +128,15 @@ def _joined(
     """What is kept of one side, by frame, with the number of its track, and the fates of all T frames."""
     fates = [HandFate("absent", "no hand was found") for _ in range(length)]
     kept: dict[int, tuple[int, HandDetection]] = {}
-    # Those seen for longest come first: where two of one side are there at once, the others give way.
+    # Those that are surest come first: where two of one side are there at once, the others give way.
     chosen: list[HandTrack] = []
-    for number in sorted((n for n, its in enumerate(sides) if its == side), key=lambda n: -sum(tracks[n].votes)):
+    for number in sorted((n for n, its in enumerate(sides) if its == side), key=lambda n: -_weight(tracks[n])):
         track = tracks[number]
         trouble = _trouble(track, size, settings)
         for frame, hand in track.seen.items():
             if any(other.first <= frame <= other.last for other in chosen):
                 if fates[frame].state == "absent":
-                    fates[frame] = HandFate("dropped", f"another {side} hand is followed here, seen for longer")
+                    fates[frame] = HandFate("dropped", f"another {side} hand is followed here, more surely")
             elif frame in trouble:
                 fates[frame] = HandFate("dropped", trouble[frame])
             else:

@@ -104,9 +104,8 @@ class OverlapTracker:
     """Joins a find to the track whose expectation it overlaps best; it never looks at a picture.
 
     reach: mean distance of points from the expectation, in the hand's size, up to which a find is joined, and by which
-    half it grows for every frame that was missed, up to twice; patience: frames after which a track is given up;
-    sides: what a find of the other side than all of a track's costs, in hand sizes.
-    """
+    half it grows for every frame that was missed, up to twice; patience: frames without a find after which a track is
+    given up; sides: what a find of the other side than all of a track's costs, in hand sizes. """
 
     reach: float = 0.8
     patience: int = 12
@@ -127,8 +126,8 @@ class OverlapTracker:
         ended: list[HandTrack] = []
         alive: list[HandTrack] = []
         for frame, hands in enumerate(found):
-            ended += [track for track in alive if frame - track.last > self.patience]
-            alive = [track for track in alive if frame - track.last <= self.patience]
+            ended += [track for track in alive if frame - track.last > self.patience + 1]
+            alive = [track for track in alive if frame - track.last <= self.patience + 1]
             taken = self._assigned(alive, hands, frame)
             alive = [
                 track.with_frames({frame: hands[taken[number]]}) if number in taken else track
