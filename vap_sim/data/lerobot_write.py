@@ -100,12 +100,14 @@ class _Job:
         while following is not None:
             features = self._checked(following)
             with PartWriter(self._root, part, features, self._settings.film) as writer:
-                while following is not None and not self._full(writer):
+                while following is not None:
                     self._checked(following)
                     task = self._tasks.setdefault(following.instruction, len(self._tasks))
                     writer.add(following, len(self._names), self._rows, task)
                     self._count(following)
-                    following = next(episodes, None)
+                    following = None if self._full(writer) else next(episodes, None)
+            # Asked for when the part is whole, so that a failure there does not take the part with it.
+            following = next(episodes, None)
             part += 1
         self._describe()
 
@@ -195,19 +197,17 @@ class _Job:
         _write_json(self._root / INFO, info)
 
     def _stats(self, keys: list[str]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key in keys:
-            total = union(self._stored(key))
-            found[key] = {name: total[name].tolist() for name in STATISTICS}
-        return found
-
-    def _stored(self, key: str) -> Iterator[Stats]:
-        """Statistics of one feature, episode by episode, from the lists that are written."""
-        columns = [f"stats/{key}/{name}" for name in STATISTICS]
+        """Statistics of the whole, from those of its episodes in the lists that are written."""
+        totals: dict[str, Stats] = {}
+        columns = [f"stats/{key}/{name}" for key in keys for name in STATISTICS]
         for path in sorted(self._root.glob("meta/episodes/*/*.parquet")):
             with ParquetRows(path) as rows:
-                for row in rows.read(columns).to_pylist():
-                    yield {name: np.array(row[f"stats/{key}/{name}"]) for name in STATISTICS}
+                for number in range(rows.rows):
+                    row = rows.read(columns, number, number + 1).to_pylist()[0]
+                    for key in keys:
+                        stats = {name: np.array(row[f"stats/{key}/{name}"]) for name in STATISTICS}
+                        totals[key] = union([totals[key], stats]) if key in totals else stats
+        return {key: {name: totals[key][name].tolist() for name in STATISTICS} for key in keys}
 
 
 _INDEXED = {

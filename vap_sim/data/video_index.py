@@ -49,8 +49,8 @@ class VideoIndex:
 
         Times that are rounded find their frame too: both ends may be off by half of the usual step between frames.
         """
-        half = float(np.median(np.diff(self.times))) / 2 if self.length > 1 else 0.5 / self.tick
-        edges = np.array([start, end]) / self.tick - half
+        step = float(np.median(np.diff(self.times))) * self.tick if self.length > 1 else end - start
+        edges = (np.array([start, end]) - step / 2) / self.tick
         first, last = np.searchsorted(self.times, edges)
         return int(first), int(last)
 
