@@ -37,6 +37,7 @@ def commands() -> dict[str, tuple[type, Callable[[Any], object]]]:
     """All commands by name: the record of a command's options, and what runs it."""
     from vap_sim.commands import (
         adapt,
+        calibrate,
         clone,
         demo,
         distill,
@@ -57,6 +58,7 @@ def commands() -> dict[str, tuple[type, Callable[[Any], object]]]:
 
     runs: dict[type, Callable[[Any], object]] = {
         adapt.Adapt: adapt.run,
+        calibrate.Calibrate: calibrate.run,
         clone.Clone: clone.run,
         demo.Demo: demo.run,
         prepare.Prepare: prepare.run,

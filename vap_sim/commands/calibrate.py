@@ -1,0 +1,188 @@
+"""`vap-sim calibrate`: camera poses and focal lengths from the video and the joint log of recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+from tyro.conf import Positional
+
+from vap_sim.errors import BadFile, InvalidInput, UnknownName
+
+if TYPE_CHECKING:
+    from vap_sim.data.dataset import Dataset
+    from vap_sim.data.episode import Episode
+    from vap_sim.extraction.cameras import Calibration, CalibrationSettings
+    from vap_sim.extraction.motion_masks import Clip
+    from vap_sim.robots.library import RobotModel
+
+MOST_CLIPS = 6
+"""Episodes of one camera from which its place is found; more of them tell little more."""
+_LISTED = 40
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """Find where static cameras stand. Example: vap-sim calibrate data/kitchen --robot panda_robotiq --out cameras
+
+    Reads any known format (`format` names one). `robot` is a name or a folder, where the recordings do not say. `views`
+    and `episodes` leave only some. Episodes that show one scene from one place are joined, unless `together` is off; a
+    camera that was moved between two of them counts as two. `focal` is fx [px] of the recordings' pictures where it is
+    known, to 10 %; it makes the answer surer. A moving camera, as on a wrist, is refused by name. Writes
+    OUT/cameras.json, and for every camera a video and a sheet in OUT/overlays: look at them."""
+
+    path: Positional[Path]
+    out: Path
+    robot: str | None = None
+    format: str | None = None
+    views: tuple[str, ...] = ()
+    episodes: tuple[str, ...] = ()
+    focal: float | None = None
+    together: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class _Station:
+    """Episodes that one unmoved camera saw."""
+
+    view: str
+    episodes: tuple[str, ...]
+
+
+def run(command: Calibrate) -> str:
+    """Find the cameras; returns a table of those found and those refused.
+
+    Raises BadFile where nothing can be read, InvalidInput, UnknownName. What concerns one episode goes into the table.
+    """
+    import torch
+
+    from vap_sim.data.dataset import open_dataset
+    from vap_sim.extraction.cameras_file import write_cameras
+
+    torch.set_num_threads(1)  # poses are few, and threads that wait for each other take the time
+    dataset = open_dataset(command.path, command.format)
+    for name in command.episodes:
+        if name not in dataset.names:
+            raise UnknownName("episode", name, dataset.names)
+    stations, model, left_out = _stations(command, dataset)
+    if not stations or model is None:
+        raise BadFile(command.path, "; ".join(left_out[:3]) or "has no pictures")
+    found: list[tuple[str, Calibration]] = []
+    for station in tqdm(stations, desc="calibrating", unit="camera", dynamic_ncols=True):
+        found.append((station.view, _calibrated(command, dataset, station, model, found)))
+        write_cameras(command.out, model.name, found)
+    return summary(command.out, found, left_out)
+
+
+def _stations(command: Calibrate, dataset: Dataset) -> tuple[list[_Station], RobotModel | None, list[str]]:
+    """Which camera saw which episodes; the robot; and what cannot be used, in words."""
+    from vap_sim.data.dataset import Refused, read_all
+    from vap_sim.extraction.cameras_clips import read_clip
+    from vap_sim.extraction.cameras_stations import empty_scene, group_scenes
+
+    scenes: dict[str, dict[str, object]] = {}
+    left_out: list[str] = []
+    model: RobotModel | None = None
+    for episode in tqdm(read_all(dataset), desc="looking", unit="episode", total=len(dataset.names)):
+        if command.episodes and episode.name not in command.episodes:
+            continue
+        if isinstance(episode, Refused):
+            left_out.append(str(episode.error))
+            continue
+        model = _model(command, episode, model)
+        for view in command.views or tuple(episode.views):
+            try:
+                scenes.setdefault(view, {})[episode.name] = empty_scene(read_clip(episode, view, model).frames)
+            except (BadFile, UnknownName) as error:
+                left_out.append(str(error))
+    stations: list[_Station] = []
+    for view, seen in scenes.items():
+        names = tuple(seen)
+        groups = group_scenes(list(seen.values())) if command.together else tuple((k,) for k in range(len(names)))  # type: ignore[arg-type]
+        stations += [_Station(view, tuple(names[row] for row in group)) for group in groups]
+    return stations, model, left_out
+
+
+def _model(command: Calibrate, episode: Episode, before: RobotModel | None) -> RobotModel:
+    """The robot of an episode, which must be that of those before it."""
+    from vap_sim.robots.library import load_robot
+
+    given = command.robot or episode.robot
+    if given is None:
+        raise BadFile(episode.source, f"episode {episode.name!r} does not say which robot it shows: give --robot")
+    model = load_robot(Path(given) if Path(given).is_dir() else given)
+    if before is not None and model.name != before.name:
+        given = f"{model.name!r} in episode {episode.name!r}, {before.name!r} before it"
+        raise InvalidInput("robots of the recordings", given, "one robot; give --episodes for those of each")
+    return model
+
+
+def _calibrated(
+    command: Calibrate,
+    dataset: Dataset,
+    station: _Station,
+    model: RobotModel,
+    before: Sequence[tuple[str, Calibration]],
+) -> Calibration:
+    from vap_sim.extraction.cameras import calibrate
+    from vap_sim.extraction.cameras_clips import read_clip
+
+    episodes = [dataset.read(name) for name in station.episodes]
+    clips = [read_clip(episode, station.view, model) for episode in episodes[:MOST_CLIPS]]
+    name = station.view if len(station.episodes) == 1 else f"{station.view} of {len(station.episodes)} episodes"
+    # A camera that was pushed a little stands near to where it stood.
+    starts = [seen.vector for view, seen in before if view == station.view and seen.camera and seen.vector is not None]
+    size = episodes[0].view(station.view).size
+    found = calibrate(clips, model, name, _settings(command, size[0]), starts=starts[-3:])
+    _show(command.out, station, found, clips[0], model, episodes[0].frame_rate)
+    camera = None if found.camera is None else found.camera.resized(size)
+    return replace(found, clips=station.episodes, camera=camera)
+
+
+def _settings(command: Calibrate, width: int) -> CalibrationSettings:
+    from vap_sim.extraction.cameras import CalibrationSettings
+    from vap_sim.extraction.cameras_prior import CameraPrior
+
+    prior = CameraPrior() if command.focal is None else CameraPrior.with_focal(command.focal, width)
+    return CalibrationSettings(prior=prior, seed=command.seed)
+
+
+def _show(
+    folder: Path, station: _Station, found: Calibration, clip: Clip, model: RobotModel, frame_rate: float
+) -> None:
+    """The overlay video and sheet of a camera's first clip, also of an answer that was refused."""
+    import cv2
+
+    from vap_sim.extraction.cameras_overlay import overlay_frames, overlay_sheet
+    from vap_sim.viewer.video import write_mp4
+
+    if found.vector is None:
+        return
+    caption = f"{clip.name} {station.view}: " + (f"refused, {found.detail}" if found.reason else _words(found))
+    file = folder / "overlays" / f"{clip.name.replace('/', '_')}_{station.view}"
+    write_mp4(file.with_name(f"{file.name}.mp4"), overlay_frames(clip, model, found.vector, caption), frame_rate)
+    cv2.imwrite(str(file.with_name(f"{file.name}.png")), overlay_sheet(clip, model, found.vector, caption)[..., ::-1])
+
+
+def _words(found: Calibration) -> str:
+    std, figures = found.std, found.figures
+    sure = f"place to {100 * std['place']:.1f} cm, turn to {std['turn']:.3f} rad, focal to {100 * std['focal']:.1f} %"
+    return f"{sure}; overlap {figures['overlap']:.2f}, outline at {figures['residual']:.2f} px"
+
+
+def summary(folder: Path, found: Sequence[tuple[str, Calibration]], left_out: Sequence[str]) -> str:
+    """A table for people: what is known of every camera, and what was left out."""
+    from vap_sim.extraction.cameras_file import FILE
+
+    known = sum(calibration.camera is not None for _, calibration in found)
+    lines = [f"{known} of {len(found)} cameras in {folder / FILE}"]
+    for view, calibration in found:
+        episodes = ", ".join(calibration.clips[:3]) + (" ..." if len(calibration.clips) > 3 else "")
+        told = _words(calibration) if calibration.reason is None else f"refused: {calibration.detail}"
+        lines.append(f"{view} ({episodes}): {told}")
+    lines += [f"left out: {problem}" for problem in left_out[:_LISTED]]
+    return "\n".join(lines)

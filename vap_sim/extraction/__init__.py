@@ -1,0 +1,1 @@
+"""Real video to prompts: cameras, alignment of drawn robots with pictures, hands."""
