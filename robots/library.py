@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +20,8 @@ from vap_sim.robots.kinematics import Robot
 from vap_sim.robots.skeleton import SkeletonSpec
 
 _SHELF = Path(__file__).parent
+SHELVES_VARIABLE = "VAP_SIM_ROBOTS"
+"""Environment variable: folders of robots' folders, separated as in PATH, whose robots are known by name, too."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,23 @@ class RobotModel:
 
 
 def robot_names() -> tuple[str, ...]:
-    """Names of the robots that come with the package."""
-    return tuple(sorted(folder.parent.name for folder in _SHELF.glob("*/robot.json")))
+    """Names of the robots that come with the package and of those in the folders that SHELVES_VARIABLE names.
+
+    Raises InvalidInput where two of them share a name.
+    """
+    return tuple(sorted(_known()))
+
+
+def _known() -> dict[str, Path]:
+    """The folder of every robot that is known by name."""
+    shelves = [_SHELF, *(Path(text).resolve() for text in os.environ.get(SHELVES_VARIABLE, "").split(os.pathsep) if text)]
+    known: dict[str, Path] = {}
+    for folder in (record.parent for shelf in shelves for record in sorted(shelf.glob("*/robot.json"))):
+        if known.setdefault(folder.name, folder) != folder:
+            raise InvalidInput(
+                f"robot {folder.name!r}", f"{known[folder.name]} and {folder}", "one folder of that name"
+            )
+    return known
 
 
 def load_robot(robot: str | Path) -> RobotModel:
@@ -75,9 +93,14 @@ def load_robot(robot: str | Path) -> RobotModel:
     """
     if isinstance(robot, Path):
         return _load(robot.resolve())
-    if robot not in robot_names():
-        raise UnknownName("robot", robot, robot_names())
-    return _load(_SHELF / robot)
+    known = _known()
+    if robot not in known:
+        raise UnknownName("robot", robot, sorted(known))
+    model = _load(known[robot])
+    if model.name != robot:
+        # What is recorded of it would carry a name by which it is not found again.
+        raise BadFile(model.folder / "robot.json", f"field 'name' is {model.name!r}, expected {robot!r}, as its folder")
+    return model
 
 
 @lru_cache(maxsize=32)

@@ -12,9 +12,12 @@ import torch
 
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.robots.kinematics import Robot
+from vap_sim.robots.library import robot_names
 from vap_sim.robots.rotations import rotation_vector, rpy_to_matrix
 
-ENGINE_ROBOTS = ["panda_robotiq", "franka_panda/panda.urdf", "kuka_iiwa/model.urdf", "xarm/xarm6_robot.urdf"]
+# Recorded hands, 126 sliders without masses, are not for the engine.
+SHIPPED = [name for name in robot_names() if name != "human_hands"]
+ENGINE_ROBOTS = [*SHIPPED, "franka_panda/panda.urdf", "kuka_iiwa/model.urdf", "xarm/xarm6_robot.urdf"]
 SLIDER = """<robot name="slider"><link name="a"/><link name="b"/><link name="c"/><link name="d"/><link name="e"/>
 <joint name="slide" type="prismatic"><parent link="a"/><child link="b"/>
 <origin xyz="1 0 0" rpy="0 0 1.5707963267948966"/>
@@ -40,7 +43,7 @@ def slider(tmp_path: Path) -> Robot:
 
 
 @pytest.mark.parametrize("name", ENGINE_ROBOTS)
-@pytest.mark.parametrize("rows", [1000, 1])
+@pytest.mark.parametrize("rows", [250, 1])
 def test_equals_pybullet(robot: Robot, name: str, rows: int) -> None:
     """`rows` poses in one call, so that both the path for many and the path for few are compared."""
     pybullet = pytest.importorskip("pybullet")
@@ -53,8 +56,8 @@ def test_equals_pybullet(robot: Robot, name: str, rows: int) -> None:
         worst = compare(pybullet, client, body, ours, rows)
     finally:
         pybullet.disconnect(client)
-    assert worst[0] < 1e-5
-    assert worst[1] < 1e-5
+    assert worst[0] < 1e-6
+    assert worst[1] < 1e-5  # the engine keeps quaternions in single precision
 
 
 def robot_file(name: str, data: Path) -> Path:
@@ -62,12 +65,12 @@ def robot_file(name: str, data: Path) -> Path:
 
 
 def compare(pybullet: object, client: int, body: int, ours: Robot, rows: int) -> tuple[float, float]:
-    """Largest distance [m] and angle [rad] between the engine's link frames and ours, over 1,000 poses."""
+    """Largest distance [m] and angle [rad] between the engine's link frames and ours, over 250 poses, or 50 of one row."""
     count = pybullet.getNumJoints(body, client)
     infos = [pybullet.getJointInfo(body, i, client) for i in range(count)]
     moving = [i for i in range(count) if infos[i][2] != pybullet.JOINT_FIXED]
     links = [ours.link_index(info[12].decode()) for info in infos]
-    q = random_joints(ours, 1000 if rows > 1 else 100)
+    q = random_joints(ours, 250 if rows > 1 else 50)
     poses = torch.cat([ours.forward(part) for part in q.split(rows)])[:, links].numpy()
     # The engine ignores <mimic>; followers get their value from us.
     follow = [ours._followed[infos[i][1].decode()] for i in moving]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from vap_sim.errors import BadFile, UnknownName
+from vap_sim.errors import BadFile, InvalidInput, UnknownName
 from vap_sim.robots.library import GripperSpec, RobotModel, load_robot, robot_names
 
 TOY = """<robot name="toy"><link name="a"/><link name="b"/><joint name="j" type="revolute"><parent link="a"/>
@@ -128,5 +128,35 @@ def test_missing_file_and_stray_skeleton(tmp_path: Path) -> None:
         load_robot(folder(tmp_path, VALUES, "["))
     (tmp_path / "b").mkdir()
     stray = '{"points": [{"name": "p", "link": "z"}], "bones": []}'
-    with pytest.raises(BadFile, match="unknown link 'z'"):
+    with pytest.raises(BadFile, match=r"skeleton\.json: key point 'p': unknown link 'z'"):
         load_robot(folder(tmp_path / "b", VALUES, stray))
+
+
+def test_a_stray_key_point_is_told_the_nearest_link(model: RobotModel, tmp_path: Path) -> None:
+    shutil.copytree(model.folder, tmp_path / "mine")
+    path = tmp_path / "mine" / "skeleton.json"
+    path.write_text(path.read_text().replace('"link": "panda_link5"', '"link": "panda_lnik5"'))
+    with pytest.raises(
+        BadFile, match=r"skeleton\.json: key point 'wrist': .*'panda_lnik5'. Did you mean 'panda_link5'"
+    ):
+        load_robot(tmp_path / "mine")
+
+
+def test_folders_of_robots_are_known_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for shelf in ("one", "two"):
+        (tmp_path / shelf / f"arm_{shelf}").mkdir(parents=True)
+        folder(tmp_path / shelf / f"arm_{shelf}", VALUES)
+    monkeypatch.setenv("VAP_SIM_ROBOTS", f"{tmp_path / 'one'}:{tmp_path / 'two'}:{tmp_path / 'none'}")
+    assert {"arm_one", "arm_two", "panda_robotiq"} <= set(robot_names())
+    assert load_robot("arm_one").folder == tmp_path / "one" / "arm_one"
+    assert load_robot("arm_two") is load_robot(tmp_path / "two" / "arm_two")
+    with pytest.raises(UnknownName, match=r"'arm_tow'. Did you mean 'arm_two'"):
+        load_robot("arm_tow")
+    (tmp_path / "two" / "arm_three").mkdir()
+    folder(tmp_path / "two" / "arm_three", {**VALUES, "name": "arm_3"})
+    with pytest.raises(BadFile, match=r"robot\.json: field 'name' is 'arm_3', expected 'arm_three'"):
+        load_robot("arm_three")
+    (tmp_path / "two" / "widowx").mkdir()
+    folder(tmp_path / "two" / "widowx", VALUES)
+    with pytest.raises(InvalidInput, match=r"robot 'widowx': given .* and .*, expected one folder"):
+        robot_names()

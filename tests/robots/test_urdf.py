@@ -54,6 +54,10 @@ def visual(shape: str) -> str:
         (TWO + joint(inside=LIMIT.replace('"-1"', '"3"')), "joint 'j' has limits 3.0..1.0"),
         (TWO + joint(inside=LIMIT + '<origin xyz="0 nan 0"/>'), "joint 'j' has an origin that is not finite"),
         (TWO + joint(inside='<mimic joint="x"/>'), "joint 'j' mimics 'x', which is no moving joint"),
+        (
+            TWO + '<link name="c"/>' + joint("leader") + joint("k", "a", "c", inside='<mimic joint="laeder"/>'),
+            "joint 'k' mimics 'laeder', which is no moving joint: .* Did you mean 'leader'",
+        ),
         (TWO + joint(inside='<mimic joint="j"/>'), "joint 'j' mimics itself through 'j'"),
         (visual('<mesh filename="../secret.obj"/>'), "link 'a' has the mesh '../secret.obj', which leaves the folder"),
         (visual('<mesh filename="/etc/passwd"/>'), "which leaves the folder"),

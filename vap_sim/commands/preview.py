@@ -98,7 +98,7 @@ def find_robot(robot: str) -> RobotModel:
     if robot in robot_names():
         return load_robot(robot)
     if not Path(robot).is_dir():
-        raise UnknownName("robot, and no folder:", robot, robot_names())
+        raise UnknownName("robot or folder", robot, robot_names())
     return load_robot(Path(robot))
 
 
@@ -121,17 +121,19 @@ def find_camera(model: RobotModel, camera: str | None, view: str | None) -> Came
     """The camera that is meant: one of the robot's, or one of a file's. Raises BadFile, InvalidInput, UnknownName."""
     if camera is not None and (Path(camera).suffix == ".json" or Path(camera).is_file()):
         found = read_cameras(Path(camera))
-        source, wish, option = f"cameras in {camera}", view, "--view"
+        source, wish, option = f"in {camera}", view, "--view"
     else:
         if view is not None:
             raise InvalidInput("--view", view, "none but with a file of cameras in --camera")
         found = dict(model.cameras)
-        source, wish, option = f"cameras of {model.name}", camera, "--camera"
+        source, wish, option = f"of {model.name}", camera, "--camera"
     if wish is None and len(found) != 1:
         given = ", ".join(found) or "none"
-        raise InvalidInput(source, given, f"one, or a name in {option}" if found else "a JSON file in --camera")
+        raise InvalidInput(
+            f"cameras {source}", given, f"one, or a name in {option}" if found else "a JSON file in --camera"
+        )
     if wish is not None and wish not in found:
-        raise UnknownName(f"camera, not among the {source},", wish, found)
+        raise UnknownName(f"camera {source}", wish, found)
     chosen = found[wish] if wish is not None else next(iter(found.values()))
     if chosen.intrinsics.ndim != 2:
         raise InvalidInput(f"camera {chosen.name!r}", "a batch of cameras", "a single camera")
