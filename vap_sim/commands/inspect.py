@@ -1,0 +1,104 @@
+"""`vap-sim inspect`: what is in recordings of any known format, what is missing and for what, and what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+from tyro.conf import Positional
+
+from vap_sim.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from vap_sim.data.dataset import Dataset
+    from vap_sim.data.episode import Episode
+    from vap_sim.robots.library import RobotModel
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Look into recordings before anything is done with them. Example: vap-sim inspect data/kitchen --out looked
+
+    Reads any known format (`format` names one). `robot`, a name or a folder, is what joints, limits, speeds and poses
+    are checked against, where the recordings do not say. Every picture is decoded, to find frozen ones; `--no-pictures`
+    looks at lengths only and is much faster. With `most` only so many episodes are read, evenly spread. Writes
+    OUT/inspection.json, and OUT/pictures.png with the first, middle and last frame of `rows` episodes."""
+
+    path: Positional[Path]
+    out: Path = Path("inspection")
+    robot: str | None = None
+    format: str | None = None
+    pictures: bool = True
+    most: int | None = None
+    rows: int = 8
+
+
+def run(command: Inspect) -> str:
+    """Inspect, and return the report. Raises BadFile where the recordings as a whole cannot be read, UnknownName."""
+    from vap_sim.data.checks import check_episode
+    from vap_sim.data.dataset import Refused, open_dataset
+    from vap_sim.data.inspection import started
+    from vap_sim.data.inspection_text import report
+    from vap_sim.errors import BadFile
+    from vap_sim.viewer.contact_sheet import ContactSheet
+
+    if command.rows < 0 or (command.most is not None and command.most < 1):
+        raise InvalidInput("vap-sim inspect", f"{command.rows} rows, at most {command.most} episodes", "0, 1 or more")
+    dataset = open_dataset(command.path, command.format)
+    named = None if command.robot is None else _robot(command.robot)
+    names = _spread(dataset, command.most)
+    seen, sheet = started(dataset, named), ContactSheet()
+    shown = set(_spread(dataset, command.rows)) if command.most is None else set(names[: command.rows])
+    for name in tqdm(names, desc="inspecting", unit="episode", dynamic_ncols=True):
+        try:
+            episode = dataset.read(name)
+            model = named or _model(episode)
+            seen.add(episode, check_episode(episode, model, pictures=command.pictures))
+        except BadFile as error:
+            seen.add(Refused(name, error))
+            continue
+        seen.robot = seen.robot or model
+        if name in shown:
+            sheet.add(episode)
+    command.out.mkdir(parents=True, exist_ok=True)
+    _write(command.out / "inspection.json", json.dumps(seen.to_dict(), indent=2, ensure_ascii=False).encode())
+    _write(command.out / "pictures.png", _png(sheet.draw()))
+    return f"{report(seen)}\nwritten: {command.out / 'inspection.json'}, {command.out / 'pictures.png'}"
+
+
+def _spread(dataset: Dataset, most: int | None) -> list[str]:
+    """At most so many names, evenly spread over the dataset."""
+    names = dataset.names
+    if most is None or most >= len(names):
+        return list(names)
+    return [names[k] for k in np.linspace(0, len(names) - 1, most).round().astype(int)]
+
+
+def _robot(given: str) -> RobotModel:
+    from vap_sim.robots.library import load_robot
+
+    return load_robot(Path(given)) if Path(given).is_dir() else load_robot(given)
+
+
+def _model(episode: Episode) -> RobotModel | None:
+    """The ready robot that the episode names."""
+    from vap_sim.robots.library import load_robot, robot_names
+
+    return load_robot(str(episode.robot)) if episode.robot in robot_names() else None
+
+
+def _png(picture: np.ndarray) -> bytes:
+    import cv2
+
+    return bytes(cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))[1])
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
