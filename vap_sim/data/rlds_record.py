@@ -127,6 +127,14 @@ class StoredBytes(Sequence[bytes]):
         return len(self.spans)
 
     def __getitem__(self, number: Any) -> Any:
+        return self._first if number == 0 else self._piece(number)
+
+    @cached_property
+    def _first(self) -> bytes:
+        """Kept, because every other picture is compared with its size."""
+        return self._piece(0)
+
+    def _piece(self, number: int) -> bytes:
         start, end = self.spans[number].tolist()
         try:
             with self.path.open("rb", buffering=0) as file:

@@ -68,6 +68,8 @@ class _Message:
 
     def varint(self, at: int, end: int) -> tuple[int, int]:
         """An integer and where the next field begins."""
+        if at < end and self.data[at] < 0x80:  # as nearly all are
+            return self.data[at], at + 1
         value, last = 0, min(end, at + _LONGEST_VARINT)
         for shift, place in enumerate(range(at, last)):
             byte = self.data[place]
@@ -120,7 +122,12 @@ class _Message:
         return name, feature
 
     def feature(self, at: int, end: int) -> Feature:
-        lists = [(kind, *span) for number, kind in _KINDS.items() for span in self.children(at, end, number)]
+        lists = []
+        for number, wire, *span in self.fields(at, end):
+            if number in _KINDS and wire != _SIZED:
+                self.refuse(f"a list of type {wire}, expected a message, at byte {at}")
+            if number in _KINDS:
+                lists.append((_KINDS[number], *span))
         none, empty = np.zeros((0, 2), np.int64), np.zeros(0, np.float32)
         if len({kind for kind, *_ in lists}) > 1:
             self.refuse(f"a feature of two kinds, at byte {at}")
@@ -146,13 +153,13 @@ class _Message:
         if wire not in (_VARINT, _SIZED):
             self.refuse(f"bytes of type {wire}, expected integers, at byte {at}")
         packed = np.frombuffer(self.data, np.uint8, end - at, at)
+        if not len(packed) or packed.max() < 0x80:  # each in a byte of its own
+            return packed.astype(np.int64)
         ends = np.flatnonzero(packed < 0x80)
         starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)[: len(ends)]
         lengths = ends - starts + 1
-        if len(packed) and (not len(ends) or ends[-1] != len(packed) - 1 or lengths.max() > _LONGEST_VARINT):
+        if not len(ends) or ends[-1] != len(packed) - 1 or lengths.max() > _LONGEST_VARINT:
             self.refuse(f"no integers where some must be, at byte {at}")
-        if not len(packed):
-            return np.zeros(0, np.int64)
         shifts = 7 * (np.arange(len(packed)) - np.repeat(starts, lengths))
         shares = (packed & 0x7F).astype(np.uint64) << shifts.astype(np.uint64)
         return np.bitwise_or.reduceat(shares, starts).view(np.int64)
