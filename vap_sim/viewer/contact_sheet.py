@@ -14,6 +14,7 @@ from vap_sim.errors import BadFile
 TILE = 160
 """Width of a picture on the sheet [px]."""
 _HEAD, _GAP = 18, 4
+_COLUMN = 3 * TILE + 4 * _GAP
 _INK, _PAPER = (230, 230, 230), (24, 24, 24)
 
 
@@ -38,13 +39,11 @@ class ContactSheet:
         views = list(dict.fromkeys(view for _, tiles in self.rows for view in tiles))
         if not views:
             return np.full((1, 1, 3), _PAPER, np.uint8)
-        strips = [_words("   |   ".join(f"{view}: first, middle, last" for view in views), self._width(views))]
+        width = len(views) * _COLUMN
+        strips = [np.concatenate([_words(f"{view}: first, middle, last", _COLUMN) for view in views], axis=1)]
         for label, tiles in self.rows:
-            strips += [_words(label, self._width(views)), _row(tiles, views)]
+            strips += [_words(label, width), _row(tiles, views)]
         return np.concatenate(strips)
-
-    def _width(self, views: Sequence[str]) -> int:
-        return len(views) * (3 * TILE + 4 * _GAP)
 
 
 def three_frames(footage: Footage) -> tuple[np.ndarray, ...]:
@@ -61,10 +60,10 @@ def _tile(picture: np.ndarray) -> np.ndarray:
 
 def _row(tiles: Mapping[str, tuple[np.ndarray, ...]], views: Sequence[str]) -> np.ndarray:
     height = max((tile.shape[0] for three in tiles.values() for tile in three), default=_HEAD)
-    row = np.full((height + _GAP, len(views) * (3 * TILE + 4 * _GAP), 3), _PAPER, np.uint8)
+    row = np.full((height + _GAP, len(views) * _COLUMN, 3), _PAPER, np.uint8)
     for column, view in enumerate(views):
         for place, tile in enumerate(tiles.get(view, ())):
-            left = column * (3 * TILE + 4 * _GAP) + _GAP + place * (TILE + _GAP)
+            left = column * _COLUMN + _GAP + place * (TILE + _GAP)
             row[: tile.shape[0], left : left + TILE] = tile
     return row
 
