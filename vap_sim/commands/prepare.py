@@ -64,7 +64,10 @@ def run(command: Prepare) -> str:
     Raises BadFile, InvalidInput, UnknownName for what concerns all episodes; what concerns one goes into the table.
     """
     from vap_sim.data.dataset import open_dataset
+    from vap_sim.robots.library import load_robot
 
+    if command.robot is not None and not Path(command.robot).is_dir():
+        load_robot(command.robot)  # an unknown name concerns every episode
     dataset = open_dataset(command.path, command.format)
     settings = _settings(command, dataset)
     matcher = _matcher(command)
@@ -180,12 +183,16 @@ def _cameras(
 
 
 def _model(command: Prepare, episode: Episode) -> RobotModel:
+    """The robot of an episode. Raises BadFile where the episode names none, or none that is known."""
     from vap_sim.robots.library import load_robot
 
     given = command.robot or episode.robot
     if given is None:
         raise BadFile(episode.source, f"episode {episode.name!r} does not say which robot it shows: give --robot")
-    return load_robot(Path(given) if Path(given).is_dir() else given)
+    try:
+        return load_robot(Path(given) if Path(given).is_dir() else given)
+    except UnknownName as error:
+        raise BadFile(episode.source, f"episode {episode.name!r}: {error}") from error
 
 
 def _index(command: Prepare, settings: PrepareSettings) -> PreparedSet:

@@ -8,6 +8,7 @@ paper names these stages and no threshold; those here were measured (benchmarks/
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -18,14 +19,22 @@ from vap_sim.errors import InvalidInput
 from vap_sim.extraction.alignment_evidence import Bounds, Evidence, judge_frames, weigh_frames
 from vap_sim.extraction.alignment_fit import Fit, Freedom, fit, ransac, smooth, to_homography
 from vap_sim.extraction.alignment_pictures import between_sizes, whole
-from vap_sim.extraction.matching import Array, ClipMatcher, DrawnRobot, Matcher, Matches, draw_robot, on_robot
-from vap_sim.extraction.matching_outline import Edges, OutlineInClip, OutlineMatcher, gather_edges
+from vap_sim.extraction.matching import Array, ClipMatcher, DrawnRobot, Matcher, Matches, Outline, draw_robot, on_robot
+from vap_sim.extraction.matching_outline import (
+    Edges,
+    OutlineInClip,
+    OutlineMatcher,
+    directions,
+    discount_background,
+    gather_edges,
+)
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import RobotModel
 
 WORK = 320
 """Pictures are aligned with this many pixels along their longer side: every figure in pixels here is one of those."""
-_SEARCH, _STEP = 18, 2  # the first search for a shift [px]
+_SEARCH, _STEP = 28, 2  # the first search for a shift [px]
+_FAR = _SEARCH + 6.0  # what is this far from an outline before the search is background [px]
 _SEARCHED = 24  # about so many frames are looked at in the first search
 _ROUNDS = ((8, 5.0), (5, 3.0), (4, 2.0))  # reach of the outline matcher and tolerance of a fit [px]
 
@@ -65,7 +74,7 @@ def align(
 
     pictures: (T, H, W, 3) uint8 RGB; joints: (T, J) [rad or m] in the robot's order; camera: of the pictures' size,
     standing or on a link. Frames whose alignment the picture does not bear out take their homography from their
-    neighbours and are not kept. Raises InvalidInput for shapes that do not fit.
+    neighbours and are not kept; where none is kept, nothing is moved. Raises InvalidInput for shapes that do not fit.
     """
     matcher, settings = matcher or OutlineMatcher(), settings or AlignSettings()
     size = pictures.shape[2], pictures.shape[1]
@@ -78,9 +87,11 @@ def align(
     to_work = whole(size, work)
     seen = np.stack([to_work.picture(picture) for picture in pictures])
     robot = draw_robot(model, np.asarray(joints, np.float64), camera.resized(work))
-    edges = gather_edges(seen, robot)
+    every, standing = gather_edges(seen), camera.parent_link is None
+    shift = find_shift(robot.outlines, discount_background(every, robot.outlines, _FAR) if standing else every)
+    moved = [Outline(outline.points + shift, outline.normals) for outline in robot.outlines]
+    edges = discount_background(every, moved) if standing else every
     outlines = OutlineInClip(robot.outlines, edges, reach=_ROUNDS[0][0])
-    shift = find_shift(robot, edges)
     common = _fit_clip(outlines, len(seen), shift, settings, work)
     in_clip = outlines if isinstance(matcher, OutlineMatcher) else matcher.begin(seen, robot)
     fits = [_fit_frame(in_clip, robot, frame, common, settings, work) for frame in range(len(seen))]
@@ -89,6 +100,8 @@ def align(
     evidence = weigh_frames(robot, edges, moves)
     reasons = judge_frames(evidence, settings.bounds)
     kept = np.array([reason == "" for reason in reasons])
+    if not kept.any():
+        return Alignment(np.tile(np.eye(3), (len(seen), 1, 1)), kept, reasons, evidence)
     trusted = [one if good else Fit(one.parameters, 0 * one.information) for one, good in zip(fits, kept, strict=True)]
     parameters = smooth(trusted, common, settings.frame, settings.pace)
     moves = np.stack([to_homography(row, work) for row in parameters])
@@ -101,22 +114,22 @@ def working_size(size: tuple[int, int]) -> tuple[int, int]:
     return max(2, round(size[0] * scale)), max(2, round(size[1] * scale))
 
 
-def find_shift(robot: DrawnRobot, edges: Edges) -> Array:
-    """The shift (2,) [px] of all outlines together at which they lie on the strongest edges."""
+def find_shift(drawn: Sequence[Outline], edges: Edges) -> Array:
+    """The shift (2,) [px] of all outlines together at which they lie on edges stronger than those around."""
     steps = np.arange(-_SEARCH, _SEARCH + 1, _STEP)
-    score, every = np.zeros((len(steps), len(steps))), max(1, len(robot.outlines) // _SEARCHED)
-    blurred = Edges(np.stack([[cv2.GaussianBlur(f, (0, 0), 1.5) for f in frame] for frame in edges.strength[::every]]))
-    for frame, outline in enumerate(robot.outlines[::every]):
-        if not len(outline.points):
-            continue
-        for row, down in enumerate(steps):
-            for column, across in enumerate(steps):
-                moved = outline.points + np.array([across, down])
-                score[row, column] += blurred.along(frame, moved, outline.normals, 0).sum()
-    far = np.add.outer(steps**2, steps**2)
+    down, across = (grid.reshape(-1) for grid in np.meshgrid(steps, steps, indexing="ij"))
+    score = np.zeros(len(down))
+    every = max(1, len(drawn) // _SEARCHED)
+    for outline, strength in zip(drawn[::every], edges.strength[::every], strict=True):
+        wide = np.pad(strength, ((0, 0), (_SEARCH, _SEARCH), (_SEARCH, _SEARCH)))
+        soft = np.stack([cv2.GaussianBlur(field, (0, 0), 1.5) - cv2.GaussianBlur(field, (0, 0), 6) for field in wide])
+        column, row = np.rint(outline.points).astype(np.intp).T + _SEARCH
+        turn = directions(outline.normals)
+        score += soft[turn[:, None], row[:, None] + down, column[:, None] + across].sum(axis=0)
     # Where several places are equally good, the camera is right.
-    best = int(np.argmax(score * np.exp(-0.5 * far / (2 * _SEARCH) ** 2)))
-    return np.array([steps[best % len(steps)], steps[best // len(steps)]], np.float64)
+    score = (np.maximum(score, 0) + 1e-6) * np.exp(-0.5 * (down**2 + across**2) / (2 * _SEARCH) ** 2)
+    best = int(score.argmax())
+    return np.array([across[best], down[best]], np.float64)
 
 
 def _fit_clip(

@@ -29,9 +29,13 @@ _SURE = 0.2  # the network's own bound for a match
 
 @dataclass(frozen=True, eq=False)
 class LoftrMatcher:
-    """Matches the rendered robot with pictures by a network, transformers' EfficientLoFTRForKeypointMatching."""
+    """Matches the rendered robot with pictures by a network, transformers' EfficientLoFTRForKeypointMatching.
+
+    longer: the pictures' longer side, as the network sees them [px].
+    """
 
     network: Any
+    longer: int = _LONGER
     name: str = "loftr"
 
     @classmethod
@@ -64,7 +68,7 @@ class LoftrMatcher:
     def begin(self, pictures: NDArray[np.uint8], robot: DrawnRobot) -> LoftrInClip:
         """See `Matcher`."""
         size = pictures.shape[2], pictures.shape[1]
-        scale = _LONGER / max(size)
+        scale = self.longer / max(size)
         inner = tuple(max(_CELL, _CELL * round(side * scale / _CELL)) for side in size)
         return LoftrInClip(self.network, pictures, robot, whole(size, (inner[0], inner[1])))
 

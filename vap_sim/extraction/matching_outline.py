@@ -7,7 +7,9 @@ that stands still, an edge that is also there while the robot is elsewhere belon
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import cv2
 import numpy as np
@@ -15,9 +17,10 @@ from numpy.typing import NDArray
 
 from vap_sim.extraction.matching import Array, DrawnRobot, Matches, Outline, move_points
 
+FAR = 12.0
+"""A pixel this far from an outline that is nearly right shows the background [px]."""
 _BINS = 4  # directions of an edge, 45 degrees apart
 _HALF_STRENGTH = 14.0  # an edge of this slope [grey levels a pixel] counts half
-_FAR = 12.0  # a pixel this far from the drawn outline shows the robot's edge in no case [px]
 _SURE = 5.0  # frames that must have shown a pixel without the robot before its edges count as background
 _BACKGROUND = 1.3  # how much of its lasting strength an edge of the background loses
 
@@ -32,7 +35,7 @@ class Edges:
         """Strength (N, 2 reach + 1) at pixels from -reach to reach along the normals of points (N, 2)."""
         steps = np.arange(-reach, reach + 1)
         places = (points[:, None] + steps[:, None] * normals[:, None]).astype(np.float32)
-        turn = np.rint(np.arctan2(normals[:, 1], normals[:, 0]) / (np.pi / _BINS)).astype(np.intp) % _BINS
+        turn = directions(normals)
         found = np.zeros(places.shape[:2], np.float32)
         for direction in range(_BINS):
             chosen = turn == direction
@@ -56,7 +59,11 @@ class OutlineMatcher:
 
     def begin(self, pictures: NDArray[np.uint8], robot: DrawnRobot) -> OutlineInClip:
         """See `Matcher`."""
-        return OutlineInClip(robot.outlines, gather_edges(pictures, robot), self.reach)
+        edges = gather_edges(pictures)
+        standing = robot.camera.parent_link is None
+        return OutlineInClip(
+            robot.outlines, discount_background(edges, robot.outlines) if standing else edges, self.reach
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,23 +94,32 @@ class OutlineInClip:
         return Matches(outline.points, points + offset[:, None] * normals, weight, normals)
 
 
-def gather_edges(pictures: NDArray[np.uint8], robot: DrawnRobot) -> Edges:
-    """The edges of pictures (T, H, W, 3), less those that last while the robot, as drawn, is elsewhere.
+def gather_edges(pictures: NDArray[np.uint8]) -> Edges:
+    """All edges of pictures (T, H, W, 3)."""
+    return Edges(np.stack([_strength(picture) for picture in pictures]))
 
-    The discount needs a camera that stands still; the edges of one that rides on a link are taken as they are.
+
+def discount_background(edges: Edges, outlines: Sequence[Outline], far: float = FAR) -> Edges:
+    """The edges less those that last while the robot is elsewhere, for a camera that stands still.
+
+    A pixel further than `far` [px] from an outline shows the background in that frame: the outlines must be right to
+    within this.
     """
-    strength = np.stack([_strength(picture) for picture in pictures])
-    if robot.camera.parent_link is not None:
-        return Edges(strength)
+    strength = edges.strength
     total, seen = np.zeros(strength.shape[1:], np.float32), np.zeros(strength.shape[2:], np.float32)
-    for frame, outline in enumerate(robot.outlines):
-        elsewhere = _far_from(outline, strength.shape[2:])
-        total += strength[frame] * elsewhere
+    for outline, field in zip(outlines, strength, strict=True):
+        elsewhere = _far_from(outline.points, far, strength.shape[2:])
+        total += field * elsewhere
         seen += elsewhere
     lasting = total / np.maximum(seen, 1) * np.minimum(seen / _SURE, 1)
     # An edge of the background wavers by a pixel with noise and compression.
     wide = np.stack([cv2.dilate(field, np.ones((3, 3), np.uint8)) for field in lasting])
     return Edges(np.maximum(strength - np.float32(_BACKGROUND) * wide, 0))
+
+
+def directions(normals: Array) -> NDArray[np.intp]:
+    """Which of the four directions of `Edges` normals (N, 2) are nearest to."""
+    return np.rint(np.arctan2(normals[:, 1], normals[:, 0]) / (np.pi / _BINS)).astype(np.intp) % _BINS
 
 
 def moved_normals(outline: Outline, points: Array, homography: Array) -> Array:
@@ -117,22 +133,23 @@ def moved_normals(outline: Outline, points: Array, homography: Array) -> Array:
 def _strength(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Strength (4, H, W) of a picture's edges by direction, of the colour that changes most."""
     smooth = cv2.GaussianBlur(picture, (0, 0), 0.8).astype(np.float32)
-    across, down = (cv2.Scharr(smooth, cv2.CV_32F, *axis) / 32 for axis in ((1, 0), (0, 1)))
+    slopes = [[cv2.Scharr(one, cv2.CV_32F, *axis) / 32 for axis in ((1, 0), (0, 1))] for one in cv2.split(smooth)]
     fields = []
     for turn in np.arange(_BINS) * (np.pi / _BINS):
-        slope = np.abs(np.float32(np.cos(turn)) * across + np.float32(np.sin(turn)) * down).max(axis=-1)
+        along = np.float32(np.cos(turn)), np.float32(np.sin(turn))
+        slope = reduce(np.maximum, [np.abs(along[0] * across + along[1] * down) for across, down in slopes])
         fields.append(slope / (slope + np.float32(_HALF_STRENGTH)))
     return np.stack(fields).astype(np.float32)
 
 
-def _far_from(outline: Outline, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """1 where a pixel (H, W) is far from every point of an outline, else 0."""
-    field = np.ones(shape, np.uint8)
-    column, row = np.rint(outline.points).astype(np.intp).T
-    field[np.clip(row, 0, shape[0] - 1), np.clip(column, 0, shape[1] - 1)] = 0
-    if field.all():
+def _far_from(points: Array, far: float, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """1 where a pixel (H, W) is further than `far` [px] from every point (N, 2), else 0."""
+    if not len(points):
         return np.ones(shape, np.float32)
-    return (cv2.distanceTransform(field, cv2.DIST_L2, 3) > _FAR).astype(np.float32)
+    field = np.ones(shape, np.uint8)
+    column, row = np.rint(points).astype(np.intp).T
+    field[np.clip(row, 0, shape[0] - 1), np.clip(column, 0, shape[1] - 1)] = 0
+    return (cv2.distanceTransform(field, cv2.DIST_L2, 3) > far).astype(np.float32)
 
 
 def _peak(strength: NDArray[np.float32], best: NDArray[np.intp]) -> Array:
