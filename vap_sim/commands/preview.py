@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _LARGEST_SIDE = 4096
 _STRETCH = 0.01
 """How far, as a share, the shapes of photo and camera may differ: the rounding of a size."""
-_DIMMED = 0.75
-"""Brightness of the photo under the drawing."""
+_DIMMED, _OPACITY = 0.8, 0.75
+"""Brightness of the photo, and how much of it the drawing hides."""
 _OUTLINE = (255, 255, 255)
 
 
@@ -218,8 +218,8 @@ def look(
     camera, notes = _fitted(camera, (photo.shape[1], photo.shape[0]))
     q = torch.from_numpy(joints)[None, None]
     drawn = Prompter(model, find_profile(profile), camera.size).draw(q, [camera]).skeleton[0, 0, 0].numpy()
-    strength = drawn.max(axis=-1, keepdims=True) / 255.0
-    picture = (photo * _DIMMED * (1 - strength) + drawn).clip(0, 255).astype(np.uint8)
+    strength = _OPACITY * drawn.max(axis=-1, keepdims=True) / 255.0
+    picture = (photo * _DIMMED * (1 - strength) + _OPACITY * drawn).clip(0, 255).astype(np.uint8)
     if model.robot.visuals:
         mask = silhouettes(model, q, [camera])[0, 0, 0].numpy().astype(np.uint8)
         outline, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
@@ -295,9 +295,9 @@ def _table(model: RobotModel, camera: Camera, photo: NDArray[np.uint8], seen: Si
     outside = [name for name, (count, _) in seen.links.items() if not count]
     cut = [f"{name} ({count / total:.0%} in)" for name, (count, total) in seen.links.items() if 0 < count < total]
     if outside:
-        lines.append(f"links outside the picture: {', '.join(outside)}")
+        lines.append(f"links without a corner in the picture: {', '.join(outside)}")
     if cut:
-        lines.append(f"links cut by its edge: {', '.join(cut)}")
+        lines.append(f"links with corners on both sides of its edge: {', '.join(cut)}")
     return lines + [f"note: {note}" for note in seen.notes]
 
 
