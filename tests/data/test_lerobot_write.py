@@ -23,6 +23,7 @@ from vap_sim.data.video_index import video_index
 from vap_sim.errors import BadFile, InvalidInput
 
 SETTINGS = LeRobotSettings(FilmSettings(lossless=True), episodes_a_file=2)
+EXACT = LeRobotSettings(FilmSettings(lossless=True), precision="float64")
 LENGTHS = (4, 3, 5)
 VIEWS = ("observation.images.exterior_1", "observation.images.wrist")
 
@@ -230,6 +231,19 @@ def test_odd_sizes_are_kept(tmp_path: Path) -> None:
         )
         given = np.stack(list(open_dataset(path).read("take 0").views["top"].frames()))
         assert given.shape == shown.shape and np.abs(given.astype(int) - shown).max() <= (0 if number == 0 else 60)
+
+
+def test_the_twin_is_exported(tmp_path: Path) -> None:
+    """Recordings of the twin, read as episodes, are LeRobot's after, cameras and all."""
+    from tests.data.reader_samples import twin
+
+    twin(tmp_path / "twin")
+    source = open_dataset(tmp_path / "twin")
+    path = write_lerobot(tmp_path / "set", (source.read(name) for name in source.names), EXACT)
+    for name, given in zip(source.names, read_all(open_dataset(path)), strict=True):
+        assert isinstance(given, Episode)
+        assert_equal(given, source.read(name), but=("frame_rate",))
+        assert given.frame_rate == pytest.approx(source.read(name).frame_rate)
 
 
 class Stopped(Exception):

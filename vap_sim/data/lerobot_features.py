@@ -71,7 +71,8 @@ class Features:
 def features_of(episode: Episode, precision: str) -> Features:
     """What an episode has. Raises InvalidInput, naming it, for what LeRobot's layout cannot say."""
     what = f"episode {episode.name!r} as LeRobot's"
-    if episode.frame_rate != int(episode.frame_rate):
+    rate = round(episode.frame_rate)
+    if rate < 1 or abs(episode.frame_rate - rate) > 1e-6 * rate:
         raise InvalidInput(what, f"{episode.frame_rate} frames a second", "a whole number")
     for view in episode.views:
         if not _VIEW.fullmatch(view):
@@ -87,7 +88,7 @@ def features_of(episode: Episode, precision: str) -> Features:
             raise InvalidInput(what, f"{len(episode.action_names)} names of actions", f"{rows['action'].shape[1]}")
         names["action"] = episode.action_names
     return Features(
-        int(episode.frame_rate),
+        rate,
         {view: footage.size for view, footage in episode.views.items()},
         {key: values.shape[1] for key, values in rows.items()},
         names,
