@@ -45,10 +45,12 @@ def _contents(seen: Inspection) -> Iterator[str]:
 
 def _uses(seen: Inspection) -> Iterator[str]:
     yield "what it is good for"
+    told: set[str] = set()  # each use needs what the one before does
     for use, purpose in USES.items():
         yield f"  {use} ({purpose}): {seen.usable[use]} of {_count(seen.listed, 'episode')}"
         for (what, missing), count in seen.lacking.most_common():
-            if what == use:
+            if what == use and missing not in told:
+                told.add(missing)
                 yield f"    {_count(count, 'episode')} without {missing}"
 
 
