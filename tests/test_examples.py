@@ -22,6 +22,7 @@ NEEDS = {
     "09": ["pybullet", "tensorboard"],
     "11": ["pybullet"],
     "12": ["stable_baselines3"],
+    "16": ["tensorboard"],
 }
 NEEDS |= {name: [*NEEDS["09"], "diffusers"] for name in ("10", "13", "14", "15")}
 QUICK = {"10": ["3", "2"]}  # arguments that make an example short
@@ -214,6 +215,14 @@ def flexiact(said: str, out: Path) -> None:
     assert (told[:, :192] == untold[:, :192]).all() and (told != untold).any()
 
 
+def adapt_to_your_station(said: str, out: Path) -> None:
+    """So few steps of so small a network teach little: what is looked at is that they teach something."""
+    assert "step 40 of 40 on 2 views of 2 clips, 1 clips held out" in said
+    before, after = (number(rf"{words}: moving pixels .*, ([+-][\d.]+) dB over", said) for words in ("before", "after"))
+    assert after > before
+    assert picture(out / "16_adapt_to_your_station.png").shape == (4 * 288, 2 * 432, 3)
+
+
 CHECKS: dict[str, Callable[[str, Path], None]] = {
     "01": first_dream,
     "02": beside_twin,
@@ -230,6 +239,7 @@ CHECKS: dict[str, Callable[[str, Path], None]] = {
     "13": action_prism,
     "14": video_as_prompt,
     "15": flexiact,
+    "16": adapt_to_your_station,
 }
 
 

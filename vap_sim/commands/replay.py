@@ -202,7 +202,7 @@ def _lines(rows: list[dict[str, Any]], mean: dict[str, float | None]) -> list[st
         told = row["mean"]
         figures = [f"moving {_text(told['moving'])} dB", f"copy {_text(told['copy'])} dB"]
         figures += [f"gain {_text(told['gain'])} dB", f"whole {_text(told['psnr'])} dB"]
-        if "agreement" in told:
+        if told["agreement_recorded"] is not None:
             most = f"recording {_text(told['agreement_recorded'])}, copy {_text(told['agreement_copy'])}"
             figures.append(f"agreement {_text(told['agreement'])} ({most})")
         lines.append(f"{row['clip']} {row['view']}: ".replace(" :", ":") + ", ".join(figures))
