@@ -15,12 +15,14 @@ from vap_sim.errors import BadFile, InvalidInput, UnknownName
 if TYPE_CHECKING:
     from vap_sim.data.dataset import Dataset
     from vap_sim.data.episode import Episode
-    from vap_sim.extraction.cameras import Calibration, CalibrationSettings
+    from vap_sim.extraction.cameras import Array, Calibration, CalibrationSettings
     from vap_sim.extraction.motion_masks import Clip
     from vap_sim.robots.library import RobotModel
 
 MOST_CLIPS = 6
 """Episodes of one camera from which its place is found; more of them tell little more."""
+SEARCHED = ("unexplained", "edge of prior", "ambiguous", "uncertain")
+"""Refusals after which a camera is looked for again, beginning at those of the same view that were found."""
 _LISTED = 40
 
 
@@ -74,6 +76,11 @@ def run(command: Calibrate) -> str:
     found: list[tuple[str, Calibration]] = []
     for station in tqdm(stations, desc="calibrating", unit="camera", dynamic_ncols=True):
         found.append((station.view, _calibrated(command, dataset, station, model, found)))
+        write_cameras(command.out, model.name, found)
+    again = [row for row, (view, seen) in enumerate(found) if seen.reason in SEARCHED and _starts(view, found)]
+    for row in tqdm(again, desc="looking again", unit="camera", dynamic_ncols=True, disable=not again):
+        others = [entry for number, entry in enumerate(found) if number != row]
+        found[row] = (found[row][0], _calibrated(command, dataset, stations[row], model, others))
         write_cameras(command.out, model.name, found)
     return summary(command.out, found, left_out)
 
@@ -134,13 +141,16 @@ def _calibrated(
     episodes = [dataset.read(name) for name in station.episodes]
     clips = [read_clip(episode, station.view, model) for episode in episodes[:MOST_CLIPS]]
     name = station.view if len(station.episodes) == 1 else f"{station.view} of {len(station.episodes)} episodes"
-    # A camera that was pushed a little stands near to where it stood.
-    starts = [seen.vector for view, seen in before if view == station.view and seen.camera and seen.vector is not None]
     size = episodes[0].view(station.view).size
-    found = calibrate(clips, model, name, _settings(command, size[0]), starts=starts[-3:])
+    found = calibrate(clips, model, name, _settings(command, size[0]), starts=_starts(station.view, before))
     _show(command.out, station, found, clips[0], model, episodes[0].frame_rate)
     camera = None if found.camera is None else found.camera.resized(size)
     return replace(found, clips=station.episodes, camera=camera)
+
+
+def _starts(view: str, found: Sequence[tuple[str, Calibration]]) -> list[Array]:
+    """Where cameras of the same view were found: one that was pushed a little stands near to where it stood."""
+    return [seen.vector for name, seen in found if name == view and seen.camera and seen.vector is not None][-3:]
 
 
 def _settings(command: Calibrate, width: int) -> CalibrationSettings:

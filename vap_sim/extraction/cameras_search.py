@@ -33,11 +33,11 @@ class SearchEffort:
     """How much is tried: candidates from the prior, judged by `screen_pairs` pairs of frames, the best tenth by
     `coarse_pairs`; `climbs` of them are climbed from, and the best `kept` again by `fine_pairs` in larger pictures."""
 
-    candidates: int = 8000
+    candidates: int = 12000
     screen_pairs: int = 6
     coarse_pairs: int = 20
     fine_pairs: int = 32
-    climbs: int = 16
+    climbs: int = 20
     coarse_generations: int = 16
     kept: int = 4
     fine_generations: int = 10
@@ -129,7 +129,9 @@ def draw_candidates(judge: Judge, places: Array, count: int, rng: np.random.Gene
     flat = np.sqrt(1 - up**2)
     offset = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), up], axis=-1) * reach[:, None]
     eye = judge.middle + offset
-    focal = rng.uniform(*np.log(prior.focal), count)
+    # Most cameras see an angle of 55 to 105 degrees; a longer lens is found by climbing to it.
+    longest = max(min(prior.focal[1], 0.95), 1.05 * prior.focal[0])
+    focal = rng.uniform(*np.log([prior.focal[0], longest]), count)
     low, high = np.log(prior.aspect)
     aspect = np.clip(rng.normal(0, 0.05, count), low, high)
     roll = np.clip(rng.normal(0, 0.08, count), *prior.roll)
@@ -185,12 +187,10 @@ def search(
         if all(np.abs((vectors[row] - other) / SPREAD).max() > 1.5 for other in begun):
             begun.append(vectors[row])
     climbed = [climb(coarse.scores, start, SPREAD, rng, generations=effort.coarse_generations) for start in begun]
-    climbed.sort(key=lambda result: -result[1])
-    best = climbed[: effort.kept]
-    # A start that was given is looked at closely even where others score higher in small pictures.
-    if starts and not any(vector is start for vector, _ in best for start in starts):
-        best += [(start, 0.0) for start in starts]
-    finer = [climb(fine.scores, vector, 0.5 * SPREAD, rng, generations=effort.fine_generations) for vector, _ in best]
+    order = sorted(range(len(begun)), key=lambda k: -climbed[k][1])
+    # Starts that were given are looked at closely even where others tell more in small pictures.
+    chosen = order[: effort.kept] + [k for k in order[effort.kept :] if k < len(starts)]
+    finer = [climb(fine.scores, climbed[k][0], 0.5 * SPREAD, rng, generations=effort.fine_generations) for k in chosen]
     finer.sort(key=lambda result: -result[1])
     return [vector for vector, _ in finer]
 

@@ -40,7 +40,7 @@ def empty_scene(frames: NDArray[np.uint8], most: int = 40) -> NDArray[np.uint8]:
     small = [
         cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), _SIZE, interpolation=cv2.INTER_AREA) for f in frames[::step]
     ]
-    return np.median(np.stack(small), axis=0).astype(np.uint8)
+    return np.asarray(np.median(np.stack(small), axis=0), np.uint8)
 
 
 def match_scenes(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> SceneMatch:

@@ -46,7 +46,9 @@ class Cloud:
         move by at least `least` [m] between its poses, since the rest of the robot is a part of the scene."""
         both = self.points[pairs]
         moves = np.linalg.norm(both[:, 0] - both[:, 1], axis=-1) >= least
-        return Cloud(both.reshape(-1, *self.points.shape[1:]), np.repeat(moves, 2, axis=0))
+        ever = moves.any(0)
+        points = both[:, :, ever].reshape(2 * len(pairs), -1, 3)
+        return Cloud(points, np.repeat(moves[:, ever], 2, axis=0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,13 +110,17 @@ def splat_masks(cloud: Cloud, matrices: Array, size: tuple[int, int]) -> NDArray
     count, frames, each = len(matrices), *cloud.points.shape[:2]
     homogeneous = np.concatenate([cloud.points.reshape(-1, 3).T, np.ones((1, frames * each), np.float32)])
     rays = (matrices.astype(np.float32).reshape(-1, 4) @ homogeneous).reshape(count, 3, frames, each)
-    behind = rays[:, 2] < Z_NEAR
-    rays[:, 2][behind] = 1
+    hidden = (rays[:, 2] < Z_NEAR) | ~cloud.shown
+    near = np.reciprocal(np.maximum(rays[:, 2], np.float32(Z_NEAR)))
     # Half a pixel is added before rounding down, and one for a border that takes what lies outside.
-    column = np.clip(rays[:, 0] / rays[:, 2] + 1.5, 0, width + 1).astype(np.int32)
-    row = np.clip(rays[:, 1] / rays[:, 2] + 1.5, 0, height + 1).astype(np.int32)
-    row[behind | ~cloud.shown] = 0
-    place = row * (width + 2) + column
+    cells = []
+    for axis, most in ((0, width + 1), (1, height + 1)):
+        cell = np.multiply(rays[:, axis], near, out=rays[:, axis])
+        cell += np.float32(1.5)
+        cells.append(np.clip(cell, 0, most, out=cell).astype(np.int32))
+    place = np.multiply(cells[1], width + 2, out=cells[1])
+    place += cells[0]
+    place[hidden] = 0
     place += (np.arange(count * frames, dtype=np.int32) * ((width + 2) * (height + 2))).reshape(count, frames, 1)
     masks = np.zeros((count, frames, height + 2, width + 2), np.uint8)
     masks.reshape(-1)[place.reshape(-1)] = 1
