@@ -21,6 +21,7 @@ from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import RobotModel, load_robot
 
 ROOT = Path(__file__).resolve().parents[1]
+PLAIN: dict[str, Any] = {"size": [4, 4], "intrinsics": np.eye(3).tolist()}
 FRONT: dict[str, Any] = {"size": [160, 120], "eye": [0.9, 0.4, 0.5], "target": [0.2, 0.0, 0.15], "focal_px": 120.0}
 
 
@@ -139,6 +140,14 @@ def test_files_of_cameras(tmp_path: Path, values: Any, names: list[str]) -> None
         ("[]", "holds no cameras"),
         ('{"a": {"size": [1, 2]}}', "camera 'a': given no field"),
         (json.dumps([FRONT, FRONT]), "holds two cameras of the same name"),
+        (
+            json.dumps({**PLAIN, "T_parent_camera": np.diag([1.0, 1, -1, 1]).tolist()}),
+            "camera 'cameras': .* a mirrored",
+        ),
+        (
+            json.dumps({**PLAIN, "T_parent_camera": np.diag([2.0, 2, 2, 1]).tolist()}),
+            "camera 'cameras': .* no rotation",
+        ),
     ],
 )
 def test_bad_files_of_cameras_are_named(tmp_path: Path, text: str, words: str) -> None:
@@ -241,6 +250,7 @@ def test_the_documented_path_for_a_new_body(
     (tmp_path / "station.json").write_text(station)
     photo(tmp_path, (1280, 720))
     told = ["preview", "--robot", "my_robots/xarm6", "--image", "photo.png", "--camera", "station.json"]
+    capsys.readouterr()
     assert main(told) == 0
     assert "7 of 7 key points lie in the picture" in capsys.readouterr().out
     monkeypatch.setenv("VAP_SIM_ROBOTS", "my_robots")

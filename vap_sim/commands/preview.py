@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _LARGEST_SIDE = 4096
 _STRETCH = 0.01
 """How far, as a share, the shapes of photo and camera may differ: the rounding of a size."""
+_SKEW = 0.01
+"""How far a camera's axes may be from right angles and unit length."""
 _DIMMED, _OPACITY = 0.8, 0.75
 """Brightness of the photo, and how much of it the drawing hides."""
 _OUTLINE = (255, 255, 255)
@@ -160,13 +162,24 @@ def read_cameras(path: Path) -> dict[str, Camera]:
     if not isinstance(values, list) or not values or not all(isinstance(v, dict) for v in values):
         raise BadFile(path, "holds no cameras, expected one, a list of them, or an object of them by name")
     try:
-        cameras = [Camera.from_dict(v, name=str(v.get("name") or path.stem)) for v in values]
+        cameras = [_upright(Camera.from_dict(v, name=str(v.get("name") or path.stem))) for v in values]
     except VAPSimError as error:
         raise BadFile(path, str(error)) from error
     names = [camera.name for camera in cameras]
     if len(set(names)) != len(names):
         raise BadFile(path, f"holds two cameras of the same name, among {', '.join(names)}")
     return dict(zip(names, cameras, strict=True))
+
+
+def _upright(camera: Camera) -> Camera:
+    """The camera, unless its pose cannot be one, as where a calibration means something else by its numbers."""
+    turn = camera.T_parent_camera[..., :3, :3].double()
+    away = float((turn @ turn.mT - turn.new_tensor(np.eye(3))).abs().max())
+    if not away < _SKEW or float(turn.det().min()) < 0:
+        given = "a mirrored rotation" if away < _SKEW else f"no rotation (off by {away:.3g})"
+        expected = "x right, y down, z forward, each of length one"
+        raise InvalidInput(f"T_parent_camera of camera {camera.name!r}", given, expected)
+    return camera
 
 
 def read_joints(model: RobotModel, joints: Sequence[str]) -> NDArray[np.float32]:
