@@ -163,6 +163,7 @@ def open_detector():
         ({"detector": "mediapip"}, InvalidInput, "--detector"),
         ({"detector": "a.py"}, InvalidInput, "--python"),
         ({"detector": "nowhere.npz"}, BadFile, "nowhere.npz"),
+        ({"mirrored": True}, InvalidInput, "--mirrored"),
         ({"size": (4, 4)}, InvalidInput, "size of clips"),
         ({"shortest": 0}, InvalidInput, "length of clips"),
         ({"video": Path("nowhere.mp4")}, BadFile, "nowhere.mp4"),

@@ -17,7 +17,13 @@ from tests.extraction.hand_figures import hand
 from vap_sim.data.joint_log import real_data_folder
 from vap_sim.extraction import hand_wire
 from vap_sim.extraction.hand_wire import HANDS, PICTURE, READY, BadHandMessage
-from vap_sim.extraction.hand_worker import PYTHON_VARIABLE, HandWorker, HandWorkerError, mediapipe_python
+from vap_sim.extraction.hand_worker import (
+    PYTHON_VARIABLE,
+    HandWorker,
+    HandWorkerError,
+    mediapipe_python,
+    open_mediapipe,
+)
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 30, 40, 3), dtype=np.uint8)
 CENTRE = """
@@ -233,23 +239,40 @@ def test_missing_interpreters_and_files_are_named(tmp_path: Path, monkeypatch: p
     assert mediapipe_python(Path("mine")) == Path("mine")
 
 
-def test_mediapipe_tells_left_from_right_in_a_photograph() -> None:
+@pytest.fixture(scope="module")
+def photograph() -> np.ndarray:
     """A woman who faces the camera, both hands before her face: her right hand is on the left of the picture."""
-    python, data = os.environ.get(PYTHON_VARIABLE), real_data_folder()
-    if python is None:
+    data = real_data_folder()
+    if not os.environ.get(PYTHON_VARIABLE):
         pytest.skip(f"{PYTHON_VARIABLE} names no environment with mediapipe")
     if data is None:
         pytest.skip("no real recordings (VAP_SIM_REAL_DATA)")
     import cv2
 
-    picture = cv2.imread(str(data / "hands" / "hand5.jpg"))[:, :, ::-1]
-    with HandWorker(python) as worker:
-        first, second = sorted(worker.look(np.ascontiguousarray(picture)), key=lambda one: one.box.centre[0])
+    picture = cv2.imread(str(data / "hands" / "hand5.jpg"))
+    return np.ascontiguousarray(picture[:, :, ::-1])
+
+
+def test_mediapipe_tells_left_from_right_in_a_photograph(photograph: np.ndarray) -> None:
+    with HandWorker(mediapipe_python()) as worker:
+        first, second = sorted(worker.look(photograph), key=lambda one: one.box.centre[0])
         assert (first.side, second.side) == ("right", "left")
         assert first.metres is not None
         assert 0.1 < np.linalg.norm(first.metres[12] - first.metres[0]) < 0.25
-        mirrored = worker.look(np.ascontiguousarray(picture[:, ::-1]))
-        assert sorted(one.side for one in mirrored) == ["left", "right"]
-    with HandWorker(python, options={"mirrored": True}) as worker:
-        first, second = sorted(worker.look(np.ascontiguousarray(picture[:, ::-1])), key=lambda one: one.box.centre[0])
+    with HandWorker(mediapipe_python(), options={"mirrored": True}) as worker:
+        first, second = sorted(worker.look(photograph[:, ::-1].copy()), key=lambda one: one.box.centre[0])
         assert (first.side, second.side) == ("left", "right")
+
+
+def test_mediapipe_forgets_one_picture_before_the_next(photograph: np.ndarray) -> None:
+    other = np.ascontiguousarray(photograph[300:1100, 100:900])
+    with open_mediapipe() as detector:
+        assert detector.closely is not None
+        before = detector.closely(photograph)
+        assert len(detector.closely(other)) == 2
+        after = detector.closely(photograph)
+        assert len(before) == len(after) == 2
+        for a, b in zip(before, after, strict=True):
+            np.testing.assert_allclose(a.points, b.points, atol=0.5)
+        assert [one.side for one in detector.detect(0, photograph)] in (["left", "right"], ["right", "left"])
+        assert all(one.agreed == (6, 6) for one in detector.detect(0, photograph))

@@ -1,5 +1,6 @@
 """`vap-sim prepare-hands`: from a video of hands to clips with prompts, as `vap-sim prepare` makes them of a
-robot's."""
+robot's.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +68,7 @@ def run(command: PrepareHands) -> Path:
     from vap_sim.extraction.hand_clips import ClipSettings
     from vap_sim.extraction.hands import HandSettings, join_hands
 
-    form = ClipSettings(tuple(command.size), command.frame_rate, command.shortest, command.longest)
+    form = ClipSettings(command.size, command.frame_rate, command.shortest, command.longest)
     footage, rate, name = VideoFootage(command.video), video_frame_rate(command.video), command.video.stem
     length = footage.length  # an error of the file comes before anything is written or started
     index = _index(command, form, name)
@@ -112,10 +113,14 @@ def _opened(command: PrepareHands, footage: VideoFootage, name: str) -> Iterator
     """The detector that the command names, with its log beside the clips."""
     from vap_sim.extraction.hand_files import read_hand_file
     from vap_sim.extraction.hand_log import open_log
-    from vap_sim.extraction.hand_search import PlainDetector, SearchingDetector
-    from vap_sim.extraction.hand_worker import HandWorker, mediapipe_python
+    from vap_sim.extraction.hand_search import PlainDetector
+    from vap_sim.extraction.hand_worker import HandWorker, open_mediapipe
 
     file = Path(command.detector)
+    if command.mirrored and command.detector != MEDIAPIPE:
+        raise InvalidInput(
+            "--mirrored", command.detector, f"the detector {MEDIAPIPE!r}; others must know it themselves"
+        )
     if file.suffix in (".npz", ".json"):
         yield read_hand_file(file)
         return
@@ -125,8 +130,8 @@ def _opened(command: PrepareHands, footage: VideoFootage, name: str) -> Iterator
     size = command.video.stat().st_size
     video = f"{command.video.name}, {size} bytes, {footage.length} frames of {footage.size}"
     if command.detector == MEDIAPIPE:
-        with HandWorker(mediapipe_python(command.python), options={"mirrored": command.mirrored}) as worker:
-            yield open_log(log, SearchingDetector(worker.look, worker.name), video)
+        with open_mediapipe(command.python, mirrored=command.mirrored) as detector:
+            yield open_log(log, detector, video)
         return
     if command.python is None:
         raise InvalidInput("--python", None, f"the interpreter of the environment in which {file.name} runs")

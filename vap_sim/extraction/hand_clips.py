@@ -54,7 +54,7 @@ def hand_clips(
         pictures = footage.frames(int(chosen[0]), int(chosen[-1]) + 1)
         wanted = set(chosen.tolist())
         frames = [
-            cv2.resize(picture, settings.size, interpolation=cv2.INTER_AREA)
+            np.asarray(cv2.resize(picture, settings.size, interpolation=cv2.INTER_AREA), np.uint8)
             for number, picture in enumerate(pictures, start=int(chosen[0]))
             if number in wanted
         ]

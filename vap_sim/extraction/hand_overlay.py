@@ -41,7 +41,7 @@ def overlays(frames: Iterable[Picture], motion: HandMotion) -> Iterator[Picture]
 def draw_overlay(picture: Picture, points: NDArray[np.float64], fates: Sequence[HandFate], number: int) -> Picture:
     """One frame (H, W, 3) with hands at points (2, 21, 2) [px], not a number where there is none."""
     size = overlay_size((picture.shape[1], picture.shape[0]))
-    shown = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    shown = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
     scale = np.array(size) / (picture.shape[1], picture.shape[0])
     bones = load_robot(ROBOT).skeleton
     places = ((points + 0.5) * scale - 0.5).reshape(-1, 2)
@@ -55,7 +55,7 @@ def draw_overlay(picture: Picture, points: NDArray[np.float64], fates: Sequence[
     _write(shown, f"frame {number}", 0, (255, 255, 255))
     for line, (side, fate) in enumerate(zip(("left", "right"), fates, strict=True), start=1):
         _write(shown, f"{side} {fate.state}: {fate.reason}", line, _STATE_COLORS[fate.state])
-    return np.asarray(shown)
+    return shown
 
 
 def _write(picture: Picture, text: str, line: int, color: tuple[int, int, int]) -> None:

@@ -76,11 +76,13 @@ class View:
 
 @dataclass(frozen=True)
 class SearchingDetector:
-    """A `HandDetector` that looks at many views of a picture. `look`: of one view; `title`: what looks."""
+    """A `HandDetector` that looks at many views of a picture. `look`: of one view; `title`: what looks; `closely`: what
+    looks at the closer views, where that is another one."""
 
     look: Look
     title: str
     settings: SearchSettings = SearchSettings()
+    closely: Look | None = None
 
     @property
     def name(self) -> str:
@@ -106,7 +108,7 @@ class SearchingDetector:
         views = tuple(_closer(box_of(about), self.settings.closer))
         seen = []
         for view in views:
-            found = [view.put_back(hand) for hand in self.look(view.cut(picture))]
+            found = [view.put_back(hand) for hand in (self.closely or self.look)(view.cut(picture))]
             nearest = min(found, key=lambda hand: apart(hand.points, about), default=None)
             if nearest is not None and apart(nearest.points, about) <= self.settings.same:
                 seen.append(nearest)

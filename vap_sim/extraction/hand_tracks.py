@@ -105,7 +105,7 @@ class OverlapTracker:
 
     reach: mean distance of points from the expectation, in the hand's size, up to which a find is joined, and by which
     half it grows for every frame that was missed, up to twice; patience: frames without a find after which a track is
-    given up; sides: what a find of the other side than all of a track's costs, in hand sizes. """
+    given up; sides: what a find of the other side than all of a track's costs, in hand sizes."""
 
     reach: float = 0.8
     patience: int = 12

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +22,7 @@ import numpy as np
 from vap_sim.errors import VAPSimError
 from vap_sim.extraction import hand_wire
 from vap_sim.extraction.hand_detection import SMALLEST, HandDetection, Picture, box_of
+from vap_sim.extraction.hand_search import SearchingDetector
 
 PYTHON_VARIABLE = "VAP_SIM_MEDIAPIPE_PYTHON"
 """Names the interpreter of the environment that mediapipe is installed in."""
@@ -187,6 +188,21 @@ class HandWorker:
         ended = f" (exit status {status})" if what == "ended" else ""
         tail = f"; the last it printed:\n{said}" if said else ""
         return HandWorkerError(f"the hand detector {self.detector.name}, run by {self.python}, {what}{ended}{tail}")
+
+
+@contextlib.contextmanager
+def open_mediapipe(python: Path | None = None, *, mirrored: bool = False) -> Iterator[SearchingDetector]:
+    """MediaPipe as a `HandDetector` that searches pictures: one process for first looks and one for closer ones.
+
+    python: as for `mediapipe_python`; mirrored: the video is a mirror image. Raises HandWorkerError.
+    """
+    python = mediapipe_python(python)
+    with HandWorker(python, options={"mirrored": mirrored}) as first:
+        with HandWorker(python, options={"mirrored": mirrored, "again": _AGAIN}) as closer:
+            yield SearchingDetector(first.look, f"{first.name}, {closer.name}", closely=closer.look)
+
+
+_AGAIN = 2
 
 
 def mediapipe_python(given: Path | None = None) -> Path:
