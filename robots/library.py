@@ -76,7 +76,8 @@ def robot_names() -> tuple[str, ...]:
 
 def _known() -> dict[str, Path]:
     """The folder of every robot that is known by name."""
-    shelves = [_SHELF, *(Path(text).resolve() for text in os.environ.get(SHELVES_VARIABLE, "").split(os.pathsep) if text)]
+    named = os.environ.get(SHELVES_VARIABLE, "").split(os.pathsep)
+    shelves = [_SHELF, *(Path(text).resolve() for text in named if text)]
     known: dict[str, Path] = {}
     for folder in (record.parent for shelf in shelves for record in sorted(shelf.glob("*/robot.json"))):
         if known.setdefault(folder.name, folder) != folder:

@@ -107,7 +107,7 @@ def links(sign: int) -> list[LinkPlan]:
     knuckles = [ball(*root(f, sign)[0], 0.0105) for f in SPREAD]
     carpus = [ball(0.012, sign * y, 0, 0.014) for y in (-0.014, 0.014)]
     base = ball(*root("thumb", sign)[0], 0.0125)
-    sleeve = (disc(-0.13, 0, 0.002, 0.037, "x"), disc(-0.03, 0, 0.0, 0.031, "x"))
+    sleeve = (disc(-0.26, 0, 0.004, 0.043, "x"), disc(-0.03, 0, 0.0, 0.031, "x"))
     joint = (ball(-0.028, 0, 0, 0.022), ball(0.004, sign * 0.008, 0, 0.017), ball(0.004, -sign * 0.008, 0, 0.017))
     parts = (
         part("palm", SKIN, *knuckles, *carpus),

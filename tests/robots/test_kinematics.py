@@ -65,7 +65,7 @@ def robot_file(name: str, data: Path) -> Path:
 
 
 def compare(pybullet: object, client: int, body: int, ours: Robot, rows: int) -> tuple[float, float]:
-    """Largest distance [m] and angle [rad] between the engine's link frames and ours, over 250 poses, or 50 of one row."""
+    """Largest distance [m] and angle [rad] between the engine's link frames and ours, over 250 poses or 50."""
     count = pybullet.getNumJoints(body, client)
     infos = [pybullet.getJointInfo(body, i, client) for i in range(count)]
     moving = [i for i in range(count) if infos[i][2] != pybullet.JOINT_FIXED]
