@@ -35,7 +35,7 @@ def section() -> str:
         "| --- | --- | --- | --- | --- |",
         *map(_row, models),
         "",
-        "Pictures: the whole robot, then with its skeleton (profile `compact`) this view and its cameras; below, closed.",
+        "Pictures: the whole robot, then with its skeleton (profile `compact`) it and its cameras; below, closed.",
         *(line for model in models for line in _entry(model)),
         "",
         END,
