@@ -28,7 +28,8 @@ from prompt_forms_runs import checked_json
 from reference_video_films import encoded, labels_of, recorded
 from reference_video_judge import LEAST_ACCURACY, Judge, JudgeSettings, trained_judge
 from reference_video_report import JUDGED, report
-from reference_video_runs import Run, RunSettings, Stage, on_sheet, run_one
+from reference_video_runs import Run, Stage, on_sheet, run_one
+from reference_video_settings import RunSettings
 from reference_video_systems import BASE, SYSTEMS
 
 from vap_sim.envs.twin_actions import ActionSettings
@@ -75,7 +76,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--held-scenes", type=int, default=HELD_SCENES, help="held-out scenes to judge on")
     parser.add_argument("--films", type=Path, help="folder of films; recorded to OUT/films if left out")
     parser.add_argument("--steps", type=int, default=own.steps, help="of the model without demonstrations")
-    parser.add_argument("--system-steps", type=int, default=own.system_steps, help="of a system on it")
+    parser.add_argument("--prism-steps", type=int, default=own.prism_steps, help="of an action prism on it")
+    parser.add_argument("--expert-steps", type=int, default=own.expert_steps, help="of an expert on it")
     parser.add_argument("--token-steps", type=int, default=own.token_steps, help="of the tokens of one action")
     parser.add_argument("--judge-steps", type=int, default=JudgeSettings.steps)
     parser.add_argument("--guidance", type=float, default=own.guidance, help="over the demonstration")
@@ -94,7 +96,8 @@ def main() -> None:
     settings = replace(
         RunSettings(),
         steps=args.steps,
-        system_steps=args.system_steps,
+        prism_steps=args.prism_steps,
+        expert_steps=args.expert_steps,
         token_steps=args.token_steps,
         guidance=args.guidance,
     )
@@ -107,7 +110,7 @@ def main() -> None:
         "judge": asdict(judging),
         "films": asdict(actions),
     }
-    checked_json(args.out / SETTINGS, about)
+    checked_json(args.out / SETTINGS, {**about, "settings": settings.of(BASE)})
     place = args.out / "films" if args.films is None else args.films
     films = recorded(args.scenes, place, replace(actions, cameras=2), workers=args.workers)
     held = recorded(args.held_scenes, place, actions, held_out=True, workers=args.workers)

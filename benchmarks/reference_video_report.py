@@ -54,10 +54,19 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
             raise BadFile(path, f"is not the record of a run ({error!r})") from error
         if not whole:
             raise BadFile(path, f"is the record of {run}, or a share in it is none")
-        if records and any(record[name] != records[0][name] for name in ("settings", "films", "held")):
+        if records and not _alike(record, records[0]):
             raise BadFile(path, "is of another comparison than the records before it: settings or films differ")
         records.append(record)
     return records
+
+
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two runs are of one comparison: what both depend on is the same."""
+    mine, theirs = one["settings"], other["settings"]
+    shared = mine.keys() & theirs.keys()
+    return all(mine[name] == theirs[name] for name in shared) and all(
+        one[name] == other[name] for name in ("films", "held")
+    )
 
 
 def spreads(records: Sequence[Mapping[str, Any]], trial: str, what: str) -> dict[str, Spread]:

@@ -22,24 +22,24 @@ import torch
 from harness import write_json
 from reference_video_films import ACTIONS, demonstration, labels_of, partners, plain_set, told
 from reference_video_judge import Judge
+from reference_video_settings import RunSettings
 from reference_video_systems import BASE, LEARNED, lessons, system_for
 from torch import Tensor
 
 from vap_sim.errors import BadFile
 from vap_sim.models.checkpoint import fill, load_tensors, save_tensors
 from vap_sim.models.cogvideox.backbone import Backbone
-from vap_sim.models.cogvideox.codec import SIDE, TinyCodec
-from vap_sim.models.cogvideox.config import ModelConfig, build_transformer, parameter_count, tiny_config
+from vap_sim.models.cogvideox.codec import TinyCodec
+from vap_sim.models.cogvideox.config import build_transformer, parameter_count
 from vap_sim.models.cogvideox.parts import Parts
 from vap_sim.models.cogvideox.sampler import PUBLISHED, Schedule
 from vap_sim.models.cogvideox.settings import Settings
-from vap_sim.models.cogvideox.text import HashedWords
 from vap_sim.models.cogvideox.world import CogVideoXWorld
 from vap_sim.prompts.visual_prompt import ReferenceClip, VisualPrompt
 from vap_sim.training.clips import Clip
-from vap_sim.training.diffusion import DiffusionRecipe, DiffusionTraining
+from vap_sim.training.diffusion import DiffusionRecipe
 from vap_sim.training.flexiact import FlexiActRecipe
-from vap_sim.training.loop import LoopSettings, train
+from vap_sim.training.loop import train
 from vap_sim.training.parallel import settle
 from vap_sim.training.reference_footage import Footage
 from vap_sim.training.reference_recipe import ReferenceRecipe
@@ -55,68 +55,6 @@ TRIALS: Mapping[str, tuple[int, bool]] = MappingProxyType(
     {"right": (0, False), "wrong": (3, False), "against": (3, True)}
 )
 """How much later than the film's own the demonstrated action comes, and whether the caption names the film's own."""
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """What all runs of a comparison share.
-
-    frames, side: of clips [px]; steps: of training without demonstrations, of a system on it, and of the tokens of one
-    action; batch, learning_rate, warmup, average, region: of the training (the learning rate falls over its second
-    half); token_rate: the learning rate of tokens, which begin at zero and have far to go; references: demonstrations
-    of a film to learn from; channels: of a latent frame; heads, head_width, blocks, patch, words: of the network;
-    denoising: steps of a dream; guidance: over the demonstration, 1 for none.
-    """
-
-    frames: int = 17
-    side: int = 64
-    steps: int = 10_000
-    system_steps: int = 6000
-    token_steps: int = 400
-    batch: int = 8
-    learning_rate: float = 2e-3
-    token_rate: float = 2e-2
-    warmup: int = 50
-    average: float = 0.995
-    region: float = 3.0
-    references: int = 8
-    channels: int = 24
-    heads: int = 4
-    head_width: int = 32
-    blocks: int = 4
-    patch: int = 2
-    words: int = 12
-    denoising: int = 10
-    guidance: float = 3.0
-
-    @property
-    def config(self) -> ModelConfig:
-        """Of the network."""
-        side = self.side // SIDE
-        tiny = tiny_config(
-            latent_channels=self.channels, blocks=self.blocks, heads=self.heads, head_width=self.head_width,
-            size=(side, side), frames=1 + self.frames // 4, text_length=self.words,
-        )  # fmt: skip
-        return ModelConfig({**tiny.transformer, "patch_size": self.patch}, vae=tiny.vae)
-
-    @property
-    def text(self) -> HashedWords:
-        """What reads captions."""
-        return HashedWords(self.words, self.config.text_width)
-
-    def training(self, seed: int) -> DiffusionTraining:
-        """Of every recipe. Nothing is left out of a row: dreams are not guided by text, and half the captions of the
-        model without demonstrations do not name the action anyway."""
-        return DiffusionTraining(
-            seed=seed, batch=self.batch, region=self.region, caption=0, control=0, image=0, noisy_image=False
-        )
-
-    def loop(self, folder: Path, steps: int, minutes: float | None, rate: float | None = None) -> LoopSettings:
-        """For `train`; no previews. rate: another learning rate."""
-        return LoopSettings(
-            folder, steps, minutes, self.learning_rate if rate is None else rate, min(self.warmup, steps), steps // 2,
-            average=self.average, checkpoint_every=200, log_every=min(20, steps), preview_every=steps + 1,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -182,7 +120,7 @@ def run_one(run: Run, stage: Stage, *, minutes: float | None = None) -> dict[str
     save_tensors(stage.folder / f"{run.name}.safetensors", {name: film[kept] for name, film in films.items()}, {})
     record = {
         "run": asdict(run),
-        "settings": asdict(stage.settings),
+        "settings": stage.settings.of(run.system),
         "found": found,
         "parameters": {
             "model": parameter_count(trained.backbone),
@@ -205,7 +143,7 @@ def read_run(folder: Path, run: Run, settings: RunSettings) -> dict[str, Any] | 
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        same = record["settings"] == json.loads(json.dumps(asdict(settings))) and record["run"] == asdict(run)
+        same = record["settings"] == settings.of(run.system) and record["run"] == asdict(run)
     except (ValueError, KeyError, TypeError) as error:
         raise BadFile(path, f"is not the record of a run ({error!r})") from error
     if not same:
@@ -309,7 +247,7 @@ def _system(run: Run, stage: Stage, minutes: float | None) -> Trained | None:
     losses: dict[int, float] = {}
     seconds = 0.0
     kind = partial(FlexiActRecipe, temporal=TEMPORAL) if run.system in LEARNED else ReferenceRecipe
-    steps = settings.token_steps if run.system in LEARNED else settings.system_steps
+    steps = settings.steps_of(run.system)
     rate = settings.token_rate if run.system in LEARNED else settings.learning_rate
     for lesson in lessons(
         run.system, system, stage.films, stage.clips, codec, seed=run.seed, references=settings.references

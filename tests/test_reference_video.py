@@ -20,7 +20,7 @@ from vap_sim.errors import BadFile, InvalidInput, UnknownName
 from vap_sim.training.reference_footage import Footage
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-OWN = ("films", "judge", "systems", "runs", "report")
+OWN = ("films", "judge", "systems", "settings", "runs", "report")
 NAMES = (
     "harness", "prompt_forms_films", "prompt_forms_runs", "prompt_forms_report",
     *(f"reference_video_{name}" for name in OWN), "reference_video",
@@ -50,8 +50,7 @@ def parts() -> Iterator[SimpleNamespace]:
         sys.path.remove(str(FOLDER))
         for name in NAMES:
             sys.modules.pop(name, None)
-            if known[name] is not None:
-                sys.modules[name] = known[name]
+        sys.modules.update({name: one for name, one in known.items() if one is not None})
 
 
 def footage(action: str, scene: int) -> Footage:
@@ -97,8 +96,9 @@ class Brightness:
 def stage(parts: SimpleNamespace, films: Any, held: Any, codec: Any, folder: Path, **changes: Any) -> Any:
     """Settings that train in a moment."""
     settings = replace(
-        parts.runs.RunSettings(), frames=FRAMES, side=SIDE, steps=3, system_steps=3, token_steps=2, batch=2, warmup=1,
-        channels=CHANNELS, heads=1, head_width=16, blocks=2, words=4, denoising=2, references=1, **changes,
+        parts.runs.RunSettings(), frames=FRAMES, side=SIDE, steps=3, prism_steps=3, expert_steps=3, token_steps=2,
+        batch=2, warmup=1, channels=CHANNELS, heads=1, head_width=16, blocks=2, words=4, denoising=2, references=1,
+        **changes,
     )  # fmt: skip
     return parts.runs.Stage(films, parts.films.encoded(films, codec), held, Brightness(parts), settings, folder)
 
@@ -220,7 +220,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     assert parts.runs.run_one(run, cut) == json.loads(json.dumps(halves))
     assert (cut.folder / f"{run.name}.json").stat().st_mtime_ns == stamp
     with pytest.raises(BadFile, match="other settings"):
-        parts.runs.run_one(run, replace(cut, settings=replace(cut.settings, token_steps=9)))
+        parts.runs.run_one(run, replace(cut, settings=replace(cut.settings, batch=9)))
 
 
 def test_rows_are_dreamt_each_once_whatever_they_are_grouped_by(parts: SimpleNamespace, held: Any) -> None:
@@ -244,8 +244,8 @@ def test_a_system_without_its_model_and_a_damaged_record_are_named(
 
 
 def test_the_model_that_others_stand_on_comes_first(parts: SimpleNamespace) -> None:
-    runs = [run.name for run in parts.main.plan(("action_prism", "flexiact"), (0, 1))]
-    assert runs == ["none_0", "action_prism_0", "flexiact_0", "none_1", "action_prism_1", "flexiact_1"]
+    runs = " ".join(run.name for run in parts.main.plan(("action_prism", "flexiact"), (0, 1)))
+    assert runs == "none_0 action_prism_0 flexiact_0 none_1 action_prism_1 flexiact_1"
 
 
 # The judge -------------------------------------------------------------------------------------------------------
