@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from vap_sim.cli import main
-from vap_sim.commands.preview import read_cameras, read_joints
+from vap_sim.commands.preview_inputs import read_cameras, read_joints
 from vap_sim.errors import BadFile, InvalidInput, UnknownName
 from vap_sim.prompts import silhouettes
 from vap_sim.robots.camera import Camera
@@ -23,6 +23,11 @@ from vap_sim.robots.library import RobotModel, load_robot
 ROOT = Path(__file__).resolve().parents[1]
 PLAIN: dict[str, Any] = {"size": [4, 4], "intrinsics": np.eye(3).tolist()}
 FRONT: dict[str, Any] = {"size": [160, 120], "eye": [0.9, 0.4, 0.5], "target": [0.2, 0.0, 0.15], "focal_px": 120.0}
+CALIBRATED: list[dict[str, Any]] = [
+    {"name": "left", "view": "exterior", "episodes": ["1"], "camera": FRONT, "refused": None},
+    {"name": "wrist", "view": "wrist", "episodes": ["1"], "camera": None, "refused": {"reason": "moves"}},
+]
+"""As `vap-sim calibrate` writes them."""
 
 
 @pytest.fixture
@@ -123,6 +128,7 @@ def test_what_is_not_in_the_picture_is_said(tmp_path: Path, capsys: pytest.Captu
         ({"robot": "x", "cameras": [{**FRONT, "name": "a"}]}, ["a"]),
         ({"name": "x", "cameras": {"a": FRONT}}, ["a"]),
         (Camera.from_dict(FRONT, name="c").to_dict(), ["c"]),
+        ({"format": "vap-sim cameras", "cameras": CALIBRATED}, ["left"]),
     ],
 )
 def test_files_of_cameras(tmp_path: Path, values: Any, names: list[str]) -> None:
@@ -138,6 +144,7 @@ def test_files_of_cameras(tmp_path: Path, values: Any, names: list[str]) -> None
         ("{", "is not JSON"),
         ("3", "holds no cameras"),
         ("[]", "holds no cameras"),
+        (json.dumps({"cameras": CALIBRATED[1:]}), "holds only cameras that calibration refused"),
         ('{"a": {"size": [1, 2]}}', "camera 'a': given no field"),
         (json.dumps([FRONT, FRONT]), "holds two cameras of the same name"),
         (
