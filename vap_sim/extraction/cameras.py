@@ -35,6 +35,8 @@ REASONS = {
     "uncertain": "the motion does not fix the camera",
 }
 """Why a camera is not given, by short name."""
+_RIVAL = 0.85
+"""What a second answer must tell of what the first does, before both are refined, to be looked at further."""
 
 
 @dataclass(frozen=True)
@@ -174,8 +176,10 @@ def _refined(
     for row in np.argsort(-scores):
         if all(_apart(evidence, body, rough[row], rough[k]) > settings.apart for k in chosen):
             chosen.append(int(row))
+    # A second answer matters where it may tell as much as the first once both are refined.
+    chosen = chosen[:1] + [row for row in chosen[1:2] if scores[row] > _RIVAL * scores[chosen[0]]]
     answers = []
-    for row in chosen[:2]:
+    for row in chosen:
         refined = refine(evidence, body, rough[row], STAGES[1:])
         answers.append(_Answer(float(judge.scores(refined.vector[None])[0]), refined))
     return sorted(answers, key=lambda answer: -answer.score)
