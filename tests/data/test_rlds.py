@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from scipy.optimize import least_squares
 
 from tests.data import rlds_samples as samples
 from tests.data.reader_samples import COUNT, FRAMES, arm, pictures
@@ -17,6 +19,7 @@ from vap_sim.data.dataset import open_dataset, read_all
 from vap_sim.data.episode import Episode
 from vap_sim.data.joint_log import real_data_folder
 from vap_sim.errors import BadFile
+from vap_sim.robots.library import load_robot
 
 SEEN = "steps/observation/"
 FLAT = {"steps/is_first": np.array([1] + [0] * (FRAMES - 1))}
@@ -199,3 +202,21 @@ def test_the_real_bridge_episodes_are_read() -> None:
         moved.append(np.abs(steps - episode.actions[:-1, :3]).max())
     # Actions are the steps that the gripper then makes, to the centimetres by which it lags.
     assert np.median(moved) < 0.01
+
+
+def test_the_real_arm_of_bridge_can_be_where_its_tool_is() -> None:
+    root = real_data_folder()
+    if root is None:
+        pytest.skip("no real recordings here; see VAP_SIM_REAL_DATA")
+    model, dataset = load_robot("widowx"), open_dataset(root / "bridge_rlds")
+    link = model.robot.link_index("ee_gripper_link")
+    low, high = (limit[:6].double().numpy() for limit in (model.robot.lower, model.robot.upper))
+
+    def off(q: np.ndarray, tool: np.ndarray) -> np.ndarray:
+        pose = model.robot.forward(torch.from_numpy(np.append(q, 0.02)))[link].numpy()
+        return np.append(pose[:3, 3] - tool[:3, 3], 0.1 * (pose[:3, :3] - tool[:3, :3]).ravel())
+
+    for name in dataset.names[:3]:
+        tool = dataset.read(name).tool[-1]
+        found = least_squares(off, (0.0, 0.04, 0.22, 0.0, 1.3, 0.0), args=(tool,), bounds=(low, high))
+        assert np.abs(found.fun).max() < 1e-3

@@ -62,8 +62,8 @@ def _episode(root: Path, path: Path, name: str) -> Episode:
         f"the frame rate is Bridge's own; the video's header states {stated:g} Hz",
     )
     return Episode(
-        name=name, source=path, views=views, length=len(actions), frame_rate=FRAME_RATE, actions=actions,
-        action_names=ACTION_NAMES, notes=notes,
+        name=name, source=path, views=views, length=len(actions), frame_rate=FRAME_RATE, robot="widowx",
+        actions=actions, action_names=ACTION_NAMES, notes=notes,
     )  # fmt: skip
 
 

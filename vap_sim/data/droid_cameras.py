@@ -62,7 +62,7 @@ def _one_pose(tables: Hdf5Tables, field: str, rows: int) -> Array | None:
 
 
 def _intrinsics(tables: Hdf5Tables, field: str) -> Array:
-    matrix = tables.matrices(field, (3, 3))[0]
+    matrix: Array = tables.matrices(field, (3, 3))[0]
     good = (matrix[2] == (0, 0, 1)).all() and matrix[0, 0] > 0 and matrix[1, 1] > 0
     if not good:
         tables.log.refuse(field, f"{matrix.tolist()} is no camera's matrix")

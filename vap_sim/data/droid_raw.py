@@ -62,7 +62,7 @@ def _episode(root: Path, folder: Path, name: str) -> Episode:
         rows = len(joints)
         gripper = tables.table(_STATE + "gripper_position", 1, rows)[:, 0]
         flange = tables.table(_STATE + "cartesian_position", 6, rows)
-        fields = tuple(_STATE + field for field in ("joint_positions", "gripper_position", "cartesian_position"))
+        fields = (_STATE + "joint_positions", _STATE + "gripper_position", _STATE + "cartesian_position")
         members = droid_log.measured(log, joints, gripper, flange, fields)
         commands = [tables.table("action/joint_velocity", 7, rows), tables.table("action/gripper_position", 1, rows)]
         members["actions"] = np.concatenate(commands, axis=1)
@@ -71,7 +71,9 @@ def _episode(root: Path, folder: Path, name: str) -> Episode:
         cameras, told = logged_cameras(tables, serials, shown.views, rows)
         success = _success(tables, metadata, folder)
     part = slice(shown.first, shown.last)
-    kept = {key: value[part] if isinstance(value, np.ndarray) else value for key, value in members.items()}
+    kept: dict[str, Any] = {
+        key: value[part] if isinstance(value, np.ndarray) else value for key, value in members.items()
+    }
     text, source = _instruction(root, folder, metadata)
     kept["notes"] = (*members["notes"], droid_log.COMMAND_NOTE, *shown.notes, *told, *source)
     return Episode(

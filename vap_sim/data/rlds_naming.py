@@ -84,10 +84,11 @@ def _bridge(record: Record) -> dict[str, Any]:
     if names == tuple(f"action_{k}" for k in range(7)):
         names = ("x", "y", "z", "roll", "pitch", "yaw", "gripper_open")
     return {
-        "tool": tool, "tool_link": "ee_gripper_link", "gripper": shut, "actions": actions, "action_names": names,
+        "robot": "widowx", "tool": tool, "tool_link": "ee_gripper_link", "gripper": shut,
+        "actions": actions, "action_names": names,
         "notes": (
             *notes,
-            "a WidowX 250s; tool is its gripper frame, with the arm's base taken not to be turned in its workspace",
+            "the arm's base is taken not to be turned in its workspace; if it is, so is tool about the upright",
             "actions: steps of the gripper frame [m, rad], and whether the gripper is to be open",
             *_left_out(record, {key}),
         ),
@@ -106,7 +107,7 @@ def _fractal(record: Record) -> dict[str, Any]:
     told = record.flag("aspects/has_aspects")
     left_out = _left_out(record, {pose, shut})
     return {
-        "tool": tool, "gripper": gripper, "actions": actions[0], "action_names": actions[1],
+        "robot": "google_robot", "tool": tool, "gripper": gripper, "actions": actions[0], "action_names": actions[1],
         "success": record.flag("aspects/success") if told else None,
         "notes": (*notes, "tool is the frame that the robot reports; its link is not stated", *left_out),
     }  # fmt: skip

@@ -122,12 +122,12 @@ class _Message:
         return name, feature
 
     def feature(self, at: int, end: int) -> Feature:
-        lists = []
-        for number, wire, *span in self.fields(at, end):
+        lists: list[tuple[str, int, int]] = []
+        for number, wire, begin, close in self.fields(at, end):
             if number in _KINDS and wire != _SIZED:
                 self.refuse(f"a list of type {wire}, expected a message, at byte {at}")
             if number in _KINDS:
-                lists.append((_KINDS[number], *span))
+                lists.append((_KINDS[number], begin, close))
         none, empty = np.zeros((0, 2), np.int64), np.zeros(0, np.float32)
         if len({kind for kind, *_ in lists}) > 1:
             self.refuse(f"a feature of two kinds, at byte {at}")
@@ -135,7 +135,7 @@ class _Message:
             return Feature("", empty, none)
         kind = lists[0][0]
         if kind == "bytes":
-            spans = [span for _, start, close in lists for span in self.children(start, close, 1)]
+            spans = [span for _, start, stop in lists for span in self.children(start, stop, 1)]
             return Feature(kind, empty, np.array(spans, np.int64).reshape(-1, 2))
         found = [(wire, *span) for _, *part in lists for field, wire, *span in self.fields(*part) if field == 1]
         if kind == "float":
