@@ -120,7 +120,7 @@ def test_a_log_of_other_motion_is_refused(
 ) -> None:
     other = joints.copy()
     other[:, 0] += 1.2
-    assert align(film, panda, other, camera).kept.mean() < 0.2
+    assert align(film, panda, other, camera).kept.mean() < 0.4, "less than a view must keep"
 
 
 def test_frames_without_the_robot_follow_their_neighbours(

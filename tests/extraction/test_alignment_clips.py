@@ -170,7 +170,7 @@ def test_bad_stretches_and_views_are_left_out_with_the_reason(panda: RobotModel,
     left = [item for item in items if isinstance(item, LeftOut)]
     assert [(clip.name, clip.length) for clip in clips] == [("kitchen/a_00000", 14), ("kitchen/a_00022", 14)]
     assert [(out.view, out.first, out.last) for out in left] == [("blind", 0, 36), ("", 14, 22)]
-    assert all("no edges where the robot's outline is drawn" in out.reason for out in left)
+    assert all("does not show a robot where its outline is drawn" in out.reason for out in left)
     assert clips[0].instruction == "lift" and clips[0].robot_name == "panda_robotiq"
     drawn = render_robot(panda, torch.from_numpy(clips[0].joints)[None], [clips[0].cameras[0]]).mask[0, 0].numpy()
     assert np.abs(drawn - clips[0].robot[0] / 255).mean() < 0.02

@@ -54,7 +54,7 @@ class Prepare:
     matcher: Literal["outline", "loftr"] = "outline"
     matcher_weights: Path | None = None
     shortest: int = 12
-    longest: int = 200
+    longest: int = 120
     overlays: int = 6
 
 

@@ -16,27 +16,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vap_sim.errors import InvalidInput
-from vap_sim.extraction.alignment_evidence import Bounds, Evidence, judge_frames, weigh_frames
+from vap_sim.extraction.alignment_evidence import Bounds, Evidence, Sight, judge_frames, weigh_frames
 from vap_sim.extraction.alignment_fit import Fit, Freedom, fit, ransac, smooth, to_homography
 from vap_sim.extraction.alignment_pictures import between_sizes, whole
 from vap_sim.extraction.matching import Array, ClipMatcher, DrawnRobot, Matcher, Matches, Outline, draw_robot, on_robot
 from vap_sim.extraction.matching_outline import (
     Edges,
     OutlineInClip,
-    OutlineMatcher,
     directions,
     discount_background,
     gather_edges,
 )
+from vap_sim.extraction.matching_region import see_regions
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import RobotModel
 
 WORK = 320
 """Pictures are aligned with this many pixels along their longer side: every figure in pixels here is one of those."""
 _SEARCH, _STEP = 28, 2  # the first search for a shift [px]
+_LIKELY = 20.0  # one standard deviation of that shift [px]
 _FAR = _SEARCH + 6.0  # what is this far from an outline before the search is background [px]
 _SEARCHED = 24  # about so many frames are looked at in the first search
-_ROUNDS = ((8, 5.0), (5, 3.0), (4, 2.0))  # reach of the outline matcher and tolerance of a fit [px]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One pass of matching and fitting [px]: how far from the robot the scene is learned, how far along the outline's
+    normals is searched, and the tolerance of the fit."""
+
+    margin: int
+    reach: int
+    tolerance: float
+
+
+_ROUNDS = (Round(10, 8, 5.0), Round(7, 6, 3.0), Round(4, 5, 2.0))
 
 
 @dataclass(frozen=True)
@@ -76,7 +89,7 @@ def align(
     standing or on a link. Frames whose alignment the picture does not bear out take their homography from their
     neighbours and are not kept; where none is kept, nothing is moved. Raises InvalidInput for shapes that do not fit.
     """
-    matcher, settings = matcher or OutlineMatcher(), settings or AlignSettings()
+    settings = settings or AlignSettings()
     size = pictures.shape[2], pictures.shape[1]
     if pictures.ndim != 4 or pictures.dtype != np.uint8 or not len(pictures) or tuple(camera.size) != size:
         given = f"{pictures.dtype} {pictures.shape} for a camera of {camera.size}"
@@ -87,25 +100,40 @@ def align(
     to_work = whole(size, work)
     seen = np.stack([to_work.picture(picture) for picture in pictures])
     robot = draw_robot(model, np.asarray(joints, np.float64), camera.resized(work))
-    every, standing = gather_edges(seen), camera.parent_link is None
-    shift = find_shift(robot.outlines, discount_background(every, robot.outlines, _FAR) if standing else every)
-    moved = [Outline(outline.points + shift, outline.normals) for outline in robot.outlines]
-    edges = discount_background(every, moved) if standing else every
-    outlines = OutlineInClip(robot.outlines, edges, reach=_ROUNDS[0][0])
-    common = _fit_clip(outlines, len(seen), shift, settings, work)
-    in_clip = outlines if isinstance(matcher, OutlineMatcher) else matcher.begin(seen, robot)
+    standing = camera.parent_link is None
+    sight, common = _look(seen, robot, standing, settings, work)
+    in_clip: ClipMatcher = sight if matcher is None else matcher.begin(seen, robot)
     fits = [_fit_frame(in_clip, robot, frame, common, settings, work) for frame in range(len(seen))]
-    parameters = smooth(fits, common, settings.frame, settings.pace)
-    moves = np.stack([to_homography(row, work) for row in parameters])
-    evidence = weigh_frames(robot, edges, moves)
+    moves = _homographies(smooth(fits, common, settings.frame, settings.pace), work)
+    evidence = weigh_frames(robot, sight, moves)
     reasons = judge_frames(evidence, settings.bounds)
     kept = np.array([reason == "" for reason in reasons])
     if not kept.any():
         return Alignment(np.tile(np.eye(3), (len(seen), 1, 1)), kept, reasons, evidence)
     trusted = [one if good else Fit(one.parameters, 0 * one.information) for one, good in zip(fits, kept, strict=True)]
-    parameters = smooth(trusted, common, settings.frame, settings.pace)
-    moves = np.stack([to_homography(row, work) for row in parameters])
+    moves = _homographies(smooth(trusted, common, settings.frame, settings.pace), work)
     return Alignment(between_sizes(moves, whole(work, size).matrix), kept, reasons, evidence)
+
+
+def _look(
+    seen: NDArray[np.uint8], robot: DrawnRobot, standing: bool, settings: AlignSettings, size: tuple[int, int]
+) -> tuple[Sight, Array]:
+    """What the pictures show of the robot, and the parameters (8,) of the one homography that fits all frames best."""
+    every = gather_edges(seen)
+    shift = find_shift(robot.outlines, discount_background(every, robot.outlines, _FAR) if standing else every)
+    parameters = np.zeros(8)
+    parameters[[2, 5]] = shift * 2 / max(size)
+    moved = [Outline(outline.points + shift, outline.normals) for outline in robot.outlines]
+    edges = discount_background(every, moved) if standing else every
+    sight: Sight = OutlineInClip(robot.outlines, edges, reach=_ROUNDS[0].reach)
+    parameters = _fit_clip(sight, parameters, settings, size, _ROUNDS if not standing else _ROUNDS[:1])
+    if not standing:
+        return OutlineInClip(robot.outlines, edges, _ROUNDS[-1].reach), parameters
+    for one in _ROUNDS:
+        moves = np.tile(to_homography(parameters, size), (len(seen), 1, 1))
+        sight = see_regions(seen, robot.outlines, robot.masks, moves, margin=one.margin, reach=one.reach)
+        parameters = _fit_clip(sight, parameters, settings, size, (one,))
+    return sight, parameters
 
 
 def working_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -127,21 +155,23 @@ def find_shift(drawn: Sequence[Outline], edges: Edges) -> Array:
         turn = directions(outline.normals)
         score += soft[turn[:, None], row[:, None] + down, column[:, None] + across].sum(axis=0)
     # Where several places are equally good, the camera is right.
-    score = (np.maximum(score, 0) + 1e-6) * np.exp(-0.5 * (down**2 + across**2) / (2 * _SEARCH) ** 2)
+    score = (np.maximum(score, 0) + 1e-6) * np.exp(-0.5 * (down**2 + across**2) / _LIKELY**2)
     best = int(score.argmax())
     return np.array([across[best], down[best]], np.float64)
 
 
+def _homographies(parameters: Array, size: tuple[int, int]) -> Array:
+    return np.stack([to_homography(row, size) for row in parameters])
+
+
 def _fit_clip(
-    outlines: OutlineInClip, frames: int, shift: Array, settings: AlignSettings, size: tuple[int, int]
+    sight: Sight, start: Array, settings: AlignSettings, size: tuple[int, int], rounds: Sequence[Round]
 ) -> Array:
-    """Parameters (8,) of the one homography that fits all frames best."""
-    parameters = np.zeros(8)
-    parameters[[2, 5]] = shift * 2 / max(size)
-    for reach, tolerance in _ROUNDS:
+    parameters = start
+    for one in rounds:
         move = to_homography(parameters, size)
-        matches = [outlines.match(frame, move, reach) for frame in range(frames)]
-        parameters = fit(_joined(matches), parameters, np.zeros(8), settings.clip, size, tolerance=tolerance).parameters
+        matches = _joined([sight.match(frame, move, one.reach) for frame in range(len(sight.outlines))])
+        parameters = fit(matches, parameters, np.zeros(8), settings.clip, size, tolerance=one.tolerance).parameters
     return parameters
 
 
@@ -156,9 +186,9 @@ def _fit_frame(
 ) -> Fit:
     parameters = common
     found = Fit(common, np.zeros((8, 8)))
-    for _, tolerance in _ROUNDS[1:]:
+    for one in _ROUNDS[1:]:
         matches = matcher.match(frame, to_homography(parameters, size))
-        matches = ransac(on_robot(matches, robot.masks[frame]), tolerance=tolerance)
-        found = fit(matches, parameters, common, settings.frame, size, tolerance=tolerance)
+        matches = ransac(on_robot(matches, robot.masks[frame]), tolerance=one.tolerance)
+        found = fit(matches, parameters, common, settings.frame, size, tolerance=one.tolerance)
         parameters = found.parameters
     return found

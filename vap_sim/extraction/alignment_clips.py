@@ -17,7 +17,6 @@ from vap_sim.extraction.alignment import Alignment, AlignSettings, align, workin
 from vap_sim.extraction.alignment_pictures import PictureFit, between_sizes, clock_ticks, fit_pictures, whole
 from vap_sim.extraction.alignment_states import robot_joints
 from vap_sim.extraction.matching import Array, Matcher, draw_robot, move_mask, projections
-from vap_sim.extraction.matching_outline import OutlineMatcher
 from vap_sim.extraction.silhouettes import draw_masks, pose_body
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.control import DROID_TAU
@@ -39,7 +38,7 @@ class PrepareSettings:
     lag: float = DROID_TAU
     align: bool = True
     shortest: int = 12
-    longest: int = 200
+    longest: int = 120
     gap: int = 3
     share: float = 0.5
     alignment: AlignSettings = field(default_factory=AlignSettings)
@@ -140,7 +139,7 @@ def _view_of(
         )
         still = between_sizes(found.homographies, fit.matrix @ whole(work, fit.source).matrix)
         kept, reasons = found.kept, found.reasons
-        name = OutlineMatcher.name if matcher is None else matcher.name
+        name = "outline" if matcher is None else matcher.name
         notes = (*notes, f"{view}: aligned by {name}, {_summary(found)}")
     shown = fit.camera(camera.resized(fit.source))
     return _View(view, shown, np.stack(frames), still, _silhouettes(model, joints, shown, still), kept, reasons, notes)
@@ -150,9 +149,9 @@ def _summary(found: Alignment) -> str:
     evidence, kept = found.evidence, found.kept
     if not kept.any():
         return f"0 of {len(kept)} frames kept"
-    moved, borne = (float(np.median(values[kept])) for values in (evidence.shift, evidence.borne))
-    share = f"moved by {100 * moved:.1f} % of the picture, {borne:.0%} of the outline borne out"
-    return f"{int(kept.sum())} of {len(kept)} frames kept, {share}"
+    moved, share = (float(np.median(values[kept])) for values in (evidence.shift, evidence.found))
+    words = f"moved by {100 * moved:.1f} % of the picture, {share:.0%} of the outline found"
+    return f"{int(kept.sum())} of {len(kept)} frames kept, {words}"
 
 
 def _chosen_frames(episode: Episode, view: str, numbers: NDArray[np.intp]) -> Iterator[NDArray[np.uint8]]:

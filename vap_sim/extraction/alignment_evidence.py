@@ -7,92 +7,81 @@ from dataclasses import dataclass
 import numpy as np
 
 from vap_sim.extraction.matching import Array, DrawnRobot, Outline, move_points
-from vap_sim.extraction.matching_outline import Edges, moved_normals
+from vap_sim.extraction.matching_outline import OutlineInClip
+from vap_sim.extraction.matching_region import RegionInClip
 
-_ON_EDGE = 0.25  # strength of an edge that bears a point of the outline out
-_ASIDE = (6.0, 9.0, 12.0)  # how far [px] outlines are moved aside to see what chance gives
-_DIRECTIONS = 8
-_LEAST_ROOM = 0.4  # where more than the rest is borne out by chance, nothing can stand out
-_LOOKED = 4  # how far along the normal residuals are measured [px]
+Sight = OutlineInClip | RegionInClip
+"""What bears a drawing out: edges, or before a camera that stands still, what pixels say of robot and scene."""
+_NEAR = 3.0  # a point of the outline is found where its edge is no further away [px]
+_REACH = 4  # how far it is looked for
 
 
 @dataclass(frozen=True)
 class Bounds:
     """What a frame must show.
 
-    points: on the outline, inside the picture; borne: share of them on an edge; above_chance: by how much that exceeds
-    the share of outlines moved aside, as a share of what is left above chance; residual [px]: median distance to the
-    edge; shift: farthest that a point of the outline is moved, as a share of the picture's longer side; stretch:
-    greatest change of a length, as the logarithm of its ratio.
+    points: on the outline, inside the picture; found: share of them beside an edge; agreement: how much rather pixels
+    inside the outline say robot than those outside it, or an edge lies on it than beside it, 0 by chance and 1 at best;
+    residual [px]: median distance to the edge where one is found; shift: farthest that a point of the outline is moved,
+    as a share of the picture's longer side; stretch: greatest change of a length, as the logarithm of its ratio.
     """
 
     points: int = 25
-    borne: float = 0.35
-    above_chance: float = 0.25
-    residual: float = 1.5
+    found: float = 0.3
+    agreement: float = 0.28
+    residual: float = 1.6
     shift: float = 0.1
     stretch: float = 0.25
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Figures (T,) of the same names as in `Bounds`; not a number where a frame shows no outline."""
+    """Figures (T,) of the same names as in `Bounds`; not a number where a frame shows nothing to tell them by."""
 
     points: Array
-    borne: Array
-    above_chance: Array
+    found: Array
+    agreement: Array
     residual: Array
     shift: Array
     stretch: Array
 
 
-def weigh_frames(robot: DrawnRobot, edges: Edges, homographies: Array) -> Evidence:
+def weigh_frames(robot: DrawnRobot, sight: Sight, homographies: Array) -> Evidence:
     """The evidence for outlines moved by homographies (T, 3, 3)."""
     longer = max(robot.camera.size)
-    rows = [_weigh(outline, edges, frame, homographies[frame], longer) for frame, outline in enumerate(robot.outlines)]
+    rows = [_weigh(outline, sight, frame, homographies[frame], longer) for frame, outline in enumerate(robot.outlines)]
     return Evidence(*(np.array(column, np.float64) for column in zip(*rows, strict=True)))
 
 
 def judge_frames(evidence: Evidence, bounds: Bounds) -> tuple[str, ...]:
-    """Why each frame is not borne out; "" where it is."""
+    """Why each frame is not borne out; "" where it is. What cannot be told is not borne out."""
     reasons = []
-    for points, borne, above, residual, shift, stretch in zip(*vars(evidence).values(), strict=True):
+    for points, found, agreement, residual, shift, stretch in zip(*vars(evidence).values(), strict=True):
         if points < bounds.points:
             reasons.append("too little of the robot is in the picture")
         elif shift > bounds.shift or stretch > bounds.stretch:
             reasons.append("the homography is implausible")
-        elif borne < bounds.borne or above < bounds.above_chance:
-            reasons.append("the picture has no edges where the robot's outline is drawn")
+        elif not (found >= bounds.found and agreement >= bounds.agreement):
+            reasons.append("the picture does not show a robot where its outline is drawn")
         elif not residual <= bounds.residual:
-            reasons.append("the picture's edges lie beside the robot's outline")
+            reasons.append("the robot's edges lie beside its drawn outline")
         else:
             reasons.append("")
     return tuple(reasons)
 
 
-def _weigh(outline: Outline, edges: Edges, frame: int, move: Array, longer: int) -> tuple[float, ...]:
+def _weigh(outline: Outline, sight: Sight, frame: int, move: Array, longer: int) -> tuple[float, ...]:
     nothing = float("nan")
     if not len(outline.points):
         return 0.0, nothing, nothing, nothing, nothing, nothing
     points = move_points(outline.points, move)
-    normals = moved_normals(outline, points, move)
-    borne = float((edges.at(frame, points, normals) > _ON_EDGE).mean())
-    turns = np.arange(_DIRECTIONS) * (2 * np.pi / _DIRECTIONS)
-    asides = [far * np.array([np.cos(turn), np.sin(turn)]) for far in _ASIDE for turn in turns]
-    chance = float(np.mean([(edges.at(frame, points + aside, normals) > _ON_EDGE).mean() for aside in asides]))
-    profile = edges.along(frame, points, normals, _LOOKED)
-    seen = profile.max(axis=1) > _ON_EDGE
-    distance = np.abs(profile.argmax(axis=1) - _LOOKED)[seen]
-    residual = float(np.median(distance)) if len(distance) else nothing
+    matches = sight.match(frame, move, _REACH)
+    distance = np.linalg.norm(matches.seen - points, axis=1)
+    near = (matches.weight > 0) & (distance <= _NEAR)
+    residual = float(np.median(distance[near])) if near.any() else nothing
     far = float(np.linalg.norm(points - outline.points, axis=1).max()) / longer
-    return (
-        len(points),
-        borne,
-        (borne - chance) / max(1 - chance, _LEAST_ROOM),
-        residual,
-        far,
-        _stretch(outline.points, move),
-    )
+    agreement = sight.agreement(frame, move)
+    return len(points), float(near.mean()), agreement, residual, far, _stretch(outline.points, move)
 
 
 def _stretch(points: Array, move: Array) -> float:

@@ -110,7 +110,7 @@ def ransac(matches: Matches, *, tolerance: float, fewest: int = 8) -> Matches:
 def _residuals(matches: Matches, parameters: Array, size: tuple[int, int]) -> tuple[Array, Array]:
     """What is left to explain (R,) [px], and its slope (R, 8) by the parameters; R is M, or 2 M without normals."""
     frame = frame_of(size)
-    back: Array = np.linalg.inv(frame)
+    back = np.asarray(np.linalg.inv(frame), np.float64)
     x, y = move_points(matches.drawn, frame).T
     inner = np.eye(3) + np.append(parameters, 0.0).reshape(3, 3)
     rays = np.stack([x, y, np.ones_like(x)], axis=1)

@@ -93,11 +93,9 @@ class LoftrInClip:
         known = (found.matches[0] > -1).all(0) & (found.matching_scores[0] > _SURE).all(0)
         sides = np.array(self.inner.size, np.float64)
         places = found.keypoints[0][:, known].double().numpy() * sides
-        back = np.linalg.inv(self.inner.matrix)
+        back, undo = (np.asarray(np.linalg.inv(m), np.float64) for m in (self.inner.matrix, homography))
         first, second = (move_points(points, back) for points in places)
-        return Matches(
-            move_points(first, np.linalg.inv(homography)), second, found.matching_scores[0, 0][known].double().numpy()
-        )
+        return Matches(move_points(first, undo), second, found.matching_scores[0, 0][known].double().numpy())
 
     def _grey(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.asarray(cv2.cvtColor(self.inner.picture(picture), cv2.COLOR_RGB2GRAY), np.uint8)

@@ -1,4 +1,4 @@
-"""The default matcher: the drawn robot's outline against the edges of the pictures, no network, no texture needed.
+"""The drawn robot's outline against the edges of pictures, for cameras that move and for a first search.
 
 Rendered robots have next to no texture, so that corner features find little on them; their outline is where a picture
 must have an edge. Along each normal of the outline the strongest edge of that direction is looked for. Before a camera
@@ -15,13 +15,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vap_sim.extraction.matching import Array, DrawnRobot, Matches, Outline, move_points
+from vap_sim.extraction.matching import Array, Matches, Outline, move_points
 
 FAR = 12.0
 """A pixel this far from an outline that is nearly right shows the background [px]."""
 _BINS = 4  # directions of an edge, 45 degrees apart
 _HALF_STRENGTH = 14.0  # an edge of this slope [grey levels a pixel] counts half
 _SURE = 5.0  # frames that must have shown a pixel without the robot before its edges count as background
+_ON_EDGE = 0.25  # strength of an edge that bears a point of the outline out
+_ASIDE, _ASIDE_TURNS = (
+    (6.0, 9.0, 12.0),
+    8,
+)  # how far [px], and to how many sides, outlines are moved to see what chance is
+_LEAST_ROOM = 0.4  # where chance alone bears out more than the rest, nothing can stand out
 _BACKGROUND = 1.3  # how much of its lasting strength an edge of the background loses
 
 
@@ -50,27 +56,11 @@ class Edges:
         return np.asarray(self.along(frame, points, normals, 1).max(axis=1, initial=0.0))
 
 
-@dataclass(frozen=True)
-class OutlineMatcher:
-    """Matches outlines with edges at most `reach` pixels away, as the module describes."""
-
-    reach: int = 6
-    name: str = "outline"
-
-    def begin(self, pictures: NDArray[np.uint8], robot: DrawnRobot) -> OutlineInClip:
-        """See `Matcher`."""
-        edges = gather_edges(pictures)
-        standing = robot.camera.parent_link is None
-        return OutlineInClip(
-            robot.outlines, discount_background(edges, robot.outlines) if standing else edges, self.reach
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class OutlineInClip:
     """The outlines of one robot and the edges of its pictures."""
 
-    outlines: tuple[Outline, ...]
+    outlines: Sequence[Outline]
     edges: Edges
     reach: int
 
@@ -90,8 +80,20 @@ class OutlineInClip:
         offset = steps[best] + _peak(strength, best)
         weight = strength[row, best].astype(np.float64)
         # At the end of the search the edge only begins.
-        weight[(best == 0) | (best == 2 * reach)] = 0
+        weight[(best == 0) | (best == 2 * reach) | (weight < _ON_EDGE)] = 0
         return Matches(outline.points, points + offset[:, None] * normals, weight, normals)
+
+    def agreement(self, frame: int, homography: Array) -> float:
+        """By how much the share of points on an edge exceeds what outlines moved aside have, as a share of what is left
+        above that; 0 by chance, 1 at best."""
+        outline = self.outlines[frame]
+        points = move_points(outline.points, homography)
+        normals = moved_normals(outline, points, homography)
+        turns = np.arange(_ASIDE_TURNS) * (2 * np.pi / _ASIDE_TURNS)
+        asides = [far * np.array([np.cos(turn), np.sin(turn)]) for far in _ASIDE for turn in turns]
+        there = (self.edges.at(frame, points, normals) > _ON_EDGE).mean()
+        chance = np.mean([(self.edges.at(frame, points + aside, normals) > _ON_EDGE).mean() for aside in asides])
+        return float((there - chance) / max(1 - chance, _LEAST_ROOM))
 
 
 def gather_edges(pictures: NDArray[np.uint8]) -> Edges:
