@@ -116,7 +116,7 @@ def _train_network(
             cooldown=min(command.cooldown, command.steps),
             average=0.99,
             checkpoint_every=50,
-            preview_every=250,
+            preview_every=min(250, max(1, command.steps // 4)),
         ),
     )
     recipe.network.load_state_dict(outcome.weights)
@@ -154,7 +154,7 @@ def _train_detector(command: Adapt, station: _Station, began: float) -> str:
             cooldown=command.detector_steps // 2,
             average=0.97,
             checkpoint_every=50,
-            preview_every=100,
+            preview_every=min(100, command.detector_steps),
         ),
     )
     network.load_state_dict(outcome.weights)
