@@ -81,7 +81,7 @@ def test_bridge_points_down_where_its_angles_are_zero(tmp_path: Path) -> None:
     assert np.allclose(episode.tool[0, :3, 0], (0, 0, -1), atol=1e-7) and episode.tool_link == "ee_gripper_link"
     assert np.allclose(episode.tool[0, :3, 3], (0.3, 0.1, 0.2)) and not episode.gripper.any()
     assert episode.frame_rate == 5 and episode.joints is None and episode.action_names[:3] == ("x", "y", "z")
-    assert any("moved into 0 to 1" in note for note in episode.notes)
+    assert any("moved to it" in note for note in episode.notes)
 
 
 def test_a_turn_of_bridge_is_a_turn_about_the_upright(tmp_path: Path) -> None:

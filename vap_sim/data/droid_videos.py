@@ -40,8 +40,8 @@ class LeftEye:
 
     def frames(self, first: int = 0, last: int | None = None) -> Iterator[np.ndarray]:
         """Pictures (H, W, 3) uint8 RGB from `first` to before `last`. Raises BadFile, InvalidInput."""
-        pictures = self.both.frames(first, last)
-        return (picture[:, : self.size[0]] for picture in pictures)
+        pictures, width = self.both.frames(first, last), self.size[0]
+        return (picture[:, :width] for picture in pictures)
 
 
 @dataclass(frozen=True)

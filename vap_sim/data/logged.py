@@ -50,16 +50,16 @@ class Log:
             self.refuse(field, f"row {bad[0]} holds a number that is not finite")
         return array
 
-    def gripper(self, values: Array, field: str) -> tuple[Array, tuple[str, ...]]:
+    def gripper(self, values: Array, field: str, slack: float = SLACK) -> tuple[Array, tuple[str, ...]]:
         """Positions (T,), 0 open and 1 closed, within 0 and 1; and a note where they had to be moved there.
 
-        Raises BadFile for positions further than SLACK outside.
+        Raises BadFile for positions further than `slack` outside.
         """
         low, high = float(values.min()), float(values.max())
-        if low < -SLACK or high > 1 + SLACK:
+        if low < -slack or high > 1 + slack:
             self.refuse(field, f"has values {low:.3g} to {high:.3g}, expected 0 (open) to 1 (closed)")
         inside = np.clip(values, 0.0, 1.0)
-        note = f"gripper positions {low:.4g} to {high:.4g} were moved into 0 to 1"
+        note = "gripper positions a little below 0 or above 1 were moved to it"
         return inside, (note,) if low < 0 or high > 1 else ()
 
     def same_length(self, views: Mapping[str, Footage], rows: int) -> None:

@@ -25,6 +25,8 @@ from vap_sim.data.rlds_record import Record
 SEEN = "steps/observation/"
 _BRIDGE_REST = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
 """Axes of Bridge's gripper frame, x along the fingers, where roll, pitch and yaw are zero."""
+_BRIDGE_SLACK = 0.2
+"""How far Bridge's gripper may be open beyond its range, whose ends differ between versions of its robot code."""
 _TEXTS = ("steps/language_instruction", "steps/language_instruction_2", "steps/language_instruction_3",
           SEEN + "natural_language_instruction")  # fmt: skip
 
@@ -79,7 +81,7 @@ def _bridge(record: Record) -> dict[str, Any]:
     state = record.numbers(key)
     tool = poses_from_euler(state[:, :6])
     tool[:, :3, :3] = tool[:, :3, :3] @ _BRIDGE_REST
-    shut, notes = record.log.gripper(1 - state[:, -1], key)
+    shut, notes = record.log.gripper(1 - state[:, -1], key, _BRIDGE_SLACK)
     actions, names = _actions(record)
     if names == tuple(f"action_{k}" for k in range(7)):
         names = ("x", "y", "z", "roll", "pitch", "yaw", "gripper_open")
