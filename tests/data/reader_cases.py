@@ -104,6 +104,13 @@ def joints_at(values: dict, k: int, value: float) -> None:
     values["joints"][k][3] = value
 
 
+def huge_picture(values: dict) -> None:
+    """A JPEG whose header claims to be 65535 pixels wide and high."""
+    films = values[SEEN + "wrist_image_left"]
+    at = films[1].index(b"\xff\xc0") + 5
+    films[1] = films[1][:at] + b"\xff" * 4 + films[1][at + 4 :]
+
+
 def in_degrees(values: dict) -> None:
     values["joints"] = [[*np.degrees(row[:7]), row[7]] for row in values["joints"]]
 
@@ -152,6 +159,8 @@ CASES = {
             "another type": (steps(lambda f: f.update({SEEN + "joint_position": [b"x"] * 6})), "expected numbers"),
             "shorter": (steps(lambda f: f.update({SEEN + "joint_position": np.ones(41)})), "41 numbers"),
             "picture missing": (steps(lambda f: f[SEEN + "wrist_image_left"].pop()), "expected one picture"),
+            "absurd picture": (steps(huge_picture), "frame 1 states 65535x65535 pixels"),
+            "no picture": (steps(lambda f: f[SEEN + "wrist_image_left"].__setitem__(3, b"x")), "frame 3 is neither"),
             "no steps": (steps(lambda f: f.update({"steps/is_first": np.zeros(0, int)})), "for 0 steps"),
             "not finite": (steps(lambda f: f[SEEN + "gripper_position"].fill(BROKEN)), "not finite"),
             "no message": (lambda path: path.write_bytes(rlds.tfrecord([b"\x0a\xff\xff\x03abc"])), "record 0"),

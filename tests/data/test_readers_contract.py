@@ -157,6 +157,20 @@ def test_a_missing_file_keeps_nothing_else_back(copy: Callable[[str], Path], nam
     assert case.shared or (len(found) >= 2 and all(isinstance(other, Episode) for other in found.values()))
 
 
+@pytest.mark.parametrize("name", ["droid_sample", "droid_raw"])
+def test_a_folder_that_is_a_link_out_is_listed_and_refused(copy: Callable[[str], Path], name: str) -> None:
+    root, case = copy(name), CASES[name]
+    folder = root / case.victim
+    outside = Path(shutil.move(folder, root.parent / "outside"))
+    folder.symlink_to(outside)
+    assert "leads out of the dataset" in str(refused(root, name))
+    # A link to another place within the dataset is as good as a copy.
+    folder.unlink()
+    shutil.move(outside, root / "elsewhere")
+    folder.symlink_to(root / "elsewhere")
+    assert isinstance(outcome(root, name)[case.victim], Episode)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_flipped_byte_is_noticed(copy: Callable[[str], Path], name: str) -> None:
     root, case = copy(name), CASES[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,21 @@ def test_a_length_is_not_believed(tmp_path: Path) -> None:
         read_record(path, 0)
     with pytest.raises(BadFile, match="no such TFRecord file"):
         record_index(tmp_path / "none")
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    path, size, count = tmp_path / "many", 2**17, 60
+    data = np.random.default_rng(3).bytes(size)
+    head, tail = struct.pack("<Q", size), struct.pack("<I", masked_crc32c(data))
+    path.write_bytes((head + struct.pack("<I", masked_crc32c(head)) + data + tail) * count)
+    next(iterate_records(path))
+    tracemalloc.start()
+    try:
+        assert sum(len(record) for record in iterate_records(path)) == size * count
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 12 * size
 
 
 def test_an_example_gives_back_what_was_put_in() -> None:
