@@ -23,7 +23,7 @@ class Case:
     build: writes it to a folder that is not there; victim: the episode that is damaged; log: the file with its numbers;
     video: one of its videos, "" where pictures are not in videos; flip: a byte of the log that matters, from its start;
     wrong: further damage to the log by what it is, with words that the error must have; shared: whether the log belongs
-    to other episodes too, which then need not be readable.
+    to other episodes too, which then need not be readable; needs: an optional package without which nothing is read.
     """
 
     build: Change
@@ -33,6 +33,7 @@ class Case:
     flip: Callable[[bytes], int] = lambda content: len(content) // 2
     wrong: Mapping[str, tuple[Change, str]] = field(default_factory=dict)
     shared: bool = False
+    needs: str = ""
 
 
 def annotation(change: Callable[[dict], object]) -> Change:
@@ -111,6 +112,12 @@ def huge_picture(values: dict) -> None:
     films[1] = films[1][:at] + b"\xff" * 4 + films[1][at + 4 :]
 
 
+def lerobot(root: Path) -> None:
+    from tests.data.lerobot_folders import write_v21
+
+    write_v21(root, [samples.FRAMES] * 3)
+
+
 def in_degrees(values: dict) -> None:
     values["joints"] = [[*np.degrees(row[:7]), row[7]] for row in values["joints"]]
 
@@ -140,7 +147,7 @@ CASES = {
     "droid_raw": Case(
         samples.droid_raw, "LAB/success/2023-06-11/Sun_Jun_11_15:52:31_2023",
         "LAB/success/2023-06-11/Sun_Jun_11_15:52:31_2023/trajectory.h5",
-        "LAB/success/2023-06-11/Sun_Jun_11_15:52:31_2023/recordings/MP4/22008760.mp4",
+        "LAB/success/2023-06-11/Sun_Jun_11_15:52:31_2023/recordings/MP4/22008760.mp4", needs="h5py",
         flip=lambda content: content.index(samples.arm(1)[0].astype("<f8").tobytes()[:8]) + 6,
         wrong={
             "field missing": (table("action/joint_velocity", lambda v: v[:, :3]), "joint_velocity.*shape"),
@@ -191,6 +198,10 @@ CASES = {
             "no frames": (row("aaaa_30_36.mp4,6,", "aaaa_30_36.mp4,0,"), "field 'frame_num'"),
             "open quote": (row('opens a drawer."', "opens a drawer."), "byte|columns"),
         },
+    ),
+    "lerobot": Case(
+        lerobot, "episode_000001", "data/chunk-000/episode_000001.parquet",
+        "videos/chunk-000/observation.images.top/episode_000001.mp4", needs="pyarrow",
     ),
     "twin": Case(
         samples.twin, "twin_00000001", "twin_00000001.vap.npz",
