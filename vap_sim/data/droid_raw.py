@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,12 @@ def _serials(tables: Hdf5Tables) -> dict[str, str]:
     return dict(sorted(views.items()))
 
 
+@lru_cache(maxsize=1)
+def _annotations(root: Path, path: Path, _changed: int) -> dict[str, Any]:
+    """Instructions of the whole dataset, some ten megabytes; read again only where the file has changed."""
+    return read_json(root, path)
+
+
 def _metadata(root: Path, folder: Path) -> dict[str, Any]:
     """What `metadata_*.json` says; nothing where there is none. Raises BadFile for one that is damaged."""
     files = sorted(folder.glob("metadata_*.json"))
@@ -116,8 +123,9 @@ def _instruction(root: Path, folder: Path, metadata: dict[str, Any]) -> tuple[st
     """The first annotated instruction, else the kind of task that the operator chose, with a note that says so."""
     uuid = str(metadata.get("uuid", ""))
     for place in (folder, *folder.parents):
-        if (place / ANNOTATIONS).exists() and place.is_relative_to(root):
-            told = read_json(root, place / ANNOTATIONS).get(uuid)
+        path = place / ANNOTATIONS
+        if place.is_relative_to(root) and path.exists():
+            told = _annotations(root, path, path.stat().st_mtime_ns).get(uuid)
             texts = [str(told.get(name, "")) for name in _TEXTS] if isinstance(told, dict) else []
             if any(texts):
                 return next(text for text in texts if text), ()

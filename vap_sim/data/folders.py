@@ -11,7 +11,7 @@ from typing import Any
 from vap_sim.data.inside import inside
 from vap_sim.errors import BadFile
 
-LARGEST_TEXT = 2**28
+LARGEST_TEXT = 2**26
 """Bytes of one JSON file."""
 
 
