@@ -150,6 +150,7 @@ def test_frozen_frames_count_where_the_robot_moves() -> None:
     found = check_episode(seen(shown, joints=still, tool=None, joint_targets=None), ROBOT)
     assert [finding.kind for finding in found] == ["still log"]
     assert check_episode(seen(shown), ROBOT, pictures=False) == ()
+    assert check_episode(seen(shown, joints=None), ROBOT) == ()
 
 
 def test_frames_of_one_colour() -> None:

@@ -22,7 +22,7 @@ from vap_sim.data.lerobot_write import LeRobotSettings, write_lerobot
 from vap_sim.data.video_index import video_index
 from vap_sim.errors import BadFile, InvalidInput
 
-SETTINGS = LeRobotSettings(FilmSettings(lossless=True), episodes_a_file=2)
+SETTINGS = LeRobotSettings(FilmSettings(lossless=True, key_every=30), episodes_a_file=2)
 EXACT = LeRobotSettings(FilmSettings(lossless=True), precision="float64")
 LENGTHS = (4, 3, 5)
 VIEWS = ("observation.images.exterior_1", "observation.images.wrist")
@@ -183,7 +183,8 @@ def test_statistics_are_those_of_everything_written(written: Path) -> None:
 
 
 def test_every_frame_is_at_its_time(written: Path) -> None:
-    """The time that a reader asks for, the start of the episode and that of the frame, is that of one frame."""
+    """The time that a reader asks for, the start of the episode and that of the frame, is that of one frame. Each
+    episode begins where decoding can."""
     for path in written.rglob("*.mp4"):
         index = video_index(path)
         assert np.allclose(index.times * index.tick, np.arange(index.length) / 5, atol=1e-4)
