@@ -131,7 +131,7 @@ def _link_lines(link: LinkPlan) -> list[str]:
     lines = [
         f'  <link name="{link.name}">',
         "    <inertial>",
-        f'      <origin xyz="{_numbers(centre, 4)}" rpy="0 0 0"/>',
+        f'      <origin xyz="{_numbers(centre.round(4))}" rpy="0 0 0"/>',
         f'      <mass value="{link.mass:g}"/>',
         f'      <inertia ixx="{ixx}" ixy="0" ixz="0" iyy="{iyy}" iyz="0" izz="{izz}"/>',
         "    </inertial>",
@@ -158,7 +158,7 @@ def _joint_lines(joint: JointPlan) -> list[str]:
         f'    <origin xyz="{_numbers(joint.xyz)}" rpy="{_numbers(joint.rpy)}"/>',
     ]
     if joint.limits is not None:
-        lower, upper = (f"{value:.17g}" for value in joint.limits)
+        lower, upper = _numbers(joint.limits).split()
         lines += [
             f'    <axis xyz="{_numbers(joint.axis)}"/>',
             f'    <limit lower="{lower}" upper="{upper}" effort="{joint.effort:g}" velocity="{joint.speed:g}"/>',
@@ -169,5 +169,6 @@ def _joint_lines(joint: JointPlan) -> list[str]:
     return [*lines, "  </joint>"]
 
 
-def _numbers(values: Sequence[float] | Points, digits: int = 17) -> str:
-    return " ".join(f"{float(value):.{digits}g}" for value in values)
+def _numbers(values: Sequence[float] | Points) -> str:
+    """The shortest text that is read back as the same numbers."""
+    return " ".join(repr(float(value) + 0.0).removesuffix(".0") for value in values)
