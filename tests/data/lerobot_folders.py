@@ -8,8 +8,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 
 from tests.data.episodes import SIZES, pictures
 from vap_sim.viewer.video import write_mp4
@@ -25,6 +23,9 @@ def state(length: int, seed: int) -> np.ndarray:
 
 def write_v21(root: Path, lengths: Sequence[int], *, stills: bool = False, names: Sequence[str] = NAMES) -> Path:
     """A dataset of version 2.1 with a film, or stills, from one camera."""
+    import pyarrow
+    import pyarrow.parquet
+
     camera, (width, height) = "observation.images.top", SIZES["exterior_1"]
     kind = "image" if stills else "video"
     features = {
