@@ -47,6 +47,13 @@ def test_identity_is_kept_through_a_crossing_of_hands_that_look_of_one_side() ->
     assert sorted(map(tuple, names(tracks, (left, right)))) == [(0,), (1,)]
 
 
+def test_of_two_hands_within_reach_the_nearer_one_is_joined() -> None:
+    truth = [hand(200, 200) for _ in range(12)], [hand(250, 200) for _ in range(12)]
+    found = [pair if t % 2 else pair[::-1] for t, pair in enumerate(zip(*truth, strict=True))]
+    tracks = OverlapTracker().join(found, Blank(12))
+    assert sorted(map(tuple, names(tracks, truth))) == [(0,), (1,)]
+
+
 def test_a_track_outlives_frames_without_a_find_and_no_more_than_its_patience() -> None:
     for missing, count in ((12, 1), (13, 2)):
         found = [[hand(100, 200)] if not 5 <= t < 5 + missing else [] for t in range(30)]

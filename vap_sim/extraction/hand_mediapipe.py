@@ -20,21 +20,21 @@ _PACKAGE = "mediapipe"
 
 
 def open_detector(
-    mirrored: bool = False, most_hands: int = 4, confidence: float = 0.3, complexity: int = 1, again: int = 0
+    mirrored: bool = False, most_hands: int = 4, confidence: float = 0.3, complexity: int = 1
 ) -> Callable[[np.ndarray], list[dict[str, Any]]]:
     """A function from a picture (H, W, 3) uint8 RGB to its hands, as hand_wire.py describes them.
 
     mirrored: the pictures are mirrored, so that sides are as MediaPipe names them; most_hands: found in one picture;
     confidence: of the palm's detection and of the points' presence, 0 to 1; complexity: 0 or 1, of the points' network.
-    again: how often a picture is looked at again from where the points lay, which places the network's window better
-    than the palm does. `score` is how sure MediaPipe is of the side, the only number that it gives a hand; `metres` is
-    about the hand's middle. Every picture is looked at on its own."""
+    `score` is how sure MediaPipe is of the side, the only number that it gives a hand; `metres` is about the hand's
+    middle. Every picture is looked at on its own.
+    """
     found = importlib.import_module(_PACKAGE)
     if not hasattr(found, "solutions"):
         version = getattr(found, "__version__", "of an unknown version")
         raise ImportError(f"mediapipe {version} has no `solutions` and no models in it; install mediapipe=={WHEEL}")
     network = found.solutions.hands.Hands(
-        static_image_mode=again == 0,
+        static_image_mode=True,
         max_num_hands=most_hands,
         model_complexity=complexity,
         min_detection_confidence=confidence,
@@ -44,12 +44,7 @@ def open_detector(
 
     def detect(picture: np.ndarray) -> list[dict[str, Any]]:
         height, width = picture.shape[:2]
-        picture = np.ascontiguousarray(picture)
-        result = network.process(picture)
-        for _ in range(again if result.multi_hand_landmarks else 0):
-            result = network.process(picture)
-        if again:
-            _forget(network)
+        result = network.process(np.ascontiguousarray(picture))
         hands = []
         parts = (result.multi_handedness, result.multi_hand_landmarks, result.multi_hand_world_landmarks)
         for kind, marks, space in zip(*(part or [] for part in parts), strict=True):
@@ -63,14 +58,3 @@ def open_detector(
         return hands
 
     return detect
-
-
-def _forget(network: Any) -> None:
-    """Make a network that follows hands from picture to picture lose them, which black pictures do."""
-    for _ in range(_BLACK):
-        if not network.process(np.zeros((64, 64, 3), np.uint8)).multi_hand_landmarks:
-            return
-    network.reset()
-
-
-_BLACK = 4

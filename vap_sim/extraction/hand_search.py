@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
 from vap_sim.errors import InvalidInput
@@ -26,12 +27,13 @@ class SearchSettings:
     """How a picture is searched.
 
     tiles: sides of the squares, as shares of the picture's shorter side; closer: sides of the views around a find, in
-    the longer side of its box, each taken plain and mirrored; same: mean distance of points, in a hand's size, up to
-    which two finds are one hand; agree: share of the closer views that must find a hand again.
-    """
+    the longer side of its box; turns: degrees by which these are turned, each taken plain and mirrored; same: mean
+    distance of points, in a hand's size, up to which two finds are one hand; agree: share of the closer views that must
+    find a hand again."""
 
     tiles: tuple[float, ...] = (1.0, 2 / 3)
-    closer: tuple[float, ...] = (2.2, 3.2, 4.8)
+    closer: tuple[float, ...] = (2.6, 4.2)
+    turns: tuple[float, ...] = (-20.0, 0.0, 20.0)
     same: float = 0.35
     agree: float = 0.3
 
@@ -40,49 +42,53 @@ class SearchSettings:
             raise InvalidInput("tiles of a search", self.tiles, "shares of the picture's shorter side, 0.05 to 1")
         if not self.closer or not all(1 <= share <= 20 for share in self.closer):
             raise InvalidInput("closer views of a search", self.closer, "sizes of 1 to 20 hands")
+        if not self.turns or not all(abs(turn) <= 180 for turn in self.turns):
+            raise InvalidInput("turns of closer views", self.turns, "at least one, -180 to 180 degrees")
         if not 0 < self.same <= 1 or not 0 <= self.agree <= 1:
             raise InvalidInput("search settings", f"same {self.same}, agree {self.agree}", "0 to 1")
 
 
 @dataclass(frozen=True)
 class View:
-    """A square of a picture, `side` pixels wide from (left, top), which may lie outside; mirrored where that is
-    said."""
+    """A square of a picture, `side` pixels wide from (left, top), which may lie outside; mirrored, then turned about
+    its middle by `turn` degrees, where that is said."""
 
     left: int
     top: int
     side: int
     mirrored: bool = False
+    turn: float = 0.0
 
     def cut(self, picture: Picture) -> Picture:
         """What the view shows (side, side, 3), black outside the picture."""
-        height, width = picture.shape[:2]
-        shown = np.zeros((self.side, self.side, 3), np.uint8)
-        x0, y0 = max(self.left, 0), max(self.top, 0)
-        x1, y1 = min(self.left + self.side, width), min(self.top + self.side, height)
-        if x0 < x1 and y0 < y1:
-            shown[y0 - self.top : y1 - self.top, x0 - self.left : x1 - self.left] = picture[y0:y1, x0:x1]
-        return np.ascontiguousarray(shown[:, ::-1]) if self.mirrored else shown
+        matrix, shift = self._map()
+        whole = np.concatenate([matrix, shift[:, None]], axis=1)
+        return np.asarray(cv2.warpAffine(picture, whole, (self.side, self.side), flags=cv2.INTER_LINEAR), np.uint8)
 
     def put_back(self, hand: HandDetection) -> HandDetection:
         """A hand found in the view as a hand of the picture."""
-        points, side, metres = hand.points, hand.side, hand.metres
-        if self.mirrored:
-            points = np.stack([self.side - 1 - points[:, 0], points[:, 1]], axis=1)
-            side = SIDES[1 - SIDES.index(side)]
-            metres = None if metres is None else metres * (-1.0, 1.0, 1.0)
-        return replace(hand, side=side, points=np.add(points, (self.left, self.top)), metres=metres)
+        matrix, shift = self._map()
+        metres = hand.metres
+        if metres is not None:
+            metres = np.concatenate([metres[:, :2] @ matrix, metres[:, 2:]], axis=1)
+        side = SIDES[1 - SIDES.index(hand.side)] if self.mirrored else hand.side
+        return replace(hand, side=side, points=(hand.points - shift) @ matrix, metres=metres)
+
+    def _map(self) -> tuple[Floats, Floats]:
+        """Matrix (2, 2), whose inverse is its transpose, and shift (2,) from pixels of the picture to the view's."""
+        angle, half = np.radians(self.turn), (self.side - 1) / 2
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        matrix = turn * ((-1.0 if self.mirrored else 1.0), 1.0)
+        return matrix, half - matrix @ (self.left + half, self.top + half)
 
 
 @dataclass(frozen=True)
 class SearchingDetector:
-    """A `HandDetector` that looks at many views of a picture. `look`: of one view; `title`: what looks; `closely`: what
-    looks at the closer views, where that is another one."""
+    """A `HandDetector` that looks at many views of a picture. `look`: of one view; `title`: what looks."""
 
     look: Look
     title: str
     settings: SearchSettings = SearchSettings()
-    closely: Look | None = None
 
     @property
     def name(self) -> str:
@@ -92,7 +98,11 @@ class SearchingDetector:
     def detect(self, frame: int, picture: Picture, near: Box | None = None) -> tuple[HandDetection, ...]:
         """The hands that enough views agree on; each once, the surest first."""
         height, width = picture.shape[:2]
-        views = _tiles(width, height, self.settings.tiles) if near is None else _closer(near, self.settings.closer)
+        views = (
+            _tiles(width, height, self.settings.tiles)
+            if near is None
+            else _closer(near, self.settings.closer, self.settings.turns)
+        )
         finds = [view.put_back(hand) for view in views for hand in self.look(view.cut(picture))]
         hands: list[HandDetection] = []
         for group in _grouped(finds, self.settings.same):
@@ -105,10 +115,10 @@ class SearchingDetector:
     def _looked_at_closely(self, picture: Picture, group: Sequence[HandDetection]) -> HandDetection | None:
         """What the closer views around a group make of it, None where too few of them see it."""
         about = _median([hand.points for hand in group])
-        views = tuple(_closer(box_of(about), self.settings.closer))
+        views = tuple(_closer(box_of(about), self.settings.closer, self.settings.turns))
         seen = []
         for view in views:
-            found = [view.put_back(hand) for hand in (self.closely or self.look)(view.cut(picture))]
+            found = [view.put_back(hand) for hand in self.look(view.cut(picture))]
             nearest = min(found, key=lambda hand: apart(hand.points, about), default=None)
             if nearest is not None and apart(nearest.points, about) <= self.settings.same:
                 seen.append(nearest)
@@ -135,7 +145,7 @@ class PlainDetector:
         """What the detector says of the picture, or of a square around a box."""
         if near is None:
             return tuple(self.look(picture))
-        view = next(_closer(near, (self.closer,)))
+        view = next(_closer(near, (self.closer,), (0.0,)))
         return tuple(view.put_back(hand) for hand in self.look(view.cut(picture)))
 
 
@@ -183,9 +193,10 @@ def _starts(length: int, side: int) -> list[int]:
     return [round(start) for start in np.linspace(0, length - side, count)]
 
 
-def _closer(box: Box, shares: Sequence[float]) -> Iterator[View]:
+def _closer(box: Box, shares: Sequence[float], turns: Sequence[float]) -> Iterator[View]:
     x, y = box.centre
     for share in shares:
         side = max(round(box.size * share), 16)
-        for mirrored in (False, True):
-            yield View(round(x - side / 2), round(y - side / 2), side, mirrored)
+        for turn in turns:
+            for mirrored in (False, True):
+                yield View(round(x - side / 2), round(y - side / 2), side, mirrored, turn)

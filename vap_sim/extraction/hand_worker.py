@@ -192,17 +192,12 @@ class HandWorker:
 
 @contextlib.contextmanager
 def open_mediapipe(python: Path | None = None, *, mirrored: bool = False) -> Iterator[SearchingDetector]:
-    """MediaPipe as a `HandDetector` that searches pictures: one process for first looks and one for closer ones.
+    """MediaPipe in a process of its own, as a `HandDetector` that searches pictures.
 
     python: as for `mediapipe_python`; mirrored: the video is a mirror image. Raises HandWorkerError.
     """
-    python = mediapipe_python(python)
-    with HandWorker(python, options={"mirrored": mirrored}) as first:
-        with HandWorker(python, options={"mirrored": mirrored, "again": _AGAIN}) as closer:
-            yield SearchingDetector(first.look, f"{first.name}, {closer.name}", closely=closer.look)
-
-
-_AGAIN = 2
+    with HandWorker(mediapipe_python(python), options={"mirrored": mirrored}) as worker:
+        yield SearchingDetector(worker.look, worker.name)
 
 
 def mediapipe_python(given: Path | None = None) -> Path:
