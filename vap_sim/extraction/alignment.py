@@ -131,7 +131,7 @@ def _look(
         return OutlineInClip(robot.outlines, edges, _ROUNDS[-1].reach), parameters
     for one in _ROUNDS:
         moves = np.tile(to_homography(parameters, size), (len(seen), 1, 1))
-        sight = see_regions(seen, robot.outlines, robot.masks, moves, margin=one.margin, reach=one.reach)
+        sight = see_regions(seen, robot.outlines, robot.masks, moves, edges, margin=one.margin, reach=one.reach)
         parameters = _fit_clip(sight, parameters, settings, size, (one,))
     return sight, parameters
 

@@ -55,6 +55,18 @@ class Edges:
         """The greatest strength (N,) within a pixel of points (N, 2) along their normals."""
         return np.asarray(self.along(frame, points, normals, 1).max(axis=1, initial=0.0))
 
+    def nearest(self, frame: int, points: Array, normals: Array, reach: int) -> tuple[Array, NDArray[np.bool_]]:
+        """How far [px] an edge lies from points (N, 2) along their normals, and whether there is one, (N,)."""
+        strength = self.along(frame, points, normals, reach + 1)
+        steps = np.arange(-reach - 1, reach + 2)
+        # Of two edges that are equally strong the nearer one is meant; one that only begins at the end is none.
+        wish = (strength * np.exp(-0.5 * (steps / (0.6 * reach + 0.5)) ** 2))[:, 1:-1]
+        best = wish.argmax(axis=1) + 1
+        row = np.arange(len(best))
+        middle = strength[row, best]
+        peak = (middle >= strength[row, best - 1]) & (middle >= strength[row, best + 1]) & (middle >= _ON_EDGE)
+        return steps[best] + _peak(strength, best), peak
+
 
 @dataclass(frozen=True, eq=False)
 class OutlineInClip:
@@ -71,17 +83,10 @@ class OutlineInClip:
             return Matches(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0), np.zeros((0, 2)))
         points = move_points(outline.points, homography)
         normals = moved_normals(outline, points, homography)
-        strength = self.edges.along(frame, points, normals, reach)
-        # Of two edges that are equally strong the nearer one is meant.
-        steps = np.arange(-reach, reach + 1)
-        wish = strength * np.exp(-0.5 * (steps / (0.6 * reach + 0.5)) ** 2)
-        best = wish.argmax(axis=1)
-        row = np.arange(len(best))
-        offset = steps[best] + _peak(strength, best)
-        weight = strength[row, best].astype(np.float64)
-        # At the end of the search the edge only begins.
-        weight[(best == 0) | (best == 2 * reach) | (weight < _ON_EDGE)] = 0
-        return Matches(outline.points, points + offset[:, None] * normals, weight, normals)
+        offset, found = self.edges.nearest(frame, points, normals, reach)
+        seen = points + offset[:, None] * normals
+        weight = np.where(found, self.edges.at(frame, seen, normals), 0).astype(np.float64)
+        return Matches(outline.points, seen, weight, normals)
 
     def agreement(self, frame: int, homography: Array) -> float:
         """By how much the share of points on an edge exceeds what outlines moved aside have, as a share of what is left

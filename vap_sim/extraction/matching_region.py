@@ -17,21 +17,25 @@ from numpy.typing import NDArray
 
 from vap_sim.extraction.cameras_refine import find_edges
 from vap_sim.extraction.matching import Array, Matches, Outline, move_mask, move_points
-from vap_sim.extraction.matching_outline import moved_normals
+from vap_sim.extraction.matching_outline import Edges, moved_normals
 from vap_sim.extraction.motion_masks_scene import RobotOdds, learn_odds
 from vap_sim.extraction.silhouettes import Contour
 
 _BAND = 5  # pixels to both sides of an outline that are asked whether they lie inside
+_SNAP = 2  # an edge this near to where pixels change sides is taken for it [px]
+_VAGUE = 0.5  # what a point without such an edge still counts
+_STILL, _STILL_REACH = 0.3, 4  # what edges of parts that never move count, and how far they are looked for [px]
 _FEWEST = 20  # pixels a side that must be able to answer
 
 
 @dataclass(frozen=True, eq=False)
 class RegionInClip:
-    """The outlines (one a frame) and masks (T, H, W) bool of one drawn robot, and what each pixel says of it."""
+    """The outlines (one a frame) and masks (T, H, W) bool of one drawn robot, what each pixel says of it, and edges."""
 
     outlines: Sequence[Outline]
     masks: NDArray[np.bool_]
     odds: RobotOdds
+    edges: Edges
     reach: int
 
     def match(self, frame: int, homography: Array, reach: int | None = None) -> Matches:
@@ -43,6 +47,15 @@ class RegionInClip:
         normals = moved_normals(outline, points, homography)
         contour = Contour(np.full(len(points), frame), np.zeros((len(points), 3)), points, normals)
         offset, trust = find_edges(self.odds, contour, self.reach if reach is None else reach)
+        # What pixels say is good to a pixel or two; an edge of the picture within that is where they change sides.
+        snap, sharp = self.edges.nearest(frame, points + offset[:, None] * normals, normals, _SNAP)
+        offset, trust = np.where(sharp, offset + snap, offset), np.where(sharp, trust, _VAGUE * trust)
+        # Beside parts that never move no pixel knows the scene behind; there the edge alone must do.
+        column, row = np.rint(points).astype(np.intp).T
+        height, width = self.masks.shape[1:]
+        known = self.odds.known[frame, np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
+        still, there = self.edges.nearest(frame, points, normals, _STILL_REACH)
+        offset, trust = np.where(known, offset, still), np.where(known, trust, _STILL * there)
         return Matches(outline.points, points + offset[:, None] * normals, trust, normals)
 
     def agreement(self, frame: int, homography: Array) -> float:
@@ -64,13 +77,15 @@ def see_regions(
     outlines: Sequence[Outline],
     masks: NDArray[np.bool_],
     homographies: Array,
+    edges: Edges,
     *,
     margin: int,
     reach: int,
 ) -> RegionInClip:
     """What pictures (T, H, W, 3) of a standing camera say, learned from masks (T, H, W) moved by homographies (T, 3, 3)
-    that are right to within `margin` pixels."""
+    that are right to within `margin` pixels; edges: of the pictures."""
     size = masks.shape[2], masks.shape[1]
     moved = [move_mask(mask, move, size) > 127 for mask, move in zip(masks, homographies, strict=True)]
     clip = np.zeros(len(pictures), np.intp)
-    return RegionInClip(outlines, masks, learn_odds(pictures, clip, np.stack(moved).astype(np.uint8), margin), reach)
+    odds = learn_odds(pictures, clip, np.stack(moved).astype(np.uint8), margin)
+    return RegionInClip(outlines, masks, odds, edges, reach)
