@@ -12,8 +12,9 @@ import torch
 from scipy.spatial import ConvexHull
 
 from vap_sim.prompts import Prompter, form_names, profile, profile_names
-from vap_sim.robots.actions import MODES, action_spec
+from vap_sim.robots.actions import LINEAR_SPEED, MODES, action_spec
 from vap_sim.robots.camera import Camera
+from vap_sim.robots.control import Controller
 from vap_sim.robots.inverse import solve_inverse
 from vap_sim.robots.library import RobotModel, load_robot, robot_names
 from vap_sim.robots.making import write_robot
@@ -128,6 +129,26 @@ def test_inverse_kinematics_reaches(name: str) -> None:
     assert bool(found.converged.all())
     reached = robot.forward(found.q)[:, robot.link_index(model.tool_link)]
     torch.testing.assert_close(reached, pose, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", WITH_GRIPPER)
+def test_one_action_means_the_same_for_every_body(name: str) -> None:
+    """Seven numbers: a motion of the end effector in the base frame, and the gripper."""
+    model = load_robot(name)
+    controller = Controller(model, "ee_delta", control_dt=0.2)
+    state = controller.initial(model.home[None].numpy())
+    action = np.array([[0.3, 0.0, -0.1, 0.0, 0.0, 0.0, 1.0]], dtype=np.float32)
+    after, _ = controller.step(state, action)
+    before, moved = (
+        model.robot.forward(torch.from_numpy(s.target))[0, model.robot.link_index(model.flange_link)]
+        for s in (state, after)
+    )
+    expected = torch.tensor([0.3, 0.0, -0.1], dtype=torch.float64) * LINEAR_SPEED * 0.2
+    torch.testing.assert_close(moved[:3, 3] - before[:3, 3], expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(moved[:3, :3], before[:3, :3], atol=5e-3, rtol=0)
+    assert model.gripper is not None
+    finger = model.robot.joint_index(model.gripper.joint)
+    assert model.gripper.to_position(torch.tensor(after.target[0, finger])) > 0.2
 
 
 def test_every_form_can_be_drawn_from_every_camera(body: RobotModel) -> None:
