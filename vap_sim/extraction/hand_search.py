@@ -32,8 +32,8 @@ class SearchSettings:
     find a hand again."""
 
     tiles: tuple[float, ...] = (1.0, 2 / 3)
-    closer: tuple[float, ...] = (2.6, 4.2)
-    turns: tuple[float, ...] = (-20.0, 0.0, 20.0)
+    closer: tuple[float, ...] = (2.2, 3.2, 4.8)
+    turns: tuple[float, ...] = (0.0,)
     same: float = 0.35
     agree: float = 0.3
 
