@@ -38,7 +38,7 @@ def camera(panda: RobotModel) -> Camera:
 def joints(panda: RobotModel) -> Array:
     turn = np.linspace(0, 1, FRAMES)[:, None]
     swing = np.array([[0.9, 0.5, 0.3, 0.6, 0.4, 0.3, 0.2, 0.3]])
-    return panda.home.double().numpy() + (turn - 0.5) * swing
+    return np.asarray(panda.home.double().numpy() + (turn - 0.5) * swing)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,12 @@ def film(panda: RobotModel, camera: Camera, joints: Array, scene: NDArray[np.uin
     return np.clip(shown + np.random.default_rng(0).normal(0, 4, shown.shape), 0, 255).astype(np.uint8)
 
 
+def warped(film: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Every picture moved by MOVE."""
+    moved = [cv2.warpPerspective(picture, MOVE, SIZE, borderMode=cv2.BORDER_REFLECT) for picture in film]
+    return np.asarray(np.stack(moved), np.uint8)
+
+
 def outline_error(robot: DrawnRobot, found: Alignment, truth: Array) -> Array:
     """How far (T,) the outlines are from where they belong, in the mean [px of the pictures]."""
     moves = zip(robot.outlines, found.homographies, strict=True)
@@ -63,7 +69,9 @@ def outline_error(robot: DrawnRobot, found: Alignment, truth: Array) -> Array:
     return np.array([np.linalg.norm(gap, axis=1).mean() for gap in gaps])
 
 
-def test_the_right_camera_is_left_alone(panda: RobotModel, camera: Camera, joints: Array, film: Array) -> None:
+def test_the_right_camera_is_left_alone(
+    panda: RobotModel, camera: Camera, joints: Array, film: NDArray[np.uint8]
+) -> None:
     found = align(film, panda, joints, camera)
     assert found.kept.all() and set(found.reasons) == {""}
     assert outline_error(draw_robot(panda, joints, camera), found, np.eye(3)).max() < 0.4
@@ -72,7 +80,7 @@ def test_the_right_camera_is_left_alone(panda: RobotModel, camera: Camera, joint
 def test_a_known_homography_is_recovered(
     panda: RobotModel, camera: Camera, joints: Array, film: NDArray[np.uint8]
 ) -> None:
-    moved = np.stack([cv2.warpPerspective(f, MOVE, SIZE, borderMode=cv2.BORDER_REFLECT) for f in film])
+    moved = warped(film)
     found = align(moved, panda, joints, camera)
     robot = draw_robot(panda, joints, camera)
     before = np.mean([np.linalg.norm(move_points(o.points, MOVE) - o.points, axis=1).mean() for o in robot.outlines])
@@ -126,8 +134,8 @@ def test_a_log_of_other_motion_is_refused(
 def test_frames_without_the_robot_follow_their_neighbours(
     panda: RobotModel, camera: Camera, joints: Array, film: NDArray[np.uint8], scene: NDArray[np.uint8]
 ) -> None:
-    moved = np.stack([cv2.warpPerspective(f, MOVE, SIZE, borderMode=cv2.BORDER_REFLECT) for f in film])
-    moved[4:6] = cv2.warpPerspective(scene, MOVE, SIZE, borderMode=cv2.BORDER_REFLECT)
+    moved = warped(film)
+    moved[4:6] = warped(scene[None])
     found = align(moved, panda, joints, camera)
     assert not found.kept[4:6].any() and found.kept.sum() >= 6
     assert outline_error(draw_robot(panda, joints, camera), found, MOVE)[4:6].max() < 1.5
