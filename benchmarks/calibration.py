@@ -1,14 +1,17 @@
 """How exactly are cameras recovered from video and joint log, where the truth is known, and on real recordings?
 
     python benchmarks/calibration.py --cameras 100
-    python benchmarks/calibration.py --real ../shared/data/droid --focal 132
+    python benchmarks/calibration.py --cameras 0 --real ../shared/data/droid
 
 Twin: random cameras see held-out twin episodes at 320 x 192 pixels; nothing is told but pictures and joints. Of every
 camera: the median distance between where the true and the recovered camera see the robot's key points, the distance
 between the two cameras, the angle between their directions and the error of the focal length. Cameras that are refused
 are counted, by reason, and count in no median. Each is kept in out/calibration as it is done: the same command goes on.
-About 15 CPU seconds a camera. Real: the overlap of silhouette and motion of every camera of a folder of recordings;
-what `vap-sim calibrate` writes goes to out/calibration/real. The record goes to out/calibration/record.json.
+About 15 CPU seconds a camera.
+
+Real: the overlap of silhouette and motion of every camera of a folder of recordings, and how far its skeleton lies from
+the points that were marked by hand (`marks`). What `vap-sim calibrate` writes goes to out/calibration/real; `--found`
+tells the figures of a folder that it wrote before. The record goes to out/calibration/record.json.
 """
 
 from __future__ import annotations
@@ -24,12 +27,13 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from calibration_marks import marked_distances, marked_lines
 from harness import joint_angles, write_json
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vap_sim.extraction.cameras import CalibrationSettings, calibrate
-from vap_sim.extraction.cameras_file import FILE
+from vap_sim.extraction.cameras_file import FILE, read_cameras
 from vap_sim.extraction.cameras_prior import from_camera, projections, rotations
 from vap_sim.extraction.motion_masks import Clip, link_places
 from vap_sim.robots.camera import Camera
@@ -139,11 +143,12 @@ def twin_report(records: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def real_report(folder: Path, path: Path, focal: float | None) -> tuple[list[str], list[dict[str, Any]]]:
+def real_report(folder: Path, path: Path, focal: float | None, found: bool) -> tuple[list[str], list[dict[str, Any]]]:
     """Lines of figures of every camera of a folder of recordings, and the entries of its cameras.json."""
     from vap_sim.commands.calibrate import Calibrate, run
 
-    run(Calibrate(path, folder, views=("exterior_1", "exterior_2"), focal=focal))
+    if not found:
+        run(Calibrate(path, folder, views=("exterior_1", "exterior_2"), focal=focal))
     entries = json.loads((folder / FILE).read_text(encoding="utf-8"))["cameras"]
     given = [entry for entry in entries if entry["camera"] is not None]
     lines = [f"real: {len(given)} of {len(entries)} cameras given"]
@@ -155,6 +160,7 @@ def real_report(folder: Path, path: Path, focal: float | None) -> tuple[list[str
         middle = float(np.median([entry["figures"]["overlap"] for entry in given]))
         verdict = "pass" if middle >= OVERLAP_BAR else "FAIL"
         lines.append(f"  overlap of silhouette and motion: median {middle:.2f}  bar {OVERLAP_BAR}  {verdict}")
+    lines += marked_lines(marked_distances(path, read_cameras(folder), load_robot("panda_robotiq")))
     return lines, entries
 
 
@@ -164,6 +170,9 @@ def main() -> None:
     parser.add_argument("--cameras", type=int, default=100, help="random cameras of the twin; 0 for none")
     parser.add_argument("--real", type=Path, help="a folder of real recordings, DROID's for one")
     parser.add_argument("--focal", type=float, help="fx of the real recordings [px], where it is known")
+    parser.add_argument(
+        "--found", type=Path, help="a folder with cameras.json, to tell figures of without looking again"
+    )
     parser.add_argument("--limit", type=int, help="use only so many cameras")
     parser.add_argument("--out", type=Path, default=Path("out") / "calibration")
     options = parser.parse_args()
@@ -176,7 +185,8 @@ def main() -> None:
     lines = twin_report(records) if records else []
     content: dict[str, Any] = {"twin": records}
     if options.real is not None:
-        more, content["real"] = real_report(options.out / "real", options.real, options.focal)
+        folder = options.found or options.out / "real"
+        more, content["real"] = real_report(folder, options.real, options.focal, options.found is not None)
         lines += more
     write_json(options.out / "record.json", content)
     print("\n".join(lines))

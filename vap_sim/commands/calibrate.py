@@ -13,6 +13,9 @@ from tyro.conf import Positional
 from vap_sim.errors import BadFile, InvalidInput, UnknownName
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from vap_sim.data.dataset import Dataset
     from vap_sim.data.episode import Episode
     from vap_sim.extraction.cameras import Array, Calibration, CalibrationSettings
@@ -33,7 +36,7 @@ class Calibrate:
     Reads any known format (`format` names one). `robot` is a name or a folder, where the recordings do not say. `views`
     and `episodes` leave only some. Episodes that show one scene from one place are joined, unless `together` is off; a
     camera that was moved between two of them counts as two. `focal` is fx [px] of the recordings' pictures where it is
-    known, to 10 %; it makes the answer surer. A moving camera, as on a wrist, is refused by name. Writes
+    known, to 10 %; it makes the answer surer. For a camera that moves with the flange its mount is found. Writes
     OUT/cameras.json, and for every camera a video and a sheet in OUT/overlays: look at them."""
 
     path: Positional[Path]
@@ -49,10 +52,11 @@ class Calibrate:
 
 @dataclass(frozen=True)
 class _Station:
-    """Episodes that one unmoved camera saw."""
+    """Episodes that one unmoved camera saw, and the number of their frames."""
 
     view: str
     episodes: tuple[str, ...]
+    frames: int
 
 
 def run(command: Calibrate) -> str:
@@ -91,7 +95,8 @@ def _stations(command: Calibrate, dataset: Dataset) -> tuple[list[_Station], Rob
     from vap_sim.extraction.cameras_clips import read_clip
     from vap_sim.extraction.cameras_stations import empty_scene, group_scenes
 
-    scenes: dict[str, dict[str, object]] = {}
+    scenes: dict[str, dict[str, NDArray[np.uint8]]] = {}
+    lengths: dict[str, int] = {}
     left_out: list[str] = []
     model: RobotModel | None = None
     for episode in tqdm(read_all(dataset), desc="looking", unit="episode", total=len(dataset.names)):
@@ -101,6 +106,7 @@ def _stations(command: Calibrate, dataset: Dataset) -> tuple[list[_Station], Rob
             left_out.append(str(episode.error))
             continue
         model = _model(command, episode, model)
+        lengths[episode.name] = episode.length
         for view in command.views or tuple(episode.views):
             try:
                 scenes.setdefault(view, {})[episode.name] = empty_scene(read_clip(episode, view, model).frames)
@@ -109,8 +115,11 @@ def _stations(command: Calibrate, dataset: Dataset) -> tuple[list[_Station], Rob
     stations: list[_Station] = []
     for view, seen in scenes.items():
         names = tuple(seen)
-        groups = group_scenes(list(seen.values())) if command.together else tuple((k,) for k in range(len(names)))  # type: ignore[arg-type]
-        stations += [_Station(view, tuple(names[row] for row in group)) for group in groups]
+        groups = group_scenes(list(seen.values())) if command.together else tuple((k,) for k in range(len(names)))
+        joined = [tuple(names[row] for row in group) for group in groups]
+        stations += [_Station(view, group, sum(lengths[name] for name in group)) for group in joined]
+    # Where most is seen of the robot a camera is found soonest, and the others of its view begin there.
+    stations.sort(key=lambda station: (station.view, -station.frames))
     return stations, model, left_out
 
 
@@ -143,9 +152,22 @@ def _calibrated(
     name = station.view if len(station.episodes) == 1 else f"{station.view} of {len(station.episodes)} episodes"
     size = episodes[0].view(station.view).size
     found = calibrate(clips, model, name, _settings(command, size[0]), starts=_starts(station.view, before))
+    if found.reason in ("moving camera", *SEARCHED):
+        found = _mounted(found, clips[0], model, name)
     _show(command.out, station, found, clips[0], model, episodes[0].frame_rate)
     camera = None if found.camera is None else found.camera.resized(size)
     return replace(found, clips=station.episodes, camera=camera)
+
+
+def _mounted(found: Calibration, clip: Clip, model: RobotModel, name: str) -> Calibration:
+    """A camera that moves may sit on the flange: where, or why neither a place nor a mount is found."""
+    from vap_sim.extraction.wrist import find_mount
+
+    mounted = find_mount(clip, model, name)
+    if mounted.reason is None:
+        return mounted
+    told = f"{found.detail}; as on a wrist: {mounted.detail}" if found.reason == "moving camera" else found.detail
+    return replace(found, detail=told)
 
 
 def _starts(view: str, found: Sequence[tuple[str, Calibration]]) -> list[Array]:
@@ -181,7 +203,9 @@ def _show(
 def _words(found: Calibration) -> str:
     std, figures = found.std, found.figures
     sure = f"place to {100 * std['place']:.1f} cm, turn to {std['turn']:.3f} rad, focal to {100 * std['focal']:.1f} %"
-    return f"{sure}; overlap {figures['overlap']:.2f}, outline at {figures['residual']:.2f} px"
+    if "overlap" in figures:
+        return f"{sure}; overlap {figures['overlap']:.2f}, outline at {figures['residual']:.2f} px"
+    return f"{sure}; on the flange, {100 * figures['explained']:.0f} % of {figures['matches']:.0f} matched points fit"
 
 
 def summary(folder: Path, found: Sequence[tuple[str, Calibration]], left_out: Sequence[str]) -> str:

@@ -38,9 +38,9 @@ class SearchEffort:
     coarse_pairs: int = 20
     fine_pairs: int = 32
     climbs: int = 20
-    coarse_generations: int = 16
-    kept: int = 4
-    fine_generations: int = 10
+    coarse_generations: int = 14
+    kept: int = 8
+    fine_generations: int = 6
 
     def __post_init__(self) -> None:
         numbers = asdict(self)
@@ -123,7 +123,8 @@ def draw_candidates(judge: Judge, places: Array, count: int, rng: np.random.Gene
     v = ((pixel // small_width + rng.uniform(0, 1, count)) / small_height - 0.5) * height / width
     target = points[rng.choice(len(points), count, p=weight / weight.sum())]
 
-    reach = np.exp(rng.uniform(*np.log([max(prior.reach[0], 0.35), min(prior.reach[1], 1.7)]), count))
+    near, far = max(prior.reach[0], 0.35), min(prior.reach[1], 1.7)
+    reach = np.exp(rng.uniform(np.log(near), np.log(far), count))
     azimuth = rng.uniform(-np.pi, np.pi, count)
     up = np.clip((rng.uniform(0.02, 1.1, count) - judge.middle[2]) / reach, -0.95, 0.95)
     flat = np.sqrt(1 - up**2)
@@ -131,7 +132,7 @@ def draw_candidates(judge: Judge, places: Array, count: int, rng: np.random.Gene
     eye = judge.middle + offset
     # Most cameras see an angle of 55 to 105 degrees; a longer lens is found by climbing to it.
     longest = max(min(prior.focal[1], 0.95), 1.05 * prior.focal[0])
-    focal = rng.uniform(*np.log([prior.focal[0], longest]), count)
+    focal = rng.uniform(np.log(prior.focal[0]), np.log(longest), count)
     low, high = np.log(prior.aspect)
     aspect = np.clip(rng.normal(0, 0.05, count), low, high)
     roll = np.clip(rng.normal(0, 0.08, count), *prior.roll)

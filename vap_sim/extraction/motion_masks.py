@@ -117,7 +117,7 @@ def _speed(places: Array) -> Array:
     if len(places) < 2:
         return np.zeros(len(places))
     steps = np.linalg.norm(np.diff(places, axis=0), axis=-1).max(1)
-    return np.maximum(np.concatenate([steps[:1], steps]), np.concatenate([steps, steps[-1:]]))
+    return np.asarray(np.maximum(np.concatenate([steps[:1], steps]), np.concatenate([steps, steps[-1:]])))
 
 
 def _spread(places: Array, speed: Array, owner: NDArray[np.intp], count: int) -> NDArray[np.intp]:
