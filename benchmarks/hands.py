@@ -4,7 +4,7 @@
 
 Two figures: of the frames of the egocentric video that show a hand, how many get a skeleton (bar: 80 %); and how far
 joints lie from the marks in video and photographs, in the longer side of the marked hand's box (bar: median 3 %).
-A mark on a hand that was not found counts as infinitely far. Neither the marks nor their frames chose any setting.
+A mark on a hand that was not found counts as infinitely far. No setting was fitted to the marks.
 Needs the real recordings (VAP_SIM_REAL_DATA) and an environment with mediapipe (docs/hands.md); says so where they are
 missing. What was found is kept in out/hands, so that a second run takes seconds. Writes out/hands/hands.json.
 """
