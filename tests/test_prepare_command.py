@@ -79,7 +79,7 @@ def test_clips_prompts_overlays_and_table(prepared: tuple[Path, str]) -> None:
     index = open_prepared(out)
     assert index.names == ("a_00000", "c_00000") and index.finished == ("a", "b", "c")
     assert "2 clips with 28 frames of 3 episodes" in table
-    assert "left out: b, all of it:" in table and "b.vap.npz: " in table and "not a whole episode file" in table
+    assert "left out: b: " in table and "b.vap.npz: " in table and "not a whole episode file" in table
     clip = index.read("a_00000")
     assert clip.frames.shape == (2, LENGTH, 48, 48, 3) and [c.name for c in clip.cameras] == list(VIEWS)
     assert clip.kept.mean() > 0.8 and prompt_of(clip, profile("compact")).views == 2

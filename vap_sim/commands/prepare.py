@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vap_sim.robots.library import RobotModel
 
 NO_CAMERA = "no camera is known for it; `vap-sim calibrate` finds cameras"
-_LISTED = 30
+_LISTED = 4  # parts that are named for each reason; the index has all of them
 
 
 @dataclass(frozen=True)
@@ -227,14 +227,15 @@ def _show(folder: Path, file: str, clip: Any, model: RobotModel) -> None:
 
 
 def summary(index: PreparedSet) -> str:
-    """A table for people: how much became clips, and what was left out, by reason and one by one."""
+    """A table for people: how much became clips, and what was left out, by reason."""
     frames = sum(clip.frames for clip in index.clips)
-    sources = len(index.finished)
-    lines = [f"{len(index.clips)} clips with {frames} frames of {sources} episodes in {index.folder}"]
-    for left in index.left_out[:_LISTED]:
-        where = f"frames {left.first} to {left.last}" if left.last else "all of it"
-        view = f", view {left.view}" if left.view else ""
-        lines.append(f"left out: {left.name}{view}, {where}: {left.reason}")
-    if len(index.left_out) > _LISTED:
-        lines.append(f"and {len(index.left_out) - _LISTED} more, listed in the index")
+    lines = [f"{len(index.clips)} clips with {frames} frames of {len(index.finished)} episodes in {index.folder}"]
+    by_reason: dict[str, list[str]] = {}
+    for left in index.left_out:
+        view = f" {left.view}" if left.view else ""
+        part = f" from {left.first} to {left.last}" if left.last else ""
+        by_reason.setdefault(left.reason, []).append(f"{left.name}{view}{part}")
+    for reason, parts in by_reason.items():
+        more = f" and {len(parts) - _LISTED} more" if len(parts) > _LISTED else ""
+        lines.append(f"left out: {', '.join(parts[:_LISTED])}{more}: {reason}")
     return "\n".join(lines)

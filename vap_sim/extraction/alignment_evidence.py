@@ -27,7 +27,7 @@ class Bounds:
     """
 
     points: int = 25
-    found: float = 0.3
+    found: float = 0.2
     agreement: float = 0.28
     residual: float = 1.6
     shift: float = 0.1
