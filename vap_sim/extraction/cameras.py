@@ -45,10 +45,12 @@ class CalibrationSettings:
 
     frames: how many are looked at; spacings [m] of the points that stand for the robot in the first and in the last
     part of the search. An answer is taken when at least `least_overlap` of the pixels that are seen to change or are
-    covered by the robot's silhouette are both, when `least_found` of the outline finds an edge, within `most_residual`
-    pixels in the middle (of pictures 320 pixels wide), and when the standard deviations of place [m], turn [rad] and
-    focal length (a share) stay below `most_place`, `most_turn` and `most_focal`. Of two cameras that draw the robot
-    further apart than `apart` pixels, one must tell a twentieth more than the other.
+    covered by the robot's silhouette are both, at least `least_shown` of the silhouette differs from the empty scene,
+    at least `least_found` of the outline finds an edge, within `most_residual` pixels in the middle (of pictures 320
+    pixels wide), and the standard deviations of where the robot is drawn [px], of place [m], turn [rad] and focal
+    length (a share) stay below `most_pixels`, `most_place`, `most_turn` and `most_focal`. The overlap may be small,
+    since what the robot moves moves too. Of two cameras that draw the robot further apart than `apart` pixels, one
+    must tell a twentieth more than the other.
     """
 
     prior: CameraPrior = CameraPrior()
@@ -58,12 +60,14 @@ class CalibrationSettings:
     seed: int = 0
     fewest_frames: int = 8
     least_motion: float = 0.05
-    least_overlap: float = 0.25
+    least_overlap: float = 0.2
+    least_shown: float = 0.6
     least_found: float = 0.35
     most_residual: float = 4.0
-    most_place: float = 0.15
-    most_turn: float = 0.1
-    most_focal: float = 0.15
+    most_pixels: float = 5.0
+    most_place: float = 0.25
+    most_turn: float = 0.15
+    most_focal: float = 0.3
     apart: float = 10.0
 
     def __post_init__(self) -> None:
@@ -77,9 +81,11 @@ class Calibration:
     """What is known of one camera after looking.
 
     name: of the camera; clips: the names of those it took; camera: fixed in the base frame, or None where refused.
-    reason: a key of REASONS and detail: a sentence with the numbers, where refused. std: standard deviations of "place"
-    [m], "turn" [rad] and "focal" (a share of it). figures: "information" [bits a pixel], "overlap" of silhouette and
-    motion, "found" and "residual" [px] of the outline, "frames". vector: the camera vector, also of a refused answer.
+    reason: a key of REASONS and detail: a sentence with the numbers, where refused. std: standard deviations of
+    "pixels" (where the robot is drawn), "place" [m], "turn" [rad] and "focal" (a share of it). figures: "information"
+    [bits a pixel], "overlap" of silhouette and motion and "shown", the share of the silhouette that differs from the
+    empty scene, "found" and "residual" [px] of the outline, "frames". vector: the camera vector, also of a refused
+    answer.
     """
 
     name: str
@@ -194,10 +200,27 @@ def _apart(evidence: Evidence, body: Body, a: Array, b: Array) -> float:
     return float(np.median(np.linalg.norm(seen[0] - seen[1], axis=-1)))
 
 
-def silhouette_overlap(evidence: Evidence, body: Body, vector: Array) -> float:
-    """Intersection over union of the robot's silhouette with the pixels that differ from the empty scene.
+def _pixel_std(evidence: Evidence, body: Body, vector: Array, covariance: Array) -> float:
+    """Standard deviation [px] of where a camera (8,) with a covariance (8, 8) sees the robot, in the middle."""
+    if not np.isfinite(covariance).all():
+        return float("inf")
+    step = 1e-5
+    seen = []
+    tried = np.concatenate([vector + step * np.eye(8), vector - step * np.eye(8)])
+    for matrix in projections(tried, evidence.size, evidence.seen):
+        rays = body.points[:, ::7].reshape(-1, 3) @ matrix[:, :3].T + matrix[:, 3]
+        seen.append(rays[:, :2] / np.maximum(rays[:, 2:], 1e-3))
+    slope = np.moveaxis((np.stack(seen[:8]) - np.stack(seen[8:])) / (2 * step), 0, -1)
+    variance = np.einsum("nai,ij,naj->n", slope, covariance, slope)
+    return float(np.sqrt(max(float(np.median(variance)), 0.0)))
 
-    Over all frames, and over the pixels whose empty scene is seen: a camera vector (8,) is judged by what moved.
+
+def silhouette_overlap(evidence: Evidence, body: Body, vector: Array) -> tuple[float, float]:
+    """How a camera's silhouettes of the robot agree with the pixels that differ from the empty scene.
+
+    Returns their intersection over union, and the share of the silhouette that differs: the first is small also where
+    other things move, the second is not. Over all frames, and over the pixels whose empty scene is seen; 0 where the
+    camera vector (8,) sees no robot.
     """
     matrix = projections(vector[None], evidence.size, evidence.seen)[0]
     masks = draw_masks(body, matrix, evidence.seen)
@@ -207,8 +230,8 @@ def silhouette_overlap(evidence: Evidence, body: Body, vector: Array) -> float:
     robot = [(cv2.blur(picture, (5, 5)) > 0).astype(np.uint8) for picture in odds.odds]
     moved = (np.stack([cv2.morphologyEx(picture, cv2.MORPH_OPEN, box) for picture in robot]) > 0) & odds.known
     covered = (masks > 0) & odds.known
-    union = int((moved | covered).sum())
-    return float((moved & covered).sum()) / union if union else 0.0
+    both = float((moved & covered).sum())
+    return both / max(int((moved | covered).sum()), 1), both / max(int(covered.sum()), 1)
 
 
 def _judged(
@@ -224,13 +247,16 @@ def _judged(
     best = answers[0]
     vector, root = best.refined.vector, np.sqrt(np.maximum(np.diag(best.refined.covariance), 0))
     std = {
+        "pixels": _pixel_std(evidence, body, vector, best.refined.covariance),
         "place": float(np.linalg.norm(root[:3])),
         "turn": float(np.linalg.norm(root[3:6])),
         "focal": float(root[6]),
     }
+    overlap, shown = silhouette_overlap(evidence, body, vector)
     figures = {
         "information": best.score,
-        "overlap": silhouette_overlap(evidence, body, vector),
+        "overlap": overlap,
+        "shown": shown,
         "found": best.refined.found,
         "residual": best.refined.residual,
         "frames": float(len(evidence.frames)),
@@ -256,9 +282,12 @@ def _refusal(
     apart: float,
 ) -> tuple[str | None, str]:
     """The first thing that speaks against an answer, and its numbers."""
-    limits = ((figures["overlap"], settings.least_overlap), (figures["found"], settings.least_found))
-    if any(not value >= least for value, least in limits) or not figures["residual"] <= settings.most_residual:
-        numbers = ", ".join(f"{key} {figures[key]:.2f}" for key in ("overlap", "found", "residual"))
+    least = {"overlap": settings.least_overlap, "shown": settings.least_shown, "found": settings.least_found}
+    if (
+        any(not figures[key] >= limit for key, limit in least.items())
+        or not figures["residual"] <= settings.most_residual
+    ):
+        numbers = ", ".join(f"{key} {figures[key]:.2f}" for key in (*least, "residual"))
         return "unexplained", f"{REASONS['unexplained']}: {numbers}"
     edge = settings.prior.edge(vector, judge.middle)
     if edge is not None:
@@ -267,8 +296,8 @@ def _refusal(
     if len(answers) > 1 and apart > settings.apart and answers[1].score > 0.95 * answers[0].score:
         scores = f"{answers[0].score:.3f} and {answers[1].score:.3f} bits a pixel, {apart:.0f} px apart"
         return "ambiguous", f"{REASONS['ambiguous']}: {scores}"
-    most = {"place": settings.most_place, "turn": settings.most_turn, "focal": settings.most_focal}
-    for key, limit in most.items():
+    for key in ("pixels", "place", "turn", "focal"):
+        limit = float(getattr(settings, f"most_{key}"))
         if not std[key] <= limit:
             return "uncertain", f"{REASONS['uncertain']}: {key} to {std[key]:.3f}, expected {limit} or less"
     return None, ""

@@ -23,6 +23,7 @@ Array = NDArray[np.float64]
 _SMALL_STEP = 1e-5
 _CLEAR = 24.0  # grey levels between the colours of robot and scene from which their mixture is told
 _STATIC, _VAGUE = 0.05, 0.1  # what an edge counts whose scene behind is not known, or that is known to a pixel only
+_FEWEST = 50  # clear edges from which the shift of the others is told
 _SIDES = 16  # two of each link
 _BELIEF = np.array([np.inf, np.inf, np.inf, np.inf, np.inf, 0.1, 0.5, 0.04])
 """Standard deviations of a soft prior: cameras hang level, lenses are wide rather than long, pixels are square."""
@@ -182,7 +183,10 @@ def mixed_edges(odds: RobotOdds, contour: Contour, offset: Array, trust: Array) 
     share = np.clip(((seen - empty) * across).sum(-1) / np.maximum(length, 1.0), 0, 1)
     clear = (length.min(1) > _CLEAR**2) & (share[:, 2] > 0.7) & (share[:, -1] < 0.3) & whole
     exact = offset + share.sum(1) - 4.5
-    return np.where(clear, exact, offset), np.where(clear, trust, _VAGUE * trust)
+    # A pixel with a little of the robot in it counted as robot, which shifted the other edges as it did the clear ones.
+    sure = clear & (trust > 0)
+    shifted = float(np.median((offset - exact)[sure])) if sure.sum() >= _FEWEST else 0.0
+    return np.where(clear, exact, offset - shifted), np.where(clear, trust, _VAGUE * trust)
 
 
 def _between(pictures: NDArray[np.generic], number: NDArray[np.intp], places: Array) -> Array:
