@@ -233,3 +233,21 @@ def test_smoothing_keeps_what_is_constant_and_fills_what_is_missing() -> None:
             for a, b, sign in ((block, block, 1), (before, before, 1), (block, before, -1), (before, block, -1)):
                 dense[a, b] += sign * pace.precision
     assert np.allclose(found - around, np.linalg.solve(dense, right).reshape(3, 8), atol=1e-8)
+
+
+def test_a_camera_on_a_link_is_aligned_by_edges(panda: RobotModel, joints: Array) -> None:
+    """The scene moves past it, and the gripper opens before it; its mount is off by a shift of the picture."""
+    camera = panda.camera("wrist").resized((160, 120))
+    opening = joints.copy()
+    opening[:, -1] = np.linspace(0.0, 0.7, FRAMES)
+    drawn = render_robot(panda, torch.from_numpy(opening)[None], [camera])
+    rough = np.random.default_rng(4).integers(90, 140, (24, 60, 3), np.uint8)
+    wide = np.asarray(cv2.resize(rough, (360, 120), interpolation=cv2.INTER_CUBIC), np.uint8)
+    behind = np.stack([wide[:, 12 * t : 12 * t + 160] for t in range(FRAMES)])
+    film = np.where(drawn.mask[0, 0].numpy()[..., None], drawn.rgb[0, 0].numpy(), behind).astype(np.uint8)
+    shift = torch.tensor([[0.0, 0.0, 5.0], [0.0, 0.0, -3.0], [0.0, 0.0, 0.0]])
+    found = align(film, panda, opening, replace(camera, intrinsics=camera.intrinsics + shift))
+    truth = np.array([[1, 0, -5], [0, 1, 3], [0, 0, 1.0]])
+    robot = draw_robot(panda, opening, replace(camera, intrinsics=camera.intrinsics + shift))
+    assert found.kept.mean() > 0.7
+    assert np.median(outline_error(robot, found, truth)) < 1.0
