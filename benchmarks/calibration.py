@@ -180,7 +180,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     model = load_robot("panda_robotiq")
     count = options.cameras if options.limit is None else min(options.limit, options.cameras)
-    numbers = tqdm(range(count), desc="calibrating", unit="camera", mininterval=5)
+    numbers = tqdm(range(count), desc="calibrating", unit="camera", mininterval=5, disable=not count)
     records = [one_camera(number, model, options.out / "twin") for number in numbers]
     lines = twin_report(records) if records else []
     content: dict[str, Any] = {"twin": records}
