@@ -59,7 +59,7 @@ class Log:
         if low < -slack or high > 1 + slack:
             self.refuse(field, f"has values {low:.3g} to {high:.3g}, expected 0 (open) to 1 (closed)")
         inside = np.clip(values, 0.0, 1.0)
-        note = "gripper positions a little below 0 or above 1 were moved to it"
+        note = "gripper positions below 0 or above 1 were moved to it"
         return inside, (note,) if low < 0 or high > 1 else ()
 
     def same_length(self, views: Mapping[str, Footage], rows: int) -> None:

@@ -24,6 +24,7 @@ from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import RobotModel, load_robot
 
 _DEPTH = 3
+_BENT = 2.0  # the twin's fingers are bent open beyond their range where they are pressed onto something
 _READ = ("frames", "joints", "measured", "actions")
 
 
@@ -83,7 +84,7 @@ def _gripper(log: Log, model: RobotModel, joints: Array) -> tuple[Array | None, 
     if model.gripper is None:
         return None, ()
     column = torch.from_numpy(joints[:, model.robot.joint_index(model.gripper.joint)])
-    return log.gripper(model.gripper.to_position(column).numpy(), "measured")
+    return log.gripper(model.gripper.to_position(column).numpy(), "measured", _BENT)
 
 
 def _cameras(log: Log, episode: TwinEpisode) -> dict[str, Camera]:
