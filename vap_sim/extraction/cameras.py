@@ -201,7 +201,8 @@ def _apart(evidence: Evidence, body: Body, a: Array, b: Array) -> float:
 
 
 def _pixel_std(evidence: Evidence, body: Body, vector: Array, covariance: Array) -> float:
-    """Standard deviation [px] of where a camera (8,) with a covariance (8, 8) sees the robot, in the middle."""
+    """Standard deviation [px] of where a camera (8,) with a covariance (8, 8) sees the robot, in the middle over what
+    lies in its pictures; infinite where nothing does."""
     if not np.isfinite(covariance).all():
         return float("inf")
     step = 1e-5
@@ -210,7 +211,10 @@ def _pixel_std(evidence: Evidence, body: Body, vector: Array, covariance: Array)
     for matrix in projections(tried, evidence.size, evidence.seen):
         rays = body.points[:, ::7].reshape(-1, 3) @ matrix[:, :3].T + matrix[:, 3]
         seen.append(rays[:, :2] / np.maximum(rays[:, 2:], 1e-3))
-    slope = np.moveaxis((np.stack(seen[:8]) - np.stack(seen[8:])) / (2 * step), 0, -1)
+    inside = ((seen[0] >= 0) & (seen[0] < np.array(evidence.seen))).all(axis=1)
+    if not inside.any():
+        return float("inf")
+    slope = np.moveaxis((np.stack(seen[:8]) - np.stack(seen[8:])) / (2 * step), 0, -1)[inside]
     variance = np.einsum("nai,ij,naj->n", slope, covariance, slope)
     return float(np.sqrt(max(float(np.median(variance)), 0.0)))
 
