@@ -41,6 +41,10 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
 """Column by trial and by what counts there: the demonstrated action, or the film's own."""
 
 
+TRUTH = "truth.safetensors"
+"""Held-out films beside the records, for the sheet."""
+
+
 def read_records(folder: Path) -> list[dict[str, Any]]:
     """The records of all finished runs in a folder. Raises BadFile for a damaged one, or where settings differ."""
     records: list[dict[str, Any]] = []
@@ -139,7 +143,7 @@ def judge_lines(folder: Path) -> list[str]:
 
 def sheet(folder: Path, records: Sequence[Mapping[str, Any]], path: Path) -> None:
     """For every action a held-out film, and the dream of each system, of its least seed, that was shown the action."""
-    films = {"twin": load_tensors(folder / "truth.safetensors")[0]["right"]}
+    films = {"twin": load_tensors(folder / TRUTH)[0]["right"]}
     for system in sorted({record["run"]["system"] for record in records}, key=lambda name: (name != BASE, name)):
         seed = min(record["run"]["seed"] for record in records if record["run"]["system"] == system)
         films[f"{system}, seed {seed}"] = load_tensors(folder / f"{system}_{seed}.safetensors")[0]["right"]
@@ -163,7 +167,10 @@ def report(folder: Path, picture: Path) -> dict[str, Any]:
     print(by_action(records))
     for name, verdict in told.items():
         print(f"{name}: {({None: 'not known yet', True: 'pass', False: 'FAIL'})[verdict]}")
-    sheet(folder, records, picture)
+    if (folder / TRUTH).is_file():
+        sheet(folder, records, picture)
+    else:  # records that were kept without their pictures
+        print(f"{folder} holds no {TRUTH}, so no sheet is drawn")
     return {
         "runs": len(records),
         "seconds": seconds,
