@@ -108,6 +108,16 @@ def test_the_same_command_goes_on_after_a_kill(
     assert again.keys() == whole.keys() and all(torch.equal(again[name], whole[name]) for name in whole)
 
 
+@pytest.mark.parametrize("system", [*DEMONSTRATED, "flexiact_adapter"])
+def test_half_precision_and_rows_that_are_shown_nothing(system: str, folder: Path, tmp_path: Path) -> None:
+    """As a large model needs it: a model of 16 bits, inner values computed again; what is learned has 32."""
+    out = tmp_path / "a.safetensors"
+    assert teach(folder, system, out, "--precision", "bf16", "--checkpointing", "--dropout", "0.5", "--batch", "2") == 0
+    weights = load_tensors(out)[0].values()
+    assert all(value.isfinite().all() for value in weights)
+    assert {value.dtype for value in weights} == {torch.float32}
+
+
 def test_what_the_authors_say_is_the_default(folder: Path, tmp_path: Path) -> None:
     from vap_sim.commands.train_conditioner import TrainConditioner, _loop_settings
     from vap_sim.training.parallel import ALONE

@@ -151,8 +151,9 @@ class ActionPrism(nn.Module):
         listener, kind = self.listeners[str(block)], self.encoder.queries.dtype
 
         def listen(tokens: Tensor) -> Tensor:
-            heard: Tensor = listener(tokens.to(kind), motion.to(kind), distance).to(tokens.dtype)
-            return heard if factor is None else heard * factor
+            heard: Tensor = listener(tokens.to(kind), motion.to(kind), distance)
+            # The factor is of the latents' type: what is added must not change that of the tokens.
+            return (heard if factor is None else heard * factor).to(tokens.dtype)
 
         return listen
 
