@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,39 +13,13 @@ pytest.importorskip("pyarrow", reason="LeRobot's tables are Parquet")
 
 from tests.data.episodes import SIZES, assert_equal, episode, pictures
 from tests.data.lerobot_folders import state, write_v21
+from tests.data.lerobot_sets import EXACT, LENGTHS, takes
 from vap_sim.data.dataset import Refused, open_dataset, read_all
 from vap_sim.data.film import FilmSettings
 from vap_sim.data.lerobot import open_lerobot
 from vap_sim.data.lerobot_fields import FieldMap, FieldSource
 from vap_sim.data.lerobot_write import LeRobotSettings, write_lerobot
 from vap_sim.errors import BadFile, InvalidInput, UnknownName
-
-EXACT = LeRobotSettings(FilmSettings(lossless=True), precision="float64", episodes_a_file=3)
-LENGTHS = (5, 3, 6, 4)
-
-
-def takes() -> list[Any]:
-    return [episode(k, length=LENGTHS[k]) for k in range(4)]
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_lerobot(tmp_path_factory.mktemp("set") / "a dataset", takes(), EXACT)
-
-
-@pytest.fixture(scope="module")
-def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_v21(tmp_path_factory.mktemp("older") / "v21", LENGTHS)
-
-
-@pytest.fixture
-def copied(written: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(written, tmp_path / "a copy")
-
-
-@pytest.fixture
-def older_copied(older: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(older, tmp_path / "an old copy")
 
 
 def test_a_round_trip_is_exact(written: Path) -> None:

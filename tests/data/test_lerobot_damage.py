@@ -13,39 +13,11 @@ import pytest
 
 pytest.importorskip("pyarrow", reason="LeRobot's tables are Parquet")
 
-from tests.data.episodes import assert_equal, episode
-from tests.data.lerobot_folders import write_lines, write_v21
+from tests.data.episodes import assert_equal
+from tests.data.lerobot_folders import write_lines
+from tests.data.lerobot_sets import takes
 from vap_sim.data.dataset import Refused, open_dataset, read_all
-from vap_sim.data.film import FilmSettings
-from vap_sim.data.lerobot_write import LeRobotSettings, write_lerobot
 from vap_sim.errors import BadFile
-
-EXACT = LeRobotSettings(FilmSettings(lossless=True), precision="float64", episodes_a_file=3)
-LENGTHS = (5, 3, 6, 4)
-
-
-def takes() -> list[Any]:
-    return [episode(k, length=LENGTHS[k]) for k in range(4)]
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_lerobot(tmp_path_factory.mktemp("set") / "a dataset", takes(), EXACT)
-
-
-@pytest.fixture(scope="module")
-def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_v21(tmp_path_factory.mktemp("older") / "v21", LENGTHS)
-
-
-@pytest.fixture
-def copied(written: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(written, tmp_path / "a copy")
-
-
-@pytest.fixture
-def older_copied(older: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(older, tmp_path / "an old copy")
 
 
 def refused(root: Path) -> dict[str, str]:

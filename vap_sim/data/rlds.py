@@ -14,13 +14,13 @@ from typing import Any
 
 from vap_sim.data.episode import Episode, Footage
 from vap_sim.data.folders import enclosed, folders, read_json
-from vap_sim.data.listed import naming_episode
+from vap_sim.data.listed import ListedDataset
 from vap_sim.data.logged import Log
 from vap_sim.data.rlds_features import FEATURES, FeatureSpec, read_features
 from vap_sim.data.rlds_naming import SEEN, Naming, instruction, naming_of
 from vap_sim.data.rlds_record import Record
 from vap_sim.data.tfrecord import record_index
-from vap_sim.errors import BadFile, UnknownName
+from vap_sim.errors import BadFile
 
 INFO = "dataset_info.json"
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
@@ -42,37 +42,21 @@ class Shard:
 
 
 @dataclass(frozen=True, eq=False)
-class RldsDataset:
-    """An RLDS dataset; see `vap_sim.data.dataset.Dataset`. notes: what concerns it as a whole."""
+class _Reader:
+    """What is known of a dataset's steps. Makes an episode of the record of that number in a shard."""
 
-    path: Path
     features: Mapping[str, FeatureSpec]
     naming: Naming
     frame_rate: float | None
-    places: Mapping[str, tuple[Shard, int]]
-    notes: tuple[str, ...]
 
-    format = "rlds"
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """SPLIT_NUMBER of every episode whose shard is there."""
-        return tuple(self.places)
-
-    def read(self, name: str) -> Episode:
-        """One episode; its pictures stay on the disk. Raises BadFile with file, episode and field, UnknownName."""
-        if name not in self.places:
-            raise UnknownName(f"episode of {self.path}", name, self.places)
-        with naming_episode(name):
-            return self._episode(name, *self.places[name])
-
-    def _episode(self, name: str, shard: Shard, number: int) -> Episode:
-        record = Record(Log(enclosed(self.path, shard.path), name), self.features, number)
+    def __call__(self, root: Path, place: tuple[Shard, int], name: str) -> Episode:
+        shard, number = place
+        record = Record(Log(enclosed(root, shard.path), name), self.features, number)
         if self.frame_rate is None:
             told = (
                 f"episode {name!r}, field 'frame_rate': RLDS states none; give it: rlds.open_dataset(path, frame_rate)"
             )
-            raise BadFile(self.path / FEATURES, told)
+            raise BadFile(root / FEATURES, told)
         views, notes = _views(record, self.naming)
         members = self.naming.members(record)
         members["notes"] = (*members["notes"], *notes, *_miscounted(shard))
@@ -87,7 +71,7 @@ def recognises(path: Path) -> bool:
     return path.is_dir() and any(True for _ in _versions(path))
 
 
-def open_dataset(path: Path, frame_rate: float | None = None) -> RldsDataset:
+def open_dataset(path: Path, frame_rate: float | None = None) -> ListedDataset[tuple[Shard, int]]:
     """The dataset at `path`, the folder of a version or one that holds a single version.
 
     frame_rate: steps a second, where the dataset is not one whose rate is known. Raises BadFile for a folder without a
@@ -109,7 +93,8 @@ def open_dataset(path: Path, frame_rate: float | None = None) -> RldsDataset:
             raise BadFile(root / INFO, f"field 'shardLengths': {shard.path.name} cannot hold {shard.length} episodes")
     places = {f"{shard.split}_{shard.first + k:06d}": (shard, k) for shard in present for k in range(shard.length)}
     notes = (f"{len(missing)} of {len(shards)} shards are not here, such as {missing[0]}",) if missing else ()
-    return RldsDataset(root, features, naming, frame_rate or naming.frame_rate, places, notes)
+    reader = _Reader(features, naming, frame_rate or naming.frame_rate)
+    return ListedDataset("rlds", root, places, reader, notes)
 
 
 def _versions(path: Path) -> Iterator[Path]:
