@@ -122,3 +122,18 @@ def test_a_recording_that_cannot_be_is_named(tmp_path: Path, field: str, value: 
     save_episode(tmp_path / "a.vap.npz", replace(recording, meta=recording.meta | {field: value}))
     with pytest.raises(BadFile, match=rf"a\.vap\.npz: episode 'a'.*{words}"):
         open_dataset(tmp_path).read("a")
+
+
+def test_fingers_that_the_twin_bent_open_are_read_as_open(tmp_path: Path) -> None:
+    """They are pressed onto things beyond their range in one recording of seven; nonsense is refused all the same."""
+    recording = samples.twin_episode(1)
+    for name, bent in (("bent", -1.1), ("nonsense", -9.0)):
+        measured = recording.measured.copy()
+        measured[2, 7] = bent
+        save_episode(tmp_path / f"{name}.vap.npz", replace(recording, measured=measured))
+    dataset = open_dataset(tmp_path)
+    episode = dataset.read("bent")
+    assert episode.gripper is not None and episode.gripper[2] == 0.0
+    assert "gripper positions below 0 or above 1 were moved to it" in episode.notes
+    with pytest.raises(BadFile, match=r"episode 'nonsense', field 'measured': has values -11"):
+        dataset.read("nonsense")
