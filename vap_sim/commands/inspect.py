@@ -58,11 +58,12 @@ def run(command: Inspect) -> str:
         try:
             episode = dataset.read(name)
             model = named or _model(episode)
-            seen.add(episode, check_episode(episode, model, pictures=command.pictures))
+            found = check_episode(episode, model, pictures=command.pictures)
         except BadFile as error:
             seen.add(Refused(name, error))
             continue
         seen.robot = seen.robot or model
+        seen.add(episode, found)
         if name in shown:
             sheet.add(episode)
     command.out.mkdir(parents=True, exist_ok=True)

@@ -31,13 +31,14 @@ class Prepare:
 
     Reads any known format (`format` names one). `cameras` is what `vap-sim calibrate` wrote; without it, cameras that
     the recordings state are used. `robot` is a name or a folder, where the recordings do not say. `views` leaves only
-    some cameras. Pictures become squares of `size` pixels at `rate` Hz: `fit` crops them around the robot or
-    stretches them whole. `state_source` says what prompts are drawn from: the logged joints, the targets, or the
-    nominal path that a controller with a time constant of `lag` seconds makes of the targets (None: 0.22, and 0 for the
-    twin, whose targets are that path already). `align` corrects where the robot is drawn by what each picture shows;
-    `matcher` is `outline`, or `loftr` with `matcher_weights`, a local folder. Clips have `shortest` to `longest`
-    frames. What is bad is left out, with the reason, in DIR/prepared.json. The first `overlays` clips are shown as
-    video and as a sheet in DIR/overlays. The same command goes on where it was interrupted."""
+    some cameras. Where an arm of six joints logged its tool alone, joints are found from that. Pictures become squares
+    of `size` pixels at `rate` Hz: `fit` crops them around the robot or stretches them whole. `state_source` says what
+    prompts are drawn from: the logged joints, the targets, or the nominal path that a controller with a time constant
+    of `lag` seconds makes of the targets (None: 0.22, and 0 for the twin, whose targets are that path already).
+    `align` corrects where the robot is drawn by what each picture shows; `matcher` is `outline`, or `loftr` with
+    `matcher_weights`, a local folder. Clips have `shortest` to `longest` frames. What is bad is left out, with the
+    reason, in DIR/prepared.json. The first `overlays` clips are shown as video and as a sheet in DIR/overlays. The same
+    command goes on where it was interrupted."""
 
     path: Positional[Path]
     out: Path
@@ -92,6 +93,7 @@ def _prepared(
     index: PreparedSet,
 ) -> PreparedSet:
     """The index with an episode more, whose clips are written."""
+    from vap_sim.data.joints_from_tool import with_joints
     from vap_sim.data.prepared import ClipEntry, LeftOut, PreparedClip, clip_file, save_clip
     from vap_sim.extraction.alignment_clips import prepare_episode
 
@@ -100,6 +102,7 @@ def _prepared(
     try:
         episode = dataset.read(name)
         model = _model(command, episode)
+        episode = with_joints(episode, model)
         cameras, unknown = _cameras(command, episode, calibrated)
         left_out += unknown
         for item in prepare_episode(episode, model, cameras, settings, matcher) if cameras else ():

@@ -11,6 +11,8 @@ from typing import Any
 from vap_sim.data.checks import KINDS, Finding, arm_joints
 from vap_sim.data.dataset import Dataset, Refused
 from vap_sim.data.episode import Episode
+from vap_sim.data.joints_from_tool import with_joints
+from vap_sim.errors import VAPSimError
 from vap_sim.robots.library import RobotModel
 
 FIELDS = (
@@ -115,9 +117,9 @@ class Inspection:
         lacks = []
         if not episode.views:
             lacks.append("pictures")
-        if episode.joints is None:
+        if _without_joints(episode, self.robot):
             lacks.append("joints")
-        elif self.robot is not None and episode.joints.shape[1] != len(arm_joints(self.robot)):
+        elif self.robot is not None and not _fits(episode, self.robot):
             lacks.append(f"joints that fit {self.robot.name}")
         elif kinds & set(_DAMAGED_JOINTS):
             lacks.append("joints in radians")
@@ -180,3 +182,17 @@ class Inspection:
 def started(dataset: Dataset, robot: RobotModel | None) -> Inspection:
     """An inspection of which nothing is done yet."""
     return Inspection(dataset.path, dataset.format, robot, len(dataset.names))
+
+
+def _without_joints(episode: Episode, robot: RobotModel | None) -> bool:
+    """Whether joints are neither logged nor to be found from the tool."""
+    if episode.joints is not None or robot is None:
+        return episode.joints is None
+    try:
+        return with_joints(episode, robot).joints is None
+    except VAPSimError:  # a pose that is not reached, a link that is not there: `prepare` will say so
+        return True
+
+
+def _fits(episode: Episode, robot: RobotModel) -> bool:
+    return episode.joints is None or episode.joints.shape[1] == len(arm_joints(robot))

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from vap_sim.data.episode import Episode
+from vap_sim.data.joints_from_tool import with_joints
 from vap_sim.errors import BadFile
 from vap_sim.extraction.motion_masks import Clip, fitting_size
 from vap_sim.robots.library import RobotModel
@@ -20,11 +21,13 @@ _LONGEST = 320
 def read_clip(episode: Episode, view: str, model: RobotModel, most: int = MOST_FRAMES) -> Clip:
     """At most `most` frames of one view, equally far apart, no larger than 320 pixels a side, with their joints.
 
+    Joints that are not logged are found from the tool, where they can be (`joints_from_tool`).
+
     Raises BadFile for an episode without joints, with joints that are not the robot's or with a clip that is damaged or
     of another length; UnknownName for a view that it lacks.
     """
     footage = episode.view(view)
-    joints = robot_joints(episode, model)
+    joints = robot_joints(with_joints(episode, model), model)
     step = -(-episode.length // most)
     size = fitting_size(footage.size, _LONGEST)
     frames = []
