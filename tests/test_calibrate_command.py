@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from scipy.spatial.transform import Rotation
 from tests.extraction.camera_clips import CAMERA, MODEL, clip, poses
 from vap_sim.commands import calibrate
 from vap_sim.commands.calibrate import Calibrate, run
-from vap_sim.errors import BadFile, UnknownName
-from vap_sim.extraction.cameras import CalibrationSettings
+from vap_sim.errors import BadFile, InvalidInput, UnknownName
+from vap_sim.extraction.cameras import Calibration, CalibrationSettings
 from vap_sim.extraction.cameras_file import read_cameras
 from vap_sim.extraction.cameras_search import SearchEffort
 from vap_sim.viewer.video import write_mp4
@@ -69,6 +70,28 @@ def test_clips_of_one_scene_are_one_camera(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("vap_sim.extraction.cameras_stations.group_scenes", lambda scenes: ((0, 1),))
     text = run(Calibrate(tmp_path / "data", tmp_path / "out", views=("exterior_2",)))
     assert "exterior_2 (a, b): refused: fewer than 8 frames with a joint pose: 6" in text
+
+
+def test_what_was_found_is_not_looked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        record(tmp_path / "data" / name, clip().frames[:3], clip().joints[:3])
+    looked: list[str] = []
+
+    def found(_command: Any, _dataset: Any, station: Any, *_: Any) -> Calibration:
+        looked.append(station.view)
+        if len(looked) == 3:
+            raise KeyboardInterrupt
+        return Calibration(station.view, station.episodes, None, "still robot", "no key point moves")
+
+    monkeypatch.setattr(calibrate, "_calibrated", found)
+    command = Calibrate(tmp_path / "data", tmp_path / "out", together=False)
+    with pytest.raises(KeyboardInterrupt):
+        run(command)
+    assert "0 of 6 cameras" in run(command)
+    assert len(looked) == 3 + 4, "two were found before the interruption"
+    assert run(command).startswith("0 of 6") and len(looked) == 7
+    with pytest.raises(InvalidInput, match="seed 1, expected 0"):
+        run(replace(command, seed=1))
 
 
 def test_wrong_names_and_empty_folders_are_told(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import numpy as np
 import pytest
 
 from tests.extraction.camera_clips import CAMERA
-from vap_sim.errors import BadFile
+from vap_sim.errors import BadFile, InvalidInput
 from vap_sim.extraction.cameras import Calibration
-from vap_sim.extraction.cameras_file import FILE, read_cameras, write_cameras
+from vap_sim.extraction.cameras_file import FILE, read_cameras, read_found, write_cameras
 
 GIVEN = Calibration("front", ("a", "b"), CAMERA, std={"place": 0.01}, figures={"residual": np.inf})
 REFUSED = Calibration("side", ("a",), None, "still robot", "no key point moves")
@@ -33,6 +34,21 @@ def test_cameras_come_back_by_episode_and_view(tmp_path: Path) -> None:
         camera = cameras["b", "exterior_1"]
         np.testing.assert_array_equal(camera.T_parent_camera, CAMERA.T_parent_camera)
         np.testing.assert_array_equal(camera.intrinsics, CAMERA.intrinsics)
+
+
+def test_a_run_goes_on_from_what_was_found(tmp_path: Path) -> None:
+    assert read_found(tmp_path, {"seed": 0}) == {}
+    again = replace(GIVEN, vector=np.arange(8.0), looked=2)
+    write_cameras(tmp_path, "panda_robotiq", [("exterior_1", again), ("exterior_2", REFUSED)], {"seed": 0})
+    found = read_found(tmp_path, {"seed": 0})
+    assert list(found) == [("exterior_1", ("a", "b")), ("exterior_2", ("a",))]
+    given, refused = found.values()
+    assert (given.name, given.looked, given.std, given.figures) == ("front", 2, GIVEN.std, GIVEN.figures)
+    assert given.camera is not None and given.camera.to_dict() == CAMERA.to_dict()
+    assert given.vector is not None and given.vector.tolist() == list(range(8))
+    assert (refused.camera, refused.reason, refused.detail, refused.looked) == (None, REFUSED.reason, REFUSED.detail, 1)
+    with pytest.raises(InvalidInput, match="seed 1, expected 0, as before, or another folder"):
+        read_found(tmp_path, {"seed": 1})
 
 
 def test_refusals_and_unmeasured_figures_are_told(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 from tyro.conf import Positional
@@ -37,7 +37,8 @@ class Calibrate:
     and `episodes` leave only some. Episodes that show one scene from one place are joined, unless `together` is off; a
     camera that was moved between two of them counts as two. `focal` is fx [px] of the recordings' pictures where it is
     known, to 10 %; it makes the answer surer. For a camera that moves with the flange its mount is found. Writes
-    OUT/cameras.json, and for every camera a video and a sheet in OUT/overlays: look at them."""
+    OUT/cameras.json, and for every camera a video and a sheet in OUT/overlays: look at them. The same command goes on
+    where it was interrupted."""
 
     path: Positional[Path]
     out: Path
@@ -67,7 +68,7 @@ def run(command: Calibrate) -> str:
     import torch
 
     from vap_sim.data.dataset import open_dataset
-    from vap_sim.extraction.cameras_file import write_cameras
+    from vap_sim.extraction.cameras_file import read_found, write_cameras
 
     torch.set_num_threads(1)  # poses are few, and threads that wait for each other take the time
     dataset = open_dataset(command.path, command.format)
@@ -77,16 +78,32 @@ def run(command: Calibrate) -> str:
     stations, model, left_out = _stations(command, dataset)
     if not stations or model is None:
         raise BadFile(command.path, "; ".join(left_out[:3]) or "has no pictures")
+    asked = _asked(command)
+    earlier = read_found(command.out, asked)
     found: list[tuple[str, Calibration]] = []
     for station in tqdm(stations, desc="calibrating", unit="camera", dynamic_ncols=True):
-        found.append((station.view, _calibrated(command, dataset, station, model, found)))
-        write_cameras(command.out, model.name, found)
-    again = [row for row, (view, seen) in enumerate(found) if seen.reason in SEARCHED and _starts(view, found)]
+        known = earlier.get((station.view, station.episodes))
+        found.append((station.view, known or _calibrated(command, dataset, station, model, found)))
+        if known is None:
+            write_cameras(command.out, model.name, found, asked)
+    again = [row for row, (view, seen) in enumerate(found) if _again(seen) and _starts(view, found)]
     for row in tqdm(again, desc="looking again", unit="camera", dynamic_ncols=True, disable=not again):
         others = [entry for number, entry in enumerate(found) if number != row]
-        found[row] = (found[row][0], _calibrated(command, dataset, stations[row], model, others))
-        write_cameras(command.out, model.name, found)
+        seen = _calibrated(command, dataset, stations[row], model, others)
+        found[row] = (found[row][0], replace(seen, looked=2))
+        write_cameras(command.out, model.name, found, asked)
     return summary(command.out, found, left_out)
+
+
+def _asked(command: Calibrate) -> dict[str, Any]:
+    """What decides the answers, as JSON says it."""
+    names = ("robot", "format", "focal", "together", "seed")
+    asked = {name: getattr(command, name) for name in names}
+    return {"path": command.path.name, "views": list(command.views), "episodes": list(command.episodes), **asked}
+
+
+def _again(seen: Calibration) -> bool:
+    return seen.looked == 1 and seen.reason in SEARCHED
 
 
 def _stations(command: Calibrate, dataset: Dataset) -> tuple[list[_Station], RobotModel | None, list[str]]:

@@ -85,7 +85,7 @@ class Calibration:
     "pixels" (where the robot is drawn), "place" [m], "turn" [rad] and "focal" (a share of it). figures: "information"
     [bits a pixel], "overlap" of silhouette and motion and "shown", the share of the silhouette that differs from the
     empty scene, "found" and "residual" [px] of the outline, "frames". vector: the camera vector, also of a refused
-    answer.
+    answer. looked: how often it was looked for.
     """
 
     name: str
@@ -96,6 +96,7 @@ class Calibration:
     std: Mapping[str, float] = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)
     vector: Array | None = None
+    looked: int = 1
 
 
 def calibrate(

@@ -8,18 +8,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vap_sim.errors import BadFile, InvalidInput
 from vap_sim.extraction.cameras import REASONS, Calibration
 from vap_sim.robots.camera import Camera
 
 FILE = "cameras.json"
 _FORMAT, _VERSION = "vap-sim cameras", 1
+_NUMBERS = ("std", "figures")
 
 
-def write_cameras(folder: Path, robot: str, found: Sequence[tuple[str, Calibration]]) -> Path:
+Found = Sequence[tuple[str, Calibration]]
+"""Of every camera the view's name in its recordings and what is known of it; its `clips` name the episodes."""
+
+
+def write_cameras(folder: Path, robot: str, found: Found, asked: Mapping[str, Any] | None = None) -> Path:
     """Write `cameras.json` into a folder, whole or not at all; returns its path.
 
-    found: the view's name in its recordings and what is known of the camera; `clips` of it name the episodes.
+    asked: what was asked for, as plain JSON values, so that `read_found` knows whether to go on from here.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE
@@ -28,6 +35,7 @@ def write_cameras(folder: Path, robot: str, found: Sequence[tuple[str, Calibrati
         "format": _FORMAT,
         "version": _VERSION,
         "robot": robot,
+        "asked": dict(asked or {}),
         "cameras": [_entry(view, calibration) for view, calibration in found],
     }
     partial.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -45,6 +53,8 @@ def _entry(view: str, found: Calibration) -> dict[str, Any]:
         "camera": None if found.camera is None else found.camera.to_dict(),
         "refused": None if found.reason is None else {"reason": found.reason, "detail": found.detail},
         **numbers,
+        "vector": None if found.vector is None else [float(value) for value in found.vector],
+        "looked": found.looked,
     }
 
 
@@ -59,6 +69,54 @@ def read_cameras(path: Path | str) -> dict[tuple[str, str], Camera]:
     """
     path = Path(path)
     path = path / FILE if path.is_dir() else path
+    cameras: dict[tuple[str, str], Camera] = {}
+    for number, entry in enumerate(_entries(path)["cameras"]):
+        cameras |= _read_entry(path, number, entry)
+    return cameras
+
+
+def read_found(folder: Path, asked: Mapping[str, Any]) -> dict[tuple[str, tuple[str, ...]], Calibration]:
+    """What an earlier run into this folder found, by view and episodes; nothing where there was none.
+
+    Raises InvalidInput where it was asked for something else, BadFile naming the entry and the field.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return {}
+    record = _entries(path)
+    for name, value in asked.items():
+        before = record.get("asked", {}).get(name)
+        if before != value:
+            raise InvalidInput(f"--out {folder}", f"{name} {value!r}", f"{before!r}, as before, or another folder")
+    found = {}
+    for number, entry in enumerate(record["cameras"]):
+        cameras = _read_entry(path, number, entry)
+        try:
+            key = entry["view"], tuple(entry["episodes"])
+            found[key] = _calibration(entry, next(iter(cameras.values()), None))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BadFile(path, f"entry {number} of 'cameras' cannot be used ({error!r})") from error
+    return found
+
+
+def _calibration(entry: Mapping[str, Any], camera: Camera | None) -> Calibration:
+    refused, vector = entry["refused"] or {}, entry["vector"]
+    std, figures = ({k: float("inf") if v is None else float(v) for k, v in entry[n].items()} for n in _NUMBERS)
+    return Calibration(
+        name=str(entry["name"]),
+        clips=tuple(entry["episodes"]),
+        camera=camera,
+        reason=refused.get("reason"),
+        detail=str(refused.get("detail", "")),
+        std=std,
+        figures=figures,
+        vector=None if vector is None else np.asarray(vector, np.float64),
+        looked=int(entry["looked"]),
+    )
+
+
+def _entries(path: Path) -> dict[str, Any]:
+    """The record of a file, whose cameras are a list."""
     record = _read(path)
     if not isinstance(record, dict) or record.get("format") != _FORMAT:
         raise BadFile(path, f"is no file of cameras: expected an object with format {_FORMAT!r}")
@@ -67,10 +125,7 @@ def read_cameras(path: Path | str) -> dict[tuple[str, str], Camera]:
     entries = record.get("cameras")
     if not isinstance(entries, list):
         raise BadFile(path, f"field 'cameras' is {type(entries).__name__}, expected a list")
-    cameras: dict[tuple[str, str], Camera] = {}
-    for number, entry in enumerate(entries):
-        cameras |= _read_entry(path, number, entry)
-    return cameras
+    return record
 
 
 def _read_entry(path: Path, number: int, entry: Any) -> dict[tuple[str, str], Camera]:
