@@ -256,7 +256,13 @@ def _system(run: Run, stage: Stage, minutes: float | None) -> Trained | None:
         for weight in lesson.weights:
             weight.requires_grad_(True)
         recipe = kind(
-            backbone, system, codec, settings.text, Schedule.of(PUBLISHED), [lesson.data], settings.training(run.seed)
+            backbone,
+            system,
+            codec,
+            settings.text,
+            Schedule.of(PUBLISHED),
+            [lesson.data],
+            settings.training(run.seed, run.system),
         )
         left = None if ends is None else max(0.0, (ends - monotonic()) / 60)
         outcome = train(recipe, settings.loop(own / lesson.name, steps, left, rate))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.models.cogvideox.sampler import PUBLISHED, Schedule, noised, velocity
+from vap_sim.training.diffusion import DiffusionTraining
 from vap_sim.training.noising import draw_levels, velocity_loss
 
 
@@ -66,6 +67,23 @@ def test_levels_of_each_mode() -> None:
     for mode in rows:
         drawn = torch.stack([levels[-1] for levels, _ in rows[mode]]).double()
         assert 0 <= drawn.min() < 50 and 950 < drawn.max() < 1000 and 450 < drawn.mean() < 550
+
+
+@pytest.mark.parametrize("mode", ["chunk", "history", "forcing"])
+def test_a_shift_draws_noisier_levels(mode: str) -> None:
+    """The share u becomes s u / (1 + (s - 1) u): half of all levels are above 3 / 4 for a shift of 3."""
+    drawn = {}
+    for shift in (1.0, 3.0):
+        rng = np.random.default_rng(0)
+        rows = [draw_levels(rng, mode, 5, 1000, shift) for _ in range(800)]
+        assert all((levels[~learned] == 0).all() and levels.dtype == torch.int64 for levels, learned in rows)
+        drawn[shift] = torch.stack([levels[-1] for levels, _ in rows]).double()
+    share = (drawn[1.0] + 0.5) / 1000
+    assert (drawn[3.0] - 1000 * 3 * share / (1 + 2 * share)).abs().max() <= 1
+    assert drawn[3.0].min() >= 0 and drawn[3.0].max() < 1000
+    assert 720 < drawn[3.0].median() < 780
+    with pytest.raises(InvalidInput, match="shift of noise levels: given 0"):
+        DiffusionTraining(shift=0)
 
 
 def test_levels_that_cannot_be_drawn_are_named() -> None:

@@ -38,15 +38,16 @@ PREVIEW_STEPS = 10
 class DiffusionTraining:
     """Settings of the recipe. Raises InvalidInput, UnknownName.
 
-    seed: of everything random; batch: rows of a process; mode: which frames are noisy (`noising.draw_levels`); power:
-    tempers sizes of data sets (`mixing.shares`); region: the error near the robot counts so many times; caption,
-    control, image: shares of rows without that; noisy_image: the first frame comes with noise, where a model is told
-    it; precision: "bf16" computes so, weights that are trained stay in their own type.
+    seed: of everything random; batch: rows of a process; mode, shift: which frames are noisy, and how much
+    (`noising.draw_levels`); power: tempers sizes of data sets (`mixing.shares`); region: the error near the robot
+    counts so many times; caption, control, image: shares of rows without that; noisy_image: the first frame comes with
+    noise, where a model is told it; precision: "bf16" computes so, weights that are trained stay in their own type.
     """
 
     seed: int = 0
     batch: int = 1
     mode: str = "chunk"
+    shift: float = 1.0
     power: float = TEMPER
     region: float = 3.0
     caption: float = 0.1
@@ -63,6 +64,8 @@ class DiffusionTraining:
         if self.batch < 1 or not self.region >= 1:
             given = (self.batch, self.region)
             raise InvalidInput("batch and weight of the region", given, "1 row or more, 1 or more (2 to 5 is usual)")
+        if not 0.05 <= self.shift <= 20:
+            raise InvalidInput("shift of noise levels", self.shift, "0.05 to 20; 1 draws all levels alike")
         omitted = (self.caption, self.control, self.image)
         if not all(0 <= share <= 1 for share in omitted):
             raise InvalidInput("shares of rows without caption, control, image", omitted, "numbers from 0 to 1")
@@ -220,7 +223,9 @@ class DiffusionRecipe:
             which, index = self.mixture.pick(row)
             clip = self.data[which].clips[index].load()
             rng = np.random.default_rng([self.training.seed, 3, row])
-            level, noisy = draw_levels(rng, self.training.mode, len(clip.latents), self.schedule.length)
+            level, noisy = draw_levels(
+                rng, self.training.mode, len(clip.latents), self.schedule.length, self.training.shift
+            )
             chosen = int(rng.integers(1, len(clip.images))) if self.training.noisy_image else 0
             without = rng.uniform(size=3) < (self.training.caption, self.training.control, self.training.image)
             clips.append(clip)

@@ -11,12 +11,16 @@ from vap_sim.errors import InvalidInput, UnknownName
 MODES = ("chunk", "history", "forcing")
 
 
-def draw_levels(rng: np.random.Generator, mode: str, frames: int, steps: int) -> tuple[Tensor, Tensor]:
+def draw_levels(
+    rng: np.random.Generator, mode: str, frames: int, steps: int, shift: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Timesteps (T,) int64 of a row's latent frames, and which of them are noisy and learned from, (T,) bool.
 
     mode: "chunk": one level for all, as diffusers trains CogVideoX. For stream mode "history": the first 1 .. T - 1
     frames are clean, all others have one level; "forcing": the first is clean, every other has a level of its own.
-    Clean frames have timestep 0, as in a stream; steps: timesteps of the schedule. Raises UnknownName, InvalidInput.
+    Clean frames have timestep 0, as in a stream; steps: timesteps of the schedule. shift: 1 draws all of them alike,
+    more draws noisier ones, where a dream decides what happens, more often: the share u of the schedule becomes
+    s u / (1 + (s - 1) u) (Esser et al., arXiv 2403.03206). Raises UnknownName, InvalidInput.
     """
     if mode not in MODES:
         raise UnknownName("mode of training", mode, MODES)
@@ -31,6 +35,9 @@ def draw_levels(rng: np.random.Generator, mode: str, frames: int, steps: int) ->
     else:
         clean = 1
         levels = rng.integers(steps, size=frames)
+    if shift != 1:
+        share = (levels + 0.5) / steps
+        levels = np.floor(steps * shift * share / (1 + (shift - 1) * share))
     levels[:clean] = 0
     return torch.from_numpy(levels.astype(np.int64)), torch.arange(frames) >= clean
 
