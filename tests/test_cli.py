@@ -56,11 +56,14 @@ def test_the_example_of_a_command_is_one(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "Expected one of"),
-        (["recrod"], "recrod"),
+        ([], "usage: vap-sim COMMAND"),
+        (["recrod"], "unknown command 'recrod'. Did you mean 'record'?"),
+        (["help", "recrod"], "Did you mean 'record'?"),
+        (["record", "--out", "x", "--frobnicate"], "--frobnicate"),
         (["record"], "--out"),
         (["record", "--out", "x", "--episodes", "many"], "--episodes"),
-        (["record", "--out", "x", "--epsiodes", "3"], "--epsiodes"),
+        (["record", "--out", "x", "--epsiodes", "3"], "Perhaps you meant: --episodes"),
+        (["prepare", "x", "--out", "y", "--fit", "crip"], "Expected one of ('crop', 'stretch')"),
     ],
 )
 def test_what_does_not_exist_ends_with_status_2(

@@ -104,7 +104,7 @@ def test_commands_exist(page: Path) -> None:
     code = words_of_code(page.read_text(encoding="utf-8"))
     assert set(re.findall(r"^\s*make (?:[A-Z]\w*=\S+ )*([a-z][\w-]*)", code, re.MULTILINE)) <= targets
     for name, rest in re.findall(r"vap-sim ([a-z][\w-]*)(.*)", code):
-        options = set(re.findall(r"--([\w-]+)", rest)) - {"help"}
+        options = set(re.findall(r"--([\w-]+)", rest)) - {"help", "json"}
         assert {option.removeprefix("no-") for option in options} <= option_names(COMMANDS[name]), name
     for script in re.findall(r"python ((?:benchmarks|examples)/\S+\.py)", code):
         assert (ROOT / script).is_file()
