@@ -1,11 +1,11 @@
-"""Tasks of the tabletop station: which scene they need, and when they are done.
+"""Tasks: which scene they need, and when they are done; the tasks of the DROID station.
 
 Reward and success live here, not in the world model.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -19,7 +19,9 @@ class Situation:
     """What a task may look at. Metres in the base frame.
 
     tool (3,); gripper in [0, 1] (0 open); objects (K, 3) centres; touched, held (K,) bool; speed of the fastest object
-    [m/s].
+    [m/s]. Whoever judges by pictures alone may leave out the rest: turns (K, 4) quaternions xyzw of the objects;
+    contacts (K, K) bool, which objects touch each other; grounded (K,) bool, which touch the table or what stands fast
+    on it; drawers (D,) openings of the scene's cabinets [m].
     """
 
     scene: Scene
@@ -29,10 +31,14 @@ class Situation:
     touched: np.ndarray
     held: np.ndarray
     speed: float
+    turns: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    contacts: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), bool))
+    grounded: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    drawers: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 class Task(Protocol):
-    """A task draws its scene and judges a situation; object 0 is always the one it is about."""
+    """A task draws its scene and judges a situation; of loose objects, object 0 is always the one it is about."""
 
     @property
     def name(self) -> str:
@@ -41,6 +47,10 @@ class Task(Protocol):
 
     def scene(self, rng: np.random.Generator) -> Scene:
         """Draw a scene in which the task can be done."""
+        ...
+
+    def lacks(self, scene: Scene) -> str | None:
+        """What the task needs and a scene does not have, in words; None where nothing is missing."""
         ...
 
     def instruction(self, scene: Scene) -> str:
@@ -65,8 +75,11 @@ class Reach:
     def scene(self, rng: np.random.Generator) -> Scene:
         return sample_scene(rng)
 
+    def lacks(self, scene: Scene) -> str | None:
+        return None
+
     def instruction(self, scene: Scene) -> str:
-        return f"move the gripper above the {_words(scene)}"
+        return f"move the gripper above the {words_of(scene)}"
 
     def distance(self, situation: Situation) -> float:
         top = situation.objects[0] + [0, 0, situation.scene.objects[0].size[2] / 2 + 0.03]
@@ -85,8 +98,11 @@ class Push:
     def scene(self, rng: np.random.Generator) -> Scene:
         return sample_scene(rng, goal=True)
 
+    def lacks(self, scene: Scene) -> str | None:
+        return no_goal(scene)
+
     def instruction(self, scene: Scene) -> str:
-        return f"push the {_words(scene)} onto the disc"
+        return f"push the {words_of(scene)} onto the disc"
 
     def distance(self, situation: Situation) -> float:
         return _to_goal(situation)
@@ -104,8 +120,11 @@ class PickPlace:
     def scene(self, rng: np.random.Generator) -> Scene:
         return sample_scene(rng, goal=True)
 
+    def lacks(self, scene: Scene) -> str | None:
+        return no_goal(scene)
+
     def instruction(self, scene: Scene) -> str:
-        return f"put the {_words(scene)} on the disc"
+        return f"put the {words_of(scene)} on the disc"
 
     def distance(self, situation: Situation) -> float:
         return _to_goal(situation)
@@ -119,14 +138,22 @@ TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 
 
 def get_task(name: str) -> Task:
-    """The task of that name. Raises UnknownName with the nearest one."""
+    """DROID's task of that name; `Station.get_task` knows those of other stations. Raises UnknownName."""
     if name not in TASKS:
         raise UnknownName("task", name, TASKS)
     return TASKS[name]
 
 
-def _words(scene: Scene) -> str:
-    return f"{scene.objects[0].color} {scene.objects[0].shape}"
+def words_of(scene: Scene, index: int = 0) -> str:
+    """An object in words; its color is its own in the scene. Raises InvalidInput where there is no such object."""
+    if index >= len(scene.objects):
+        raise InvalidInput("objects of a scene", len(scene.objects), f"at least {index + 1}, as the task needs")
+    return f"{scene.objects[index].color} {scene.objects[index].shape}"
+
+
+def no_goal(scene: Scene) -> str | None:
+    """What a scene without a goal lacks."""
+    return "goal" if scene.goal is None else None
 
 
 def _to_goal(situation: Situation) -> float:
