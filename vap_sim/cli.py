@@ -23,8 +23,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """How help arranges the commands; one that stands nowhere here is listed at the end."""
 
-_FOOT = """Every command explains itself: vap-sim COMMAND --help. With --json its result is one JSON object on standard output.
-Progress goes to standard error. Exit status: 0 done, 1 a named error, 2 wrong usage, 130 interrupted."""
+_FOOT = """Every command explains itself: vap-sim COMMAND --help. With --json the result is one JSON object on standard
+output. Progress goes to standard error. Exit status: 0 done, 1 a named error, 2 wrong usage, 130 interrupted."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,7 +16,8 @@ class Completion:
 
     Keep it in a file that the shell reads: for bash ~/.local/share/bash-completion/completions/vap-sim, for fish
     ~/.config/fish/completions/vap-sim.fish, for zsh any file that ~/.zshrc sources after compinit. Names of robots,
-    worlds, tasks and environments are those of now, folders in VAP_SIM_ROBOTS included: print it again when they change.
+    worlds, tasks and environments are those of now, folders in VAP_SIM_ROBOTS included: print it again when they
+    change.
 
     Attributes:
         shell: The shell that reads it.
@@ -131,7 +132,9 @@ def _bash(listed: Mapping[str, Iterable[Option]]) -> str:
         "_vap_sim() {",
         '    local word="${COMP_WORDS[COMP_CWORD]}" command="${COMP_WORDS[1]}" last="" values=0 words="" at',
         "    for ((at = 2; at < COMP_CWORD; at++)); do",
-        '        case "${COMP_WORDS[at]}" in --*) last="${COMP_WORDS[at]}" values=0 ;; *) values=$((values + 1)) ;; esac',
+        '        case "${COMP_WORDS[at]}" in',
+        '            --*) last="${COMP_WORDS[at]}" values=0 ;; *) values=$((values + 1)) ;;',
+        "        esac",
         "    done",
         '    if [ "$COMP_CWORD" -eq 1 ]; then',
         f'        words="{" ".join([*listed, "--help", "--version"])}"',

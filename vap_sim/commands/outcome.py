@@ -22,7 +22,7 @@ class Outcome(str):
 
 
 def record_of(result: object) -> dict[str, Any]:
-    """The plain record of whatever a command returned: of an Outcome its own, of a path where it lies, else the text."""
+    """The plain record of whatever a command returned: an Outcome's own, where a path lies, else the text."""
     if isinstance(result, Outcome):
         return {name: plain(value) for name, value in result.record.items()}
     return {"written": [str(result)]} if isinstance(result, Path) else {"text": str(result)}
