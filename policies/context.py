@@ -11,11 +11,8 @@ from numpy.typing import NDArray
 
 from vap_sim.errors import InvalidInput
 from vap_sim.policies.plan_policy import IdlePolicy
-from vap_sim.robots.actions import ActionSpec, action_spec
+from vap_sim.robots.actions import SPEED_MODES, ActionSpec, action_spec
 from vap_sim.robots.library import load_robot
-
-SPEED_MODES = ("joint_velocity", "ee_delta")
-"""Control modes whose entries are speeds, so that zero means rest."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.robots.library import RobotModel
 
-MODES = ("joint_velocity", "joint_position", "ee_delta", "ee_pose")
+MODES = ("joint_velocity", "joint_position", "ee_delta", "ee_pose", "ee_head_delta")
+SPEED_MODES = ("joint_velocity", "ee_delta", "ee_head_delta")
+"""Control modes whose entries are speeds, so that zero means rest; the gripper's is a position in all of them."""
 JOINT_SPEED = 0.2 * 15
 """Joint speed [rad/s] of a normalised 1.0; the joints' own limits may be lower."""
 LINEAR_SPEED = 0.075 * 15
@@ -48,6 +50,7 @@ def action_spec(model: RobotModel, mode: str = "joint_velocity", *, link: str | 
     - joint_position: one value per arm joint, within its limits [rad or m].
     - ee_delta: normalised speeds of `link` in the base frame, x y z, then turning about the base frame's x, y, z.
     - ee_pose: x y z [m] and roll pitch yaw [rad, extrinsic xyz] of `link` in the base frame.
+    - ee_head_delta: those of ee_delta, then one normalised speed for each of `head_joints`.
 
     `link` is the flange by default, which DROID logs. Raises UnknownName for another mode or link.
     """
@@ -73,7 +76,22 @@ def action_spec(model: RobotModel, mode: str = "joint_velocity", *, link: str | 
         units = ["m"] * 3 + ["rad"] * 3 if pose else ["normalised speed"] * 6
         high = [reach] * 3 + [np.pi] * 3 if pose else [1.0] * 6
         low = [-v for v in high]
+        if mode == "ee_head_delta":
+            head = [robot.joint_names[i] for i in head_joints(model, link=link)]
+            names, units = [*names, *head], [*units, *["normalised speed"] * len(head)]
+            low, high = [*low, *[-1.0] * len(head)], [*high, *[1.0] * len(head)]
     if joint is not None:
         names, units, low, high = [*names, "gripper"], [*units, "0 open, 1 closed"], [*low, 0.0], [*high, 1.0]
     bounds = (np.array(low, dtype=np.float32), np.array(high, dtype=np.float32))
     return ActionSpec(mode, tuple(names), tuple(units), *bounds)
+
+
+def head_joints(model: RobotModel, *, link: str | None = None) -> tuple[int, ...]:
+    """The joints that move a camera of the robot but not `link`, by default the flange, in order; often none.
+
+    Raises UnknownName for a link that does not exist.
+    """
+    robot = model.robot
+    carried = {camera.parent_link for camera in model.cameras.values() if camera.parent_link is not None}
+    moving = {joint for parent in carried for joint in robot.movers(parent)}
+    return tuple(sorted(moving - robot.movers(model.flange_link if link is None else link)))

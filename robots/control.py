@@ -10,7 +10,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from vap_sim.errors import InvalidInput, UnknownName
-from vap_sim.robots.actions import GRIPPER_SPEED, JOINT_SPEED, LINEAR_SPEED, TURN_SPEED, ActionSpec, action_spec
+from vap_sim.robots.actions import (
+    GRIPPER_SPEED,
+    JOINT_SPEED,
+    LINEAR_SPEED,
+    TURN_SPEED,
+    ActionSpec,
+    action_spec,
+    head_joints,
+)
 from vap_sim.robots.inverse import solve_inverse
 from vap_sim.robots.library import RobotModel
 from vap_sim.robots.rotations import matrix_to_rpy, rpy_to_matrix
@@ -65,6 +73,7 @@ class Controller:
         self.anchor = anchor
         self.link = model.flange_link if link is None else link
         self.spec: ActionSpec = action_spec(model, mode, link=self.link)
+        self._head = np.array(head_joints(model, link=self.link) if mode == "ee_head_delta" else (), np.intp)
         robot = model.robot
         self._lower, self._upper, speed = (
             t.numpy().astype(np.float64) for t in (robot.lower, robot.upper, robot.max_speed)
@@ -120,7 +129,8 @@ class Controller:
         elif self.mode == "joint_position":
             body = goal[:, self._arm]
         else:
-            body = self._pose_action(base, goal)
+            head = (goal - base)[:, self._head] / (JOINT_SPEED * self.control_dt)
+            body = np.concatenate([self._pose_action(base, goal), head], axis=1)
         if self._gripper is not None:
             body = np.concatenate([body, (goal[:, [self._gripper]] - self._open) / self._travel], axis=1)
         return _between(body, self._low, self._high).astype(np.float32)
@@ -199,6 +209,11 @@ class Controller:
         goal[:, :3, 3] += twist[:, :3] * LINEAR_SPEED
         goal[:, :3, :3] = rpy_to_matrix(twist[:, 3:] * TURN_SPEED) @ pose[:, :3, :3]
         return self._reach(base, goal, action)
+
+    def _ask_ee_head_delta(self, base: Array, action: Array) -> Array:
+        wish = self._ask_ee_delta(base, action)
+        wish[:, self._head] += action[:, 6 : 6 + self._head.size] * (JOINT_SPEED * self.control_dt)
+        return wish
 
     def _ask_ee_pose(self, base: Array, action: Array) -> Array:
         goal = torch.eye(4, dtype=torch.float64).repeat(action.shape[0], 1, 1)

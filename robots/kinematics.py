@@ -107,6 +107,11 @@ class Robot:
         """Joint values q (*b, J) moved to the nearest values within the limits."""
         return torch.clamp(q, self.lower.to(q), self.upper.to(q))
 
+    def moving(self, q: Tensor) -> dict[str, float]:
+        """Values of all moving joints by name, those that follow others included, at joint values q (J,)."""
+        leaders = {name: float(value) for name, value in zip(self.joint_names, q, strict=True)}
+        return {name: scale * leaders[leader] + offset for name, (leader, scale, offset) in self._followed.items()}
+
     def forward(self, q: Tensor) -> Tensor:
         """Poses of all links: q (*b, J) float32 or float64 [rad, m] -> T_base_link (*b, L, 4, 4), differentiable.
 
@@ -143,6 +148,10 @@ class Robot:
         columns = torch.cat([linear, axes], dim=-1) * chain.scale
         out = columns.new_zeros(*q.shape[:-1], self.num_joints, 6)
         return poses[..., index, :, :], out.index_add(-2, chain.source, columns).transpose(-1, -2)
+
+    def movers(self, link: str) -> frozenset[int]:
+        """Which of the J joints move a link. Raises UnknownName."""
+        return frozenset(self._chain(self.link_index(link), torch.float32, torch.device("cpu")).source.tolist())
 
     def reach(self, link: str) -> float:
         """Upper bound of the distance [m] between the base and a link's origin: the length of the stretched chain."""

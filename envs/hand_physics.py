@@ -1,0 +1,212 @@
+"""The twin's physics of a hand: its wrist is led along nominal paths, its fingers close until they are stopped.
+
+Every joint is driven with bounded force: the wrist's strongly, so that it keeps to its path, the fingers' weakly, so
+that each stops where it meets something. The head has no body; it is where its nominal joints put it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vap_sim.envs.hand_body import build_hand
+from vap_sim.envs.scenes import Scene
+from vap_sim.envs.twin_engine import pybullet
+from vap_sim.envs.twin_physics import SUBSTEP
+from vap_sim.envs.twin_renderer import Snapshot, object_mesh
+from vap_sim.errors import InvalidInput
+from vap_sim.robots.library import RobotModel
+
+Array = NDArray[np.float64]
+Saved = tuple[int, Array]
+_SLIDE_FORCE, _TURN_TORQUE = 200.0, 30.0
+_FINGER_TORQUE = (0.6, 0.35, 0.2)
+"""Most torque [Nm] at a finger's joints from the root on."""
+_FINGER_GAIN = 0.25
+
+
+class HandPhysics:
+    """A scene in motion under a hand. `follow` moves time on; everything else only looks or restores."""
+
+    def __init__(self, scene: Scene, model: RobotModel, joints: Sequence[float] | Array) -> None:
+        """Build the scene with the hand and the head at `joints` (J,) [rad, m].
+
+        Raises InvalidInput for another number of joints, Unsupported for a robot that is not built like a hand.
+        """
+        start = np.asarray(joints, np.float64)
+        if start.shape != (model.robot.num_joints,):
+            expected = f"({model.robot.num_joints},): {', '.join(model.robot.joint_names)}"
+            raise InvalidInput("joints of the twin", f"shape {start.shape}", expected)
+        self.scene, self.model = scene, model
+        self._client = client = pybullet.connect(pybullet.DIRECT)
+        pybullet.setGravity(0, 0, -9.81, physicsClientId=client)
+        pybullet.setPhysicsEngineParameter(
+            fixedTimeStep=SUBSTEP, numSolverIterations=80, deterministicOverlappingPairs=1, physicsClientId=client
+        )
+        self._add_table()
+        self._hand = hand = build_hand(model, client)
+        assert model.gripper is not None, "build_hand has refused a robot without"
+        self._grasp = model.robot.joint_index(model.gripper.joint)
+        for index in hand.links.values():
+            pybullet.changeDynamics(
+                hand.body, index, lateralFriction=1.2, spinningFriction=0.01, linearDamping=0, angularDamping=0,
+                physicsClientId=client,
+            )  # fmt: skip
+        self._forces, self._gains = self._drives()
+        self._objects = [self._add(index) for index in range(len(scene.objects))]
+        self._nominal = start.copy()
+        for index, angle in zip(hand.joints, self._angles(start), strict=True):
+            pybullet.resetJointState(hand.body, index, angle, physicsClientId=client)
+        for _ in range(60):
+            self._drive(self._angles(start), np.zeros(len(hand.joints)))
+
+    def close(self) -> None:
+        """Free the client; harmless when called twice."""
+        if self._client >= 0:
+            pybullet.disconnect(physicsClientId=self._client)
+            self._client = -1
+
+    def follow(self, path: np.ndarray, duration: float) -> None:
+        """Move time on by `duration` [s] along `path` (poses, J) [rad, m].
+
+        Poses are equally spaced; the last is where the interval ends. Raises InvalidInput where physics steps do not
+        divide evenly among them.
+        """
+        path = np.asarray(path, np.float64)
+        substeps, count = round(duration / SUBSTEP), self._nominal.size
+        if path.ndim != 2 or path.shape[1] != count or not len(path) or substeps % len(path):
+            expected = f"(n, {count}), n a divisor of {substeps} physics steps"
+            raise InvalidInput("joint path", f"shape {path.shape}", expected)
+        per_pose = substeps // len(path)
+        before = self._angles(self._nominal)
+        for pose in path:
+            after = self._angles(pose)
+            speed = (after - before) / (per_pose * SUBSTEP)
+            for part in range(per_pose):
+                self._drive(before + (after - before) * ((part + 1) / per_pose), speed)
+            before = after
+        self._nominal = path[-1].copy()
+
+    def joints(self) -> Array:
+        """Measured joints (J,) [rad, m]: they put every bone where it is.
+
+        How far the hand has closed is the mean over all fingers; what a single joint is beyond or behind that, because
+        something stopped it, is told by the joint's own bend.
+        """
+        hand, joints = self._hand, self._nominal.copy()
+        states = pybullet.getJointStates(hand.body, hand.joints, physicsClientId=self._client)
+        angles = np.array([state[0] for state in states])
+        closes = hand.closing > 0
+        joints[self._grasp] = ((angles - joints[hand.own])[closes] / hand.closing[closes]).mean()
+        joints[hand.own] = angles - hand.closing * joints[self._grasp]
+        return joints
+
+    def snapshot(self) -> Snapshot:
+        """Where everything is now."""
+        poses = tuple(
+            pybullet.getBasePositionAndOrientation(body, physicsClientId=self._client) for body in self._objects
+        )
+        return Snapshot(self.model.robot.moving(torch.from_numpy(self.joints())), poses)
+
+    def tool_position(self) -> Array:
+        """(3,) [m] where the tips of thumb and index finger meet when the hand closes."""
+        robot = self.model.robot
+        poses = robot.forward(torch.from_numpy(self.joints()))
+        return np.asarray(poses[robot.link_index(self.model.tool_link), :3, 3])
+
+    def object_speed(self) -> float:
+        """The fastest object's linear speed [m/s]; 0 without objects."""
+        speeds = [pybullet.getBaseVelocity(body, physicsClientId=self._client)[0] for body in self._objects]
+        return max((float(np.linalg.norm(speed)) for speed in speeds), default=0.0)
+
+    def held(self, index: int) -> bool:
+        """Whether the thumb and another finger touch object `index`."""
+        parts = {part for part in self._touching(index) if part in self._hand.parts and part != "hand"}
+        return "thumb" in parts and len(parts) > 1
+
+    def touched(self, index: int) -> bool:
+        """Whether the hand touches object `index`."""
+        return bool(self._touching(index))
+
+    def save(self) -> Saved:
+        """Keep the present state inside the engine; `restore` brings it back, `forget` frees it."""
+        return pybullet.saveState(physicsClientId=self._client), self._nominal.copy()
+
+    def restore(self, saved: Saved) -> None:
+        """Return to a state of `save`."""
+        pybullet.restoreState(stateId=saved[0], physicsClientId=self._client)
+        self._nominal = saved[1].copy()
+
+    def forget(self, saved: Saved) -> None:
+        """Free a state of `save`."""
+        pybullet.removeState(saved[0], physicsClientId=self._client)
+
+    def _touching(self, index: int) -> set[str]:
+        """The first words of the links that press on object `index`."""
+        names = {place: name.split("_")[0] for name, place in self._hand.links.items()}
+        contacts = pybullet.getContactPoints(self._hand.body, self._objects[index], physicsClientId=self._client)
+        return {names[contact[3]] for contact in contacts if contact[9] > 0}
+
+    def _angles(self, joints: Array) -> Array:
+        """Joint values of the body (N,) from those of the robot (J,)."""
+        return joints[self._hand.own] + self._hand.closing * joints[self._grasp]
+
+    def _drives(self) -> tuple[list[float], list[float]]:
+        """Force [N or Nm] and gain of every joint of the body."""
+        forces, gains, depth = [], [], dict[str, int]()
+        for place, (part, closing) in enumerate(zip(self._hand.parts, self._hand.closing, strict=True)):
+            if part in ("hand", "wrist"):
+                forces.append(_SLIDE_FORCE if place < 3 else _TURN_TORQUE)
+                gains.append(0.5)
+            else:
+                forces.append(_FINGER_TORQUE[depth.get(part, 0)] if closing > 0 else 1.5)
+                gains.append(_FINGER_GAIN if closing > 0 else 0.5)
+                depth[part] = depth.get(part, 0) + (closing > 0)
+        return forces, gains
+
+    def _drive(self, angles: Array, speed: Array) -> None:
+        client, hand = self._client, self._hand
+        pybullet.setJointMotorControlArray(
+            hand.body,
+            hand.joints,
+            pybullet.POSITION_CONTROL,
+            targetPositions=angles.tolist(),
+            targetVelocities=speed.tolist(),
+            positionGains=self._gains,
+            velocityGains=[1.0] * len(self._gains),
+            forces=self._forces,
+            physicsClientId=client,
+        )
+        pybullet.stepSimulation(physicsClientId=client)
+
+    def _add_table(self) -> None:
+        client, half = self._client, (0.62, 0.85, 0.03)
+        shape = pybullet.createCollisionShape(pybullet.GEOM_BOX, halfExtents=half, physicsClientId=client)
+        table = pybullet.createMultiBody(0, shape, -1, (0.45, 0, -half[2]), physicsClientId=client)
+        pybullet.changeDynamics(table, -1, lateralFriction=0.8, physicsClientId=client)
+
+    def _add(self, index: int) -> int:
+        item, client = self.scene.objects[index], self._client
+        if item.shape == "sphere":
+            shape = pybullet.createCollisionShape(pybullet.GEOM_SPHERE, radius=item.size[0] / 2, physicsClientId=client)
+        else:
+            vertices = object_mesh(item).vertices.tolist()
+            shape = pybullet.createCollisionShape(pybullet.GEOM_MESH, vertices=vertices, physicsClientId=client)
+        turn = pybullet.getQuaternionFromEuler((0, 0, item.yaw))
+        body = pybullet.createMultiBody(
+            0.12, shape, -1, (item.x, item.y, item.size[2] / 2 + 0.001), turn, physicsClientId=client
+        )
+        pybullet.changeDynamics(
+            body,
+            -1,
+            lateralFriction=0.7,
+            spinningFriction=0.004,
+            rollingFriction=0.004 if item.shape == "sphere" else 0.0005,
+            linearDamping=0.1,
+            angularDamping=0.4,
+            physicsClientId=client,
+        )
+        return int(body)
