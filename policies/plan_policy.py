@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -12,21 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vap_sim.errors import InvalidInput, UnknownName
-from vap_sim.policies import motion_plans
-from vap_sim.policies.motion_plans import Target, Waypoint
+from vap_sim.policies.experts import check_expert, expert_targets
 from vap_sim.policies.policy import Actions, Carry, Observations, info_rows
-from vap_sim.policies.scripted import joint_targets
 from vap_sim.robots.actions import MODES
 from vap_sim.robots.control import Controller, ControlState
 from vap_sim.robots.library import RobotModel, load_robot
-
-Planner = Callable[[Target, tuple[float, float]], list[Waypoint]]
-_SQUARE = ("cube", "cylinder", "sphere")
-_PLANNERS: dict[str, Planner] = {
-    "reach": lambda target, _goal: motion_plans.reach(target),
-    "push": motion_plans.push,
-    "pick_place": motion_plans.pick_place,
-}
 
 
 class Situated(Protocol):
@@ -43,9 +33,10 @@ class Situated(Protocol):
 class ScriptedPolicy:
     """The scripted expert of a task: plans once, from the scene at the start, and then plays the plan without looking.
 
-    task: "reach", "push" or "pick_place"; robot, control, control_hz: as the environment has them; noise: how far a
-    plan misses [m], drawn by the seed; scenes, joints: one scene record and joints (J,) [rad] a row, which `briefed`
-    fills in from the info of an environment's `reset`. After its end the plan's last pose is held.
+    task: one of `experts.expert_tasks`, such as "pick_place" or "stack"; robot, control, control_hz: as the environment
+    has them; noise: how far a plan misses [m], drawn by the seed; scenes, joints: one scene record and joints (J,)
+    [rad] a row, which `briefed` fills in from the info of an environment's `reset`. After its end the plan's last pose
+    is held.
     """
 
     task: str
@@ -57,8 +48,7 @@ class ScriptedPolicy:
     joints: tuple[NDArray[np.float32], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.task not in _PLANNERS:
-            raise UnknownName("task with a scripted expert", self.task, _PLANNERS)
+        check_expert(self.model.name, self.task)
 
     @cached_property
     def model(self) -> RobotModel:
@@ -115,14 +105,8 @@ class ScriptedPolicy:
 
     def _plan(self, row: int, seed: int) -> NDArray[np.float64]:
         """Joint targets (T, J) of one episode, T at least 1."""
-        scene, joints = self.scenes[row], np.asarray(self.joints[row], np.float64)
-        goal = scene.get("goal")
-        if goal is None and self.task != "reach":
-            raise InvalidInput("scene of a scripted expert", "no goal", f"a goal, as task {self.task!r} needs")
-        plan = _PLANNERS[self.task](_target(scene), (0.0, 0.0) if goal is None else (goal[0], goal[1]))
-        if self.noise > 0:
-            plan = motion_plans.noisy(plan, np.random.default_rng([seed, 29]), self.noise)
-        targets = joint_targets(self.model, joints, plan, 1 / self.control_hz)
+        joints = np.asarray(self.joints[row], np.float64)
+        targets = expert_targets(self.model, self.task, self.scenes[row], joints, 1 / self.control_hz, seed, self.noise)
         return targets if len(targets) else joints[None]
 
 
@@ -208,13 +192,3 @@ class ReplayPolicy:
             body = chosen.shape[1] - 1
             chosen[step >= length, :body] = 0
         return chosen, {"actions": actions, "step": step + 1}
-
-
-def _target(scene: Mapping[str, Any]) -> Target:
-    """What a plan needs of the first object of a scene record."""
-    objects: Sequence[Mapping[str, Any]] = scene["objects"]
-    if not objects:
-        raise InvalidInput("scene of a scripted expert", "no objects", "at least one object")
-    item = objects[0]
-    size = (float(item["size"][0]), float(item["size"][1]), float(item["size"][2]))
-    return Target(float(item["x"]), float(item["y"]), float(item["yaw"]), size, item["shape"] in _SQUARE)

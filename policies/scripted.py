@@ -15,8 +15,11 @@ _TURN_SPEED = 1.6  # [rad/s] at which a tool turns between waypoints
 
 
 def tool_pose(point: Waypoint) -> np.ndarray:
-    """T_base_tool (4, 4) of a waypoint: gripper down, turned by yaw, then tilted about its own x axis."""
+    """T_base_tool (4, 4) of a waypoint: gripper down, turned by yaw, then tilted about its own x axis, then leaning
+    forward as a whole, about the base frame's y axis."""
     down = Rotation.from_euler("z", point.yaw) * Rotation.from_matrix(np.diag([1.0, -1.0, -1.0]))
+    if point.lean:
+        down = Rotation.from_euler("y", -point.lean) * down
     pose = np.eye(4)
     pose[:3, :3] = (down * Rotation.from_euler("x", point.tilt)).as_matrix()
     pose[:3, 3] = point.x, point.y, point.z

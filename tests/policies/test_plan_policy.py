@@ -74,8 +74,8 @@ def test_expert_names_what_it_lacks(changes: dict[str, Any], words: str) -> None
 
 
 def test_expert_needs_a_known_task_and_a_scene() -> None:
-    with pytest.raises(UnknownName, match=r"unknown task with a scripted expert 'pick'. Did you mean"):
-        ScriptedPolicy("pick")
+    with pytest.raises(UnknownName, match=r"unknown task with a scripted expert 'pusch'. Did you mean"):
+        ScriptedPolicy("pusch")
     with pytest.raises(InvalidInput, match=r"info for a scripted expert: given \['joints'\], expected one with scene"):
         ScriptedPolicy("push").plan(replace(START, scene=None), 3)
 
@@ -93,7 +93,7 @@ def test_expert_that_reaches_needs_no_goal() -> None:
 
 
 def test_expert_with_an_empty_plan_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vap_sim.policies.plan_policy._PLANNERS", {"push": lambda target, goal: []})
+    monkeypatch.setattr("vap_sim.policies.experts.PLANNERS", {"push": lambda scene, handling: []})
     actions = ScriptedPolicy("push").plan(START, 2)
     assert np.abs(actions).max() < 1e-5
 

@@ -1,0 +1,109 @@
+"""How each robot's tool goes about a table: at what height, turned which way, with fingers how far open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import numpy as np
+
+from vap_sim.robots.library import RobotModel
+
+Point2 = tuple[float, float]
+Point3 = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Handling:
+    """What plans must know of a robot's hand. Metres and radians in the base frame; the defaults are the Panda's.
+
+    clear: height of the tool point at which it passes over whatever stands on the table; lowest: the least height of
+    the tool point, so that no finger meets the table; yaw: of the tool where the hand is at ease; follows: whether that
+    yaw turns with the direction in which the hand reaches out, as it does where a waist turns the whole arm; lean_from,
+    lean_rate, lean_most: above `lean_from` the hand leans forward by `lean_rate` [rad/m], at most `lean_most`, which
+    lets an arm that hangs low reach higher; open: gripper position with which things are approached (0 is widest);
+    pace: share of the speeds that plans name; sweep_low, sweep_high: corners (x, y) of low passes; wander_low,
+    wander_high: corners (x, y, z) of free motion.
+    """
+
+    clear: float = 0.20
+    lowest: float = 0.024
+    yaw: float = 0.0
+    follows: bool = False
+    lean_from: float = 0.0
+    lean_rate: float = 0.0
+    lean_most: float = 0.0
+    open: float = 0.0
+    pace: float = 1.0
+    sweep_low: Point2 = (0.30, -0.30)
+    sweep_high: Point2 = (0.66, 0.30)
+    wander_low: Point3 = (0.28, -0.38, 0.10)
+    wander_high: Point3 = (0.68, 0.38, 0.52)
+
+    def lean(self, height: float) -> float:
+        """How far [rad] the hand leans forward at that height of the tool point [m]."""
+        return min(max(0.0, (height - self.lean_from) * self.lean_rate), self.lean_most)
+
+    def ease(self, x: float, y: float) -> float:
+        """The tool's yaw [rad] that asks least of the wrist at table point (x, y) [m]."""
+        return self.yaw + float(np.arctan2(y, x)) if self.follows else self.yaw
+
+    def nearest(self, yaw: float, x: float, y: float, period: float) -> float:
+        """The yaw [rad] among `yaw` plus multiples of `period` that is nearest to the one at ease at (x, y)."""
+        ease = self.ease(x, y)
+        return float((yaw - ease + period / 2) % period - period / 2) + ease
+
+
+PANDA = Handling()
+_KNOWN: Mapping[str, Handling] = MappingProxyType(
+    {
+        "panda_robotiq": PANDA,
+        "widowx": Handling(
+            clear=0.16,
+            lowest=0.036,
+            yaw=np.pi,
+            follows=True,
+            pace=0.8,
+            sweep_low=(0.17, -0.17),
+            sweep_high=(0.36, 0.17),
+            wander_low=(0.16, -0.20, 0.08),
+            wander_high=(0.36, 0.20, 0.28),
+        ),
+        "google_robot": Handling(
+            clear=0.17,
+            lowest=0.018,
+            yaw=-np.pi / 2,
+            lean_from=0.10,
+            lean_rate=5.0,
+            lean_most=0.7,
+            open=0.4,
+            pace=0.8,
+            sweep_low=(0.38, -0.30),
+            sweep_high=(0.66, 0.18),
+            wander_low=(0.36, -0.34, 0.08),
+            wander_high=(0.68, 0.20, 0.30),
+        ),
+    }
+)
+
+
+def handling_of(model: RobotModel) -> Handling:
+    """What is known of a shipped robot's hand; of any other, what its home pose tells.
+
+    A robot of one's own is taken to hold its tool over the middle of its workspace when at home.
+    """
+    if model.name in _KNOWN:
+        return _KNOWN[model.name]
+    pose = model.robot.forward(model.home.double())[model.robot.link_index(model.tool_link)].numpy()
+    x, y, z = (float(value) for value in pose[:3, 3])
+    yaw = float(np.arctan2(pose[1, 0], pose[0, 0]))
+    return replace(
+        PANDA,
+        clear=min(PANDA.clear, max(z, 0.12)),
+        yaw=yaw,
+        sweep_low=(x - 0.12, y - 0.20),
+        sweep_high=(x + 0.12, y + 0.20),
+        wander_low=(x - 0.12, y - 0.22, 0.10),
+        wander_high=(x + 0.12, y + 0.22, max(z + 0.10, 0.22)),
+    )
