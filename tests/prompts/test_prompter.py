@@ -149,6 +149,36 @@ def test_gradients_do_not_stick_to_a_prompt(panda: RobotModel) -> None:
     assert not Prompter(panda, profile("vap"), SIZE).draw(q, views(panda)).skeleton.requires_grad
 
 
+def test_prompts_say_where_their_cameras_are(panda: RobotModel) -> None:
+    """Also one that rides on a link, in every frame, and through a homography."""
+    prompter, q, cameras = Prompter(panda, profile("compact"), SIZE), poses(panda, 2, 3), views(panda)
+    said = prompter.draw(q, cameras).projections
+    assert said is not None and said.shape == (2, 3, 3, 3, 4)
+    links = panda.robot.forward(q)
+    points = panda.skeleton.positions(panda.robot, links)
+    for view, camera in enumerate(cameras):
+        rays = torch.einsum("bfij,bfpj->bfpi", said[:, view, :, :, :3], points) + said[:, view, :, None, :, 3]
+        xy, depth = camera.project(points, links, panda.robot)
+        ahead = depth > 0.02
+        assert torch.allclose(rays[..., 2], depth, atol=1e-4)
+        assert torch.allclose((rays[..., :2] / rays[..., 2:])[ahead], xy[ahead], atol=0.02)
+    turn = torch.tensor([[0.9, 0.1, 3.0], [-0.1, 0.9, 8.0], [0.0, 0.0, 1.0]]).expand(2, 3, 3, 3, 3)
+    warped = prompter.draw(q, cameras, turn).projections
+    assert warped is not None and torch.allclose(warped, turn @ said, atol=1e-3)
+
+
+def test_one_pose_by_one_camera_says_the_same_as_many(panda: RobotModel) -> None:
+    prompter, q, camera = Prompter(panda, profile("compact"), SIZE), poses(panda, 1, 2), views(panda)[0]
+    alone, together = (prompter.draw(part, [camera]).projections for part in (q[:, :1], q))
+    assert alone is not None and together is not None and torch.equal(alone[:, :, 0], together[:, :, 1])
+
+
+@pytest.mark.parametrize("name", ("raw_action", "text"))
+def test_prompts_that_hide_the_action_do_not_tell_it_by_their_cameras(panda: RobotModel, name: str) -> None:
+    drawn = Prompter(panda, profile(name), SIZE).draw(poses(panda, 1, 1), views(panda))
+    assert drawn.projections is None
+
+
 def test_pictures_need_not_be_square(tmp_path: Path) -> None:
     model = boxes(tmp_path)
     camera = Camera.look_at("wide", (0.2, -1.5, 0.3), (0.2, 0.0, 0.1), size=(160, 90), focal_px=120.0)

@@ -21,6 +21,7 @@ def prompt(rows: int = 3, seed: int = 0, **fields: object) -> VisualPrompt:
         "reference": ReferenceClip(clip, tuple(f"clip {seed}.{i}" for i in range(rows))),
         "motion": ("pour",),
         "text": tuple(f"row {seed}.{i}" for i in range(rows)),
+        "projections": torch.rand(rows, 2, 4, 3, 4, generator=source),
     }
     return VisualPrompt(pictures, **{**full, **fields})  # type: ignore[arg-type]
 
@@ -28,8 +29,10 @@ def prompt(rows: int = 3, seed: int = 0, **fields: object) -> VisualPrompt:
 def same(a: VisualPrompt, b: VisualPrompt) -> bool:
     assert a.joints is not None and b.joints is not None
     assert a.reference is not None and b.reference is not None
+    assert a.projections is not None and b.projections is not None
     return (
         torch.equal(a.skeleton, b.skeleton)
+        and torch.equal(a.projections, b.projections)
         and torch.equal(a.joints, b.joints)
         and torch.equal(a.reference.frames, b.reference.frames)
         and (a.reference.text, a.motion, a.text) == (b.reference.text, b.motion, b.text)
@@ -60,7 +63,7 @@ def test_joining_keeps_the_order_of_rows() -> None:
 def test_a_bare_prompt_joins_and_indexes() -> None:
     bare = VisualPrompt(prompt().skeleton)
     both = VisualPrompt.cat([bare, bare.index([1])])
-    assert (len(both), both.joints, both.reference, both.text) == (4, None, None, None)
+    assert (len(both), both.joints, both.reference, both.text, both.projections) == (4, None, None, None, None)
     assert bare.to("cpu").between(0, 1).joints is None
 
 
@@ -81,6 +84,8 @@ def test_frames_between() -> None:
     assert torch.equal(part.skeleton, one.skeleton[:, :, 1:3])
     assert one.joints is not None and part.joints is not None
     assert torch.equal(part.joints, one.joints[:, 1:3])
+    assert one.projections is not None and part.projections is not None
+    assert torch.equal(part.projections, one.projections[:, :, 1:3])
     assert part.reference is one.reference
 
 
@@ -106,6 +111,12 @@ CLIP = torch.zeros(2, 3, 4, 5, 3, dtype=torch.uint8)
         (lambda: VisualPrompt(PICTURES, reference=ReferenceClip(CLIP[:1])), "reference: given 1 rows, expected 2 rows"),
         (lambda: VisualPrompt(PICTURES, text=("a",)), "text: given 1 texts, expected a tuple of 2 texts"),
         (lambda: VisualPrompt(PICTURES, text="ab"), "text: given 'ab', expected a tuple of 2 texts"),  # type: ignore[arg-type]
+        (
+            lambda: VisualPrompt(PICTURES, projections=torch.zeros(2, 3, 3, 4)),
+            r"torch.float32 \(2, 1, 3, 3, 4",
+        ),
+        (lambda: VisualPrompt(PICTURES, projections=torch.zeros(2, 1, 3, 3, 4).double()), "given torch.float64"),
+        (lambda: VisualPrompt.cat([prompt(), prompt(projections=None)]), "no projections, text, expected the same as"),
         (lambda: ReferenceClip(CLIP.bool()), "ReferenceClip.frames: given torch.bool"),
         (lambda: ReferenceClip(CLIP, ("a", "b", "c")), "ReferenceClip.text: given 3 texts"),
         (lambda: ReferenceClip(CLIP, more=(ReferenceClip(CLIP[:1]),)), "ReferenceClip.more: given 1 rows and 0 more"),

@@ -1,4 +1,4 @@
-"""What a world model is: pictures and prompts in, pictures and a state out. It sees no robot, joint or camera."""
+"""What a world model is: pictures and prompts in, pictures and a state out. It sees no robot and no joint."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class WorldModelSpec:
     must be drawn with; fingerprint: hash of weights and settings, by which its states know it; reads_text: whether the
     captions of prompts (`VisualPrompt.text`) move its dreams; a caller may leave them out for a world that does not
     read; reads_reference: whether dreams may be shown a demonstration (`VisualPrompt.reference`) at their start;
-    motions: names of learned motions that dreams may be told at their start (`VisualPrompt.motion`). Raises
-    InvalidInput.
+    motions: names of learned motions that dreams may be told at their start (`VisualPrompt.motion`); reads_cameras:
+    whether every prompt must say where its cameras are (`VisualPrompt.projections`). Raises InvalidInput.
     """
 
     name: str
@@ -37,6 +37,7 @@ class WorldModelSpec:
     reads_text: bool = False
     reads_reference: bool = False
     motions: tuple[str, ...] = ()
+    reads_cameras: bool = False
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:

@@ -26,7 +26,8 @@ def check_frames(frames: Tensor, spec: WorldModelSpec) -> None:
 
 
 def check_prompt(prompt: VisualPrompt, spec: WorldModelSpec, *, rows: int, pixel_frames: int) -> None:
-    """Raises InvalidInput unless the prompt has that many rows and pixel frames, and the spec's views and size."""
+    """Raises InvalidInput unless the prompt has that many rows and pixel frames, the spec's views and size, and
+    projections where the world must know its cameras."""
     width, height = spec.size
     shape = prompt.skeleton.shape
     if shape[0] != rows:
@@ -37,6 +38,9 @@ def check_prompt(prompt: VisualPrompt, spec: WorldModelSpec, *, rows: int, pixel
         raise InvalidInput(f"prompt for world {spec.name!r}", f"{shape[2]} pixel frames", f"{pixel_frames}")
     if shape[3] != height or shape[4] != width:
         raise InvalidInput(f"prompt for world {spec.name!r}", f"size {prompt.size}", f"(width, height) = {spec.size}")
+    if spec.reads_cameras and prompt.projections is None:
+        expected = f"projections {tuple(shape[:3])} + (3, 4): with {spec.views} views it must know where cameras are"
+        raise InvalidInput(f"prompt for world {spec.name!r}", "no projections", expected)
 
 
 def check_state(state: WorldState, spec: WorldModelSpec) -> None:

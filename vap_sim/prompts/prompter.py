@@ -14,7 +14,7 @@ from torch import Tensor
 from vap_sim.prompts.checks import check_cameras, check_poses
 from vap_sim.prompts.forms import draw_form
 from vap_sim.prompts.profiles import DrawProfile
-from vap_sim.prompts.projection import Floats, as_floats, fixed_matrix, projection_matrix, to_rays
+from vap_sim.prompts.projection import Floats, as_floats, fixed_matrix, product, projection_matrix, to_rays
 from vap_sim.prompts.skeleton import DrawPlan, draw_rays, plan_drawing
 from vap_sim.prompts.surface import Surface, gather_surface
 from vap_sim.prompts.visual_prompt import VisualPrompt
@@ -55,11 +55,12 @@ class Prompter:
         for, where the two are known to differ; lines keep the widths that the cameras give them.
 
         Each camera has no leading axis or one of length b. The prompt's skeleton is (b, V, F, H, W, 3) uint8 on the
-        CPU; its joints are q itself. Raises InvalidInput for wrong shapes, for values that are not finite, for cameras
-        of another size, and for homographies that mirror or tear the picture.
+        CPU; its joints are q itself, its projections those of the cameras, taken through the homographies. Raises
+        InvalidInput for wrong shapes, for values that are not finite, for cameras of another size, and for homographies
+        that mirror or tear the picture.
 
-        The field `skeleton` holds the picture of whatever form the profile has. Only the form "text" keeps the joints
-        to itself.
+        The field `skeleton` holds the picture of whatever form the profile has. The form "text" keeps the joints to
+        itself; only skeletons come with projections, because a camera that rides on a link tells of the action.
         """
         exact = check_poses(q, self.model)
         check_cameras(cameras, self.size)
@@ -93,15 +94,21 @@ class Prompter:
         if b == pixel_frames == views == 1:
             ((matrix, focal),) = seen
             rays, focals = to_rays(matrix, points)[0], focal.reshape(1)
+            projections = torch.from_numpy(matrix).view(1, 1, 1, 3, 4)
         else:
             rays = np.stack([to_rays(matrix, points) for matrix, _ in seen], axis=1)
+            each = [np.broadcast_to(matrix, (b, pixel_frames, 3, 4)) for matrix, _ in seen]
+            projections = torch.from_numpy(np.stack(each, axis=1))
             rays = rays.reshape(-1, *rays.shape[3:])
             focals = np.empty((b, views, pixel_frames), dtype=np.float32)
             for view, (_, focal) in enumerate(seen):
                 focals[:, view] = focal
             focals = focals.reshape(-1)
         pictures = draw_rays(self.plan, rays, focals, None if warps is None else warps.reshape(-1, 3, 3))
-        return VisualPrompt(torch.from_numpy(pictures).view(b, views, pixel_frames, height, width, 3), joints=q)
+        if warps is not None:
+            projections = torch.from_numpy(product(warps, projections.numpy()))
+        drawn = torch.from_numpy(pictures).view(b, views, pixel_frames, height, width, 3)
+        return VisualPrompt(drawn, joints=q, projections=projections)
 
     @torch.no_grad()
     def _of_many(self, q: Tensor, cameras: Sequence[Camera]) -> tuple[Floats, list[tuple[Floats, Floats]]]:

@@ -56,7 +56,9 @@ class VisualPrompt:
     skeleton: (b, V, F, H, W, 3) uint8 RGB, the drawn prompt of any form: a skeleton, or a mesh, depth, or black where
     the action is told otherwise; joints: (b, F, J) floats in radians or metres, or None;
     reference: a demonstration of b rows, or None; motion: names of learned motion embeddings, shared by all rows;
-    text: one caption a row, or None. Raises InvalidInput where the parts disagree.
+    text: one caption a row, or None; projections: (b, V, F, 3, 4) float32, what takes points of the base frame [m] to
+    pixels times depth in each view and frame, for worlds that must know where their cameras are
+    (`WorldModelSpec.reads_cameras`), or None. Raises InvalidInput where the parts disagree.
     """
 
     skeleton: Tensor
@@ -64,10 +66,12 @@ class VisualPrompt:
     reference: ReferenceClip | None = None
     motion: tuple[str, ...] = ()
     text: tuple[str, ...] | None = None
+    projections: Tensor | None = None
 
     def __post_init__(self) -> None:
         _check_pictures("VisualPrompt.skeleton", self.skeleton, "(b, V, F, H, W, 3)")
-        b, _, pixel_frames = self.skeleton.shape[:3]
+        lead = self.skeleton.shape[:3]
+        b, _, pixel_frames = lead
         joints, reference = self.joints, self.reference
         if joints is not None:
             fits = joints.ndim == 3 and joints.shape[:2] == (b, pixel_frames) and joints.is_floating_point()
@@ -77,6 +81,10 @@ class VisualPrompt:
         if reference is not None and reference.frames.shape[0] != b:
             raise InvalidInput("VisualPrompt.reference", f"{reference.frames.shape[0]} rows", f"{b} rows")
         _check_texts("VisualPrompt.text", self.text, b)
+        seen = self.projections
+        if seen is not None and (seen.shape != (*lead, 3, 4) or seen.dtype != torch.float32):
+            given = f"{seen.dtype} {tuple(seen.shape)}"
+            raise InvalidInput("VisualPrompt.projections", given, f"torch.float32 {(*lead, 3, 4)}")
 
     def __len__(self) -> int:
         """The number of rows b."""
@@ -106,6 +114,7 @@ class VisualPrompt:
             joints=None if self.joints is None else self.joints[chosen.to(self.joints.device)],
             reference=None if self.reference is None else self.reference.index(chosen),
             text=_pick(self.text, chosen),
+            projections=None if self.projections is None else self.projections[chosen.to(self.projections.device)],
         )
 
     def between(self, first: int, last: int) -> VisualPrompt:
@@ -113,7 +122,8 @@ class VisualPrompt:
         if not 0 <= first < last <= self.pixel_frames:
             raise InvalidInput("pixel frames", f"{first}..{last}", f"0 <= first < last <= {self.pixel_frames}")
         joints = None if self.joints is None else self.joints[:, first:last]
-        return replace(self, skeleton=self.skeleton[:, :, first:last], joints=joints)
+        seen = None if self.projections is None else self.projections[:, :, first:last]
+        return replace(self, skeleton=self.skeleton[:, :, first:last], joints=joints, projections=seen)
 
     def to(self, device: torch.device | str) -> VisualPrompt:
         """The same prompt with its tensors on `device`."""
@@ -122,6 +132,7 @@ class VisualPrompt:
             skeleton=self.skeleton.to(device),
             joints=None if self.joints is None else self.joints.to(device),
             reference=None if self.reference is None else self.reference.to(device),
+            projections=None if self.projections is None else self.projections.to(device),
         )
 
     @staticmethod
@@ -135,12 +146,14 @@ class VisualPrompt:
                 raise InvalidInput("prompts to join", _signature(other), f"the same as the first: {_signature(first)}")
         joints = [prompt.joints for prompt in prompts if prompt.joints is not None]
         clips = [prompt.reference for prompt in prompts if prompt.reference is not None]
+        seen = [prompt.projections for prompt in prompts if prompt.projections is not None]
         return replace(
             first,
             skeleton=torch.cat([prompt.skeleton for prompt in prompts]),
             joints=torch.cat(joints) if joints else None,
             reference=_join_clips(clips),
             text=_join([prompt.text for prompt in prompts]),
+            projections=torch.cat(seen) if seen else None,
         )
 
 
@@ -154,7 +167,8 @@ def _signature(prompt: VisualPrompt) -> str:
             for one in prompt.reference.each
         )
     text = "no text" if prompt.text is None else "text"
-    return f"skeleton {tuple(prompt.skeleton.shape[1:])}, {joints}, {clip}, motion {prompt.motion}, {text}"
+    seen = "no projections" if prompt.projections is None else "projections"
+    return f"skeleton {tuple(prompt.skeleton.shape[1:])}, {joints}, {clip}, motion {prompt.motion}, {seen}, {text}"
 
 
 def _row_numbers(rows: Tensor | Sequence[int] | slice, count: int) -> Tensor:
