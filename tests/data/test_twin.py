@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,24 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
         again = load_episode(tmp_path / "e.vap.npz")
         assert equal(again, episode) and again.meta == episode.meta and again.length == 2 + seed
         again.flow[:], again.frames[:] = 0, 0  # what was read belongs to the reader
+
+
+def test_cameras_that_move_have_a_plate_a_frame(tmp_path: Path) -> None:
+    still = make_episode(length=5, size=8)
+    plates = np.random.default_rng(9).integers(0, 256, (1, 5, 8, 8, 3), np.uint8)
+    for name, episode in (("still", still), ("moving", replace(still, plates=plates))):
+        save_episode(tmp_path / f"{name}.vap.npz", episode)
+        again = load_episode(tmp_path / f"{name}.vap.npz")
+        assert equal(again, episode) and again.plates.ndim == 5 and len(again.plates) == len(episode.plates)
+        assert np.array_equal(again.plates, plates) == (name == "moving")
+        with zipfile.ZipFile(tmp_path / f"{name}.vap.npz") as archive:
+            assert json.loads(archive.read("meta.json"))["format"] == (2 if name == "moving" else 1)
+            assert ("plates.npy" in archive.namelist()) == (name == "moving")
+    assert load_episode(tmp_path / "still.vap.npz", only=("plates",)).plates.size == 0
+    short = replace(still, plates=plates[:, :4])
+    save_episode(tmp_path / "short.vap.npz", short)
+    with pytest.raises(BadFile, match="plates: shape"):
+        load_episode(tmp_path / "short.vap.npz")
 
 
 def test_equal_episodes_make_equal_files(path: Path) -> None:
@@ -246,7 +265,9 @@ def test_an_encrypted_member_is_refused(path: Path) -> None:
         (b"\xff\xfe", "meta.json: not JSON"),
         (b"[" * 100_000, "meta.json: not JSON"),
         (b"[]", "meta.json: this reader knows format 1"),
-        (json.dumps({**META, "format": 2}).encode(), "meta.json: this reader knows format 1"),
+        (json.dumps({**META, "format": 3}).encode(), "meta.json: this reader knows format 1 and 2"),
+        (json.dumps({**META, "format": True}).encode(), "meta.json: this reader knows format 1 and 2"),
+        (json.dumps({**META, "format": 2}).encode(), "meta.json: field 'delta' must be"),
         (json.dumps({**META, "format": 1, "delta": ["frames"]}).encode(), "meta.json: field 'delta' must be"),
     ],
 )

@@ -13,7 +13,7 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,12 +71,13 @@ def write_archive(path: Path, layout: ArchiveLayout, values: Mapping[str, np.nda
 
 
 def read_archive(
-    path: Path, layout: ArchiveLayout, only: Iterable[str] | None = None
+    path: Path, layout: ArchiveLayout, only: Iterable[str] | None = None, *, older: Sequence[ArchiveLayout] = ()
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The description and the arrays of a file of `write_archive`.
 
     Args:
-        path: the file. only: members to read; the others become empty arrays.
+        path: the file. only: members to read; the others become empty arrays, as do those that an older format lacks.
+        older: layouts of other formats that the file may be of; none has members that `layout` lacks.
 
     Raises:
         BadFile: missing, truncated, of another format, or a member of wrong type or shape; names the member.
@@ -88,13 +89,13 @@ def read_archive(
             raise UnknownName(f"member of {_article(layout.what)}", name, layout.members)
     try:
         with zipfile.ZipFile(path) as archive:
-            meta = _meta(archive, path, layout)
-            values = {name: _member(archive, path, layout, name) for name in wanted}
+            meta, found = _meta(archive, path, (layout, *older))
+            values = {name: _member(archive, path, found, name) for name in wanted if name in found.members}
     except FileNotFoundError as error:
         raise BadFile(path, "no such file") from error
     except (zipfile.BadZipFile, OSError) as error:
         raise BadFile(path, f"not a whole {layout.what} file ({error})") from error
-    _check_shapes(path, layout, values)
+    _check_shapes(path, found, values)
     absent = {name: known for name, known in layout.members.items() if name not in values}
     empty = {name: np.zeros((0,) * len(axes), kind) for name, (kind, axes) in absent.items()}
     return meta, {**values, **empty}
@@ -104,19 +105,25 @@ def _article(what: str) -> str:
     return f"{'an' if what[0] in 'aeiou' else 'a'} {what}"
 
 
-def _meta(archive: zipfile.ZipFile, path: Path, layout: ArchiveLayout) -> dict[str, Any]:
+def _meta(
+    archive: zipfile.ZipFile, path: Path, layouts: Sequence[ArchiveLayout]
+) -> tuple[dict[str, Any], ArchiveLayout]:
+    """The description, and which of the layouts it is of."""
     try:
         meta = json.loads(_bytes(archive, path, "meta.json", _LARGEST_META))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadFile(path, f"meta.json: not JSON ({error})") from error
-    if not isinstance(meta, dict) or meta.pop("format", None) != layout.format:
-        raise BadFile(path, f"meta.json: this reader knows format {layout.format}")
+    given = meta.pop("format", None) if isinstance(meta, dict) else None
+    layout = next((known for known in layouts if known.format == given and not isinstance(given, bool)), None)
+    if layout is None:
+        known = " and ".join(str(number) for number in sorted(known.format for known in layouts))
+        raise BadFile(path, f"meta.json: this reader knows format {known}")
     if meta.pop("delta", None) != list(layout.delta):
         raise BadFile(path, f"meta.json: field 'delta' must be {list(layout.delta)}")
     for field in layout.fields:
         if field not in meta:
             raise BadFile(path, f"meta.json: field {field!r} is missing")
-    return meta
+    return meta, layout
 
 
 def _member(archive: zipfile.ZipFile, path: Path, layout: ArchiveLayout, name: str) -> np.ndarray:

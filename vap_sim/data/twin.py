@@ -8,20 +8,25 @@ members hold differences to the previous frame, modulo 256, because a static cam
 | --- | --- | --- | --- |
 | frames | (V, T, H, W, 3) | uint8 | what the cameras saw |
 | objects | (V, T, H, W, 4) | uint8 | loose objects alone, premultiplied rgba, nothing hides them |
-| plate | (V, H, W, 3) | uint8 | the scene without robot and objects |
+| plate | (V, H, W, 3) | uint8 | the scene of the first frame without robot and objects |
+| plates | (M, T, H, W, 3) | uint8 | the same of every frame, for the M views of cameras on links, in their order |
 | robot | (V, T, H, W) | uint8 | visible share of the robot in each pixel, 0..255 |
 | labels | (V, T, H, W) | uint8 | what fills most of a pixel: 0 other, 1 robot, 2 + k object k |
 | flow | (V, T, 2, H/2, W/2) | int16 | where an object pixel was one frame before, minus where it is [px / 32]; or 0 |
-| joints | (T, 8) | float32 | nominal joints [rad]: what a prompt is drawn from |
-| measured | (T, 8) | float32 | the joints that physics arrived at [rad] |
+| joints | (T, J) | float32 | nominal joints [rad or m]: what a prompt is drawn from |
+| measured | (T, J) | float32 | the joints that physics arrived at [rad or m] |
 | actions | (T - 1, A) | float32 | action between frame t and t + 1 |
 | object_poses | (T, K, 7) | float32 | position [m] and quaternion xyzw |
+
+Loose objects come first among the K; drawers, which slide, follow them as if they were objects. `flow` is that of the
+objects alone, as a camera that stands still where it is in this frame sees it. Files in which no camera is on a link
+are of format 1 and have no `plates`; the others are of format 2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +42,14 @@ _KINDS = {
     "labels": ("u1", "VTHW"), "flow": ("i2", "VT2hw"), "joints": ("f4", "TJ"), "measured": ("f4", "TJ"),
     "actions": ("f4", "tA"), "object_poses": ("f4", "TK7"),
 }  # fmt: skip
-_LAYOUT = ArchiveLayout(
+_STILL = ArchiveLayout(
     what="episode",
     format=1,
     members=_KINDS,
     delta=("frames", "objects", "robot", "labels"),
     fields=("seed", "behaviours", "robot", "control_mode", "control_dt", "scene", "cameras"),
 )
+_MOVING = replace(_STILL, format=2, members={**_KINDS, "plates": ("u1", "MTHW3")}, delta=(*_STILL.delta, "plates"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +67,7 @@ class TwinEpisode:
     actions: np.ndarray
     object_poses: np.ndarray
     meta: dict[str, Any]
+    plates: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0, 0, 3), np.uint8))
 
     @property
     def length(self) -> int:
@@ -73,7 +80,8 @@ def save_episode(path: Path, episode: TwinEpisode) -> None:
 
     Equal episodes make equal files, to the byte. Raises OSError where the disk refuses.
     """
-    write_archive(path, _LAYOUT, {name: getattr(episode, name) for name in _KINDS}, episode.meta)
+    layout = _MOVING if len(episode.plates) else _STILL
+    write_archive(path, layout, {name: getattr(episode, name) for name in layout.members}, episode.meta)
 
 
 def load_episode(path: Path, only: tuple[str, ...] | None = None) -> TwinEpisode:
@@ -86,7 +94,7 @@ def load_episode(path: Path, only: tuple[str, ...] | None = None) -> TwinEpisode
         BadFile: missing, truncated, of another format, or a member of wrong type or shape; names the member.
         UnknownName: `only` names no member.
     """
-    meta, values = read_archive(path, _LAYOUT, only)
+    meta, values = read_archive(path, _MOVING, only, older=(_STILL,))
     return TwinEpisode(**values, meta=meta)
 
 
@@ -104,4 +112,4 @@ def iterate_episodes(folder: Path) -> Iterator[TwinEpisode]:
         yield load_episode(path)
 
 
-assert set(_KINDS) == {field.name for field in fields(TwinEpisode)} - {"meta"}
+assert set(_MOVING.members) == {item.name for item in fields(TwinEpisode)} - {"meta"}
