@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -235,7 +236,7 @@ def test_a_server_that_dies_is_tried_again_and_then_named(scripted_server: MakeS
         for message in connection:
             log.append(unpack(message))
             if len(log) == 2:
-                connection.socket.close()
+                connection.socket.shutdown(socket.SHUT_RDWR)
                 return
             connection.send(pack({"actions": chunk(len(log) - 1)}))
 
