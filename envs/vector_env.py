@@ -51,7 +51,9 @@ class RowsJudge(Protocol):
     """A judge that is asked for all rows at once: observations with a leading axis b, and b infos, to rewards and
     whether episodes are over, (b,) each. It judges a row as it would alone."""
 
-    def judge_rows(self, observations: Observation, infos: Sequence[dict[str, Any]]) -> tuple[Rewards, Flags]: ...
+    def judge_rows(self, observations: Observation, infos: Sequence[dict[str, Any]]) -> tuple[Rewards, Flags]:
+        """Rewards (b,) and whether each row's episode is over (b,)."""
+        ...
 
 
 class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):

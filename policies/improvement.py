@@ -67,7 +67,9 @@ def improve(
     Args:
         settings: of a round's cloning; `settings.folder` holds a folder a round, with its episodes, checkpoints and
             policy, from which the same call goes on.
-        workers, sizes: as in `practise` and `clone`. after: called when a round is finished.
+        workers: as in `practise`.
+        after: called when a round is finished.
+        **sizes: as in `clone`.
 
     Raises NothingLearned where nothing is there to imitate, and what `practise` and `clone` raise.
     """

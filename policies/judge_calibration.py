@@ -51,9 +51,11 @@ def calibrate(
     """Scale and shift by maximum likelihood (Platt's scaling), and the narrowest band that is accurate enough.
 
     Args:
-        logits, truth: (n,) scores and what is true, of episodes that the judge was not trained on.
-        accuracy: wanted where it answers. abstention: the most that it may abstain; where both cannot be had the band
-            is the one of greatest accuracy among those that abstain so little.
+        logits: (n,) scores of episodes that the judge was not trained on.
+        truth: (n,) what is true of them.
+        accuracy: wanted where it answers.
+        abstention: the most that it may abstain; where both cannot be had the band is the one of greatest accuracy
+            among those that abstain so little.
         least: abstain at least that often, where the episodes are few and being always right with them means little.
 
     Raises InvalidInput for shapes that disagree, scores that are not finite, or truth of one kind alone.

@@ -19,13 +19,19 @@ class Beginning(Protocol):
     """Where an episode begins; `Start` is one. frames (V, H, W, 3) uint8, one camera a view."""
 
     @property
-    def frames(self) -> Tensor: ...
+    def frames(self) -> Tensor:
+        """(V, H, W, 3) uint8 RGB, one camera a view."""
+        ...
 
     @property
-    def cameras(self) -> tuple[Camera, ...]: ...
+    def cameras(self) -> tuple[Camera, ...]:
+        """The calibrated camera of each view."""
+        ...
 
     @property
-    def instruction(self) -> str: ...
+    def instruction(self) -> str:
+        """The task in words, "" where none is told."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,10 +23,14 @@ class Situated(Protocol):
     """What a plan can be made for: `Start` is one. joints (J,) [rad]; scene: a scene record, or None."""
 
     @property
-    def joints(self) -> Tensor: ...
+    def joints(self) -> Tensor:
+        """(J,) [rad] in the robot's order."""
+        ...
 
     @property
-    def scene(self) -> Mapping[str, Any] | None: ...
+    def scene(self) -> Mapping[str, Any] | None:
+        """The scene record of a reset's info, or None where none is known."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

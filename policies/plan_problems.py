@@ -76,13 +76,19 @@ class PlannedTask(Protocol):
     one of the T steps, where a plan can be cut and continued, None where it is carried out as a whole."""
 
     @property
-    def shape(self) -> tuple[int, int]: ...
+    def shape(self) -> tuple[int, int]:
+        """(T, D) of the parameters that are searched."""
+        ...
 
     @property
-    def longest(self) -> int: ...
+    def longest(self) -> int:
+        """L, the most actions that a plan can have."""
+        ...
 
     @property
-    def actions_per_step(self) -> int | None: ...
+    def actions_per_step(self) -> int | None:
+        """Actions of one of the T steps; None where a plan is carried out as a whole."""
+        ...
 
     def problem(self, moment: Moment, imagination: Imagination) -> Problem | Detour:
         """The search to be done at this moment, or what to do where there is none."""

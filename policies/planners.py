@@ -94,7 +94,9 @@ class Planner(Protocol):
     """A way to search. keeps: K, how many sequences it hands on."""
 
     @property
-    def keeps(self) -> int: ...
+    def keeps(self) -> int:
+        """K, how many sequences a search hands on."""
+        ...
 
     def search(self, score: Score, prior: Prior, keys: Sequence[int]) -> Found:
         """Look for sequences of low cost; keys: one integer a row, from which all its randomness comes."""

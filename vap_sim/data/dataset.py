@@ -31,13 +31,19 @@ class Dataset(Protocol):
     """Recordings of one format. path: where they are; names: of its episodes, in order, without reading them."""
 
     @property
-    def format(self) -> str: ...
+    def format(self) -> str:
+        """The name of the format, as in FORMATS."""
+        ...
 
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Path:
+        """Where the recordings are."""
+        ...
 
     @property
-    def names(self) -> tuple[str, ...]: ...
+    def names(self) -> tuple[str, ...]:
+        """The episodes' names in order, found without reading them."""
+        ...
 
     def read(self, name: str) -> Episode:
         """One episode; its pictures stay on the disk. Raises BadFile with file, episode and field, UnknownName."""

@@ -67,6 +67,7 @@ class DetectorNet(nn.Module):
         self.head = nn.Conv2d(widths[0], 4 * len(CLASSES), 1)
 
     def forward(self, frames: Tensor) -> Tensor:
+        """Scores (b, classes, H, W) of frames (b, 3, H, W), float."""
         x = self.before[0](self.stem(F.pixel_unshuffle(frames, 2)))
         skips = [x]
         for down, block in zip(self.down, self.before[1:], strict=True):

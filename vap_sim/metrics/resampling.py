@@ -122,9 +122,13 @@ def bootstrap(
     """The interval of a statistic of the policies' success, means over tasks.
 
     Args:
-        statistic: of sim and real rates (P,); sim, real: per task, outcomes (P, S) of P policies from S
-            starts: 1, 0, or NaN where there is none. paired: whether column s is the same start in sim and real.
-        level, resamples, seed: of the interval.
+        statistic: of sim and real rates (P,).
+        sim: per task, outcomes (P, S) of P policies from S starts: 1, 0, or NaN where there is none.
+        real: the same of the reference.
+        paired: whether column s is the same start in sim and real.
+        level: of the interval.
+        resamples: how many the interval rests on.
+        seed: of their draws.
 
     Raises:
         InvalidInput: shapes that disagree, and a statistic that is undefined in more than 5 % of the resamples.

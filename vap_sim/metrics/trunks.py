@@ -91,6 +91,7 @@ class Trunk(nn.Module):
         self.features = nn.Sequential(*modules)
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """The features at every tap, finest first, of pictures x (b, 3, H, W)."""
         seen: list[Tensor] = []
         for index, module in enumerate(self.features):
             x = module(x)

@@ -31,6 +31,7 @@ class LowRank(nn.Module):
         self.restore = nn.Parameter(torch.zeros(rows, rank, device=weight.device))
 
     def forward(self, weight: Tensor) -> Tensor:
+        """The updated weight, of the shape of `weight`."""
         return weight + (self.restore @ self.reduce).view_as(weight)
 
 

@@ -95,6 +95,7 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (b, width, h, w) to the same shape."""
         change: Tensor = self.second(F.silu(self.first(F.silu(x))))
         return x + change
 
@@ -122,6 +123,7 @@ class UNet(nn.Module):
         return self.stem.weight.dtype
 
     def forward(self, x: Tensor, style: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Output (b, outputs, h, w) and lowest features (b, widths[-1], h/8, w/8); style: (b, style) or None."""
         x = self.stem(x.to(self.dtype, memory_format=torch.channels_last))
         skips: list[Tensor] = []
         for level, blocks in enumerate(self.before):

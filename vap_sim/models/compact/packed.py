@@ -49,6 +49,7 @@ class PackedUNet(nn.Module):
         return PackedUNet, self._made_of  # weights in oneDNN's order belong to this machine
 
     def forward(self, x: Tensor, style: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As `UNet.forward`."""
         x = self._stem(x.to(self.dtype, memory_format=torch.channels_last))
         skips: list[Tensor] = []
         for level, blocks in enumerate(self._before):
@@ -84,6 +85,7 @@ class PackedMotionNet(nn.Module):
         return PackedMotionNet, self._made_of  # weights in oneDNN's order belong to this machine
 
     def forward(self, windows: Tensor, overview: Tensor, state: Tensor, told: Told | None = None) -> Tensor:
+        """As `MotionNet.forward`."""
         dtype = self.head.weight.dtype
         style = F.silu(_linear(self.overview, torch.cat([overview.flatten(1), state], dim=1).to(dtype)))
         style = style if told is None else style + told(style)
