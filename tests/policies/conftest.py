@@ -18,13 +18,21 @@ def _scripted(handler: Handler, port: int = 0, **options: Any) -> Iterator[int]:
     """Serve `handler(connection)` on a port of the loopback, which is given back at the end."""
     from websockets.sync.server import serve
 
-    server = serve(handler, "127.0.0.1", port, compression=None, max_size=2**25, close_timeout=0.2, **options)
+    open_ones: list[Any] = []
+
+    def noted(connection: Any) -> None:
+        open_ones.append(connection)
+        handler(connection)
+
+    server = serve(noted, "127.0.0.1", port, compression=None, max_size=2**25, close_timeout=0.2, **options)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
         yield server.socket.getsockname()[1]
     finally:
         server.shutdown()
+        for connection in open_ones:  # before version 17 of websockets, shutting down leaves them open
+            connection.close()
         thread.join()
 
 
