@@ -103,11 +103,37 @@ def test_the_scale_goes_from_learned_to_untrained_and_zero_is_removal(backbone: 
     assert torch.equal(run(backbone, off, given), run(backbone, None, given))
 
 
-def test_levels_a_frame_go_by_the_highest(backbone: Backbone, acting: FlexiAct) -> None:
+def test_every_frame_goes_by_its_own_level(backbone: Backbone, acting: FlexiAct) -> None:
     by_frame = torch.tensor([[0, 0, 760, 760], [0, 30, 10, 20]])
     bias = added(acting, told("wave"), noised(timestep=by_frame)).bias[0]
-    assert torch.equal(bias, NoiseBias().at(torch.tensor([760, 30]))[:, None].expand(2, 5))
+    assert torch.equal(bias, NoiseBias().at(by_frame)[:, :, None].expand(2, 4, 5))
+    assert bias[0, 2, 0] > 0 and not bias[0, :2].any() and not bias[1].any()
     assert len(added(acting, told("wave"), noised(timestep=by_frame[:1].expand(2, 4))).bias[2]) == 1
+    # Frames that all have one level are told as a clip that has it.
+    alike = added(acting, told("wave"), noised(timestep=torch.full((2, 4), 760))).bias[0]
+    assert torch.equal(alike, NoiseBias().at(torch.tensor([760]))[:, None].expand(1, 5))
+    assert not added(acting, told("wave"), noised(timestep=torch.full((2, 4), 30))).bias
+
+
+def test_biases_by_frame_and_by_clip_are_joined(backbone: Backbone, acting: FlexiAct) -> None:
+    """Tokens of one conditioner go by frames, those of another have one bias or none: each keeps its own."""
+    by_frame = noised(timestep=torch.tensor([[0, 0, 760, 760], [900, 30, 10, 20]]))
+    one = added(acting, told("wave"), by_frame)
+    whole = Injection(tokens=one.tokens, bias={block: torch.full((1, 5), 0.5) for block in one.tokens})
+    bare = Injection(tokens=one.tokens)
+    joined = combine([one, whole, bare]).bias[0]
+    assert joined.shape == (2, 4, 15)
+    assert torch.equal(joined[..., :5], one.bias[0]) and (joined[..., 5:10] == 0.5).all() and not joined[..., 10:].any()
+    # The same numbers, said by frame or by clip, are the same pass.
+    flat = {block: torch.full((1, 4, 5), 0.5) for block in one.tokens}
+    given = noised(timestep=HIGH)
+    by_clip = run(backbone, whole, given)
+    torch.testing.assert_close(
+        run(backbone, Injection(tokens=one.tokens, bias=flat), given), by_clip, rtol=0, atol=1e-5
+    )
+    assert not torch.allclose(run(backbone, bare, given), by_clip, atol=1e-4)
+    with pytest.raises(InvalidInput, match=r"bias\[0\] of an injection: given \(1, 4, 6\)"):
+        Injection(tokens=one.tokens, bias={0: torch.zeros(1, 4, 6)})
 
 
 # Names

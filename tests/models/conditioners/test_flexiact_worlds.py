@@ -13,6 +13,7 @@ from torch import Tensor
 from tests.contracts.world_model import next_prompt, pictures, prompts, same_state
 from tests.models.cogvideox.worlds import tiny_backbone, tiny_world
 from tests.models.conditioners.flexiact_tools import fill, small_flexiact
+from vap_sim.models.cogvideox.stream import Stream, uncached
 from vap_sim.models.cogvideox.world import CogVideoXWorld
 from vap_sim.state import WorldState
 
@@ -73,3 +74,27 @@ def test_a_guided_dream_leaves_the_motion_out_of_one_pass() -> None:
     assert not torch.equal(
         film(world, start(world, "wave"), 1), film(world_of("chunk"), start(world_of("chunk"), "wave"), 1)
     )
+
+
+@pytest.mark.parametrize("kind", ["i2v", "t2v", "sines"])
+def test_a_stream_predicts_what_one_pass_without_a_cache_does(kind: str) -> None:
+    """At a level that draws the noisy frame to the motion and none of the clean ones that it looks back at."""
+    backbone = tiny_backbone(kind)
+    world = tiny_world(backbone=backbone, mode="stream", history=2, conditioners=(small_flexiact(backbone),))
+    stream = world.mode
+    assert isinstance(stream, Stream)
+    steps = 5 if stream.renews else 2
+    plan, captions = replace(prompts(world, 1 + 4 * (steps + 1), 2), motion=("wave",)), ("a", "b")
+    plan = replace(plan, text=captions)
+    state = world.encode(pictures(world, 2), plan.between(0, 1), [3, 4])
+    history = [state.context["latent"]]
+    for number in range(steps):
+        state, _ = world.step(state, plan.between(1 + 4 * number, 5 + 4 * number))
+        history.append(state.context["latent"])
+    noisy = torch.randn(history[0].shape, generator=torch.Generator().manual_seed(5))
+    for level in (850, 500):
+        cached = stream.predict(state.context, state.step, noisy, level, plan.between(1 + 4 * steps, 5 + 4 * steps))
+        whole = uncached(stream, torch.cat(history, 1), noisy, level, captions, plan)
+        assert float((cached - whole).abs().amax()) < 1e-4
+        other = uncached(stream, torch.cat(history, 1), noisy, level, captions, replace(plan, motion=("lift",)))
+        assert float((other - whole).abs().amax()) > 1e-3, "the motion is heard at all"

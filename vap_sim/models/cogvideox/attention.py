@@ -1,7 +1,8 @@
 """Joint attention of one block: whose queries look at which keys, and the numbers added where one group looks at one.
 
-Nothing here makes a matrix of all queries by all keys that was not given as one: a bias is a row of numbers, one a key,
-which text, video and a second stream's tokens see or do not see, so queries are asked group by group where they differ.
+Nothing here makes a matrix of all queries by all keys for a clip whose frames have one noise level: a bias is a row of
+numbers, one a key, which text, video and a second stream's tokens see or do not see, so queries are asked group by
+group where they differ. Frames with levels of their own, as of a stream, have a mask of that size anyway.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Columns:
     """Keys and values that a block's text and video look at.
 
     mask: True where it may be looked at, (queries, keys) or (b, 1, 1, keys) bool, or None for all; video_bias: (1 or b,
-    keys) added to the logits of video queries alone; bias: the same for text queries too.
+    keys) or (1 or b, video queries, keys) added to the logits of video queries alone; bias: (1 or b, keys) added for
+    text queries too.
     """
 
     key: Tensor
@@ -63,12 +65,16 @@ def ask(attention: Any, video: Tensor, text: Tensor | None, rotary: Rotary | Non
 
 
 def token_columns(
-    attention: Any, tokens: Tensor, rows: int, bias: Tensor | None = None, visible: Tensor | None = None
+    attention: Any, tokens: Tensor, video: Tensor, bias: Tensor | None = None, visible: Tensor | None = None
 ) -> Columns:
-    """Tokens (1 or b, m, D) of an injection as keys, not rotated.
+    """Tokens (1 or b, m, D) of an injection as keys, not rotated, of a block with video tokens (b, T P, D).
 
-    bias: (1 or b, m) for the video's queries; visible: (1 or b, m) bool, False where no query of the row may look.
+    bias: (1 or b, m) for the video's queries, or (1 or b, T, m); visible: (1 or b, m) bool, False where no query of the
+    row may look.
     """
+    rows, queries = video.shape[:2]
+    if bias is not None and bias.ndim == 3:
+        bias = bias.repeat_interleave(queries // bias.shape[1], dim=1)
     added = tokens.expand(rows, -1, -1)
     key = _normal(attention.norm_k, _heads(attention, attention.to_k(added)))
     mask = None if visible is None else visible[:, None, None, :]
@@ -110,12 +116,15 @@ def _weights(query: Tensor, columns: Sequence[Columns], asking: slice, *, video:
     biases = [_sum(one.bias, one.video_bias if video else None) for one in columns]
     if all(bias is None for bias in biases):
         return visible
-    whole = 1 if all(bias is None or len(bias) == 1 for bias in biases) else rows
+    whole = max(1 if bias is None else len(bias) for bias in biases)
+    asked = max(1 if bias is None or bias.ndim == 2 else bias.shape[1] for bias in biases)
     parts = [
-        (query.new_zeros(1, one.key.shape[2]) if bias is None else bias.to(query)).expand(whole, -1)
+        (query.new_zeros(1, 1, one.key.shape[2]) if bias is None else _by_query(bias).to(query)).expand(
+            whole, asked, -1
+        )
         for one, bias in zip(columns, biases, strict=True)
     ]
-    added = torch.cat(parts, dim=1)[:, None, None, :]
+    added = torch.cat(parts, dim=2)[:, None]
     return added if visible is None else torch.where(visible, added, -torch.inf)
 
 
@@ -136,7 +145,12 @@ def _visible(columns: Sequence[Columns], rows: int, news: int, asking: slice) ->
 def _sum(first: Tensor | None, second: Tensor | None) -> Tensor | None:
     if first is None or second is None:
         return second if first is None else first
-    return first + second
+    return first + second if first.ndim == second.ndim else _by_query(first) + _by_query(second)
+
+
+def _by_query(bias: Tensor) -> Tensor:
+    """(n, 1 or queries, keys)."""
+    return bias if bias.ndim == 3 else bias[:, None]
 
 
 def _heads(attention: Any, tokens: Tensor) -> Tensor:

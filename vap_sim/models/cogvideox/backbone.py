@@ -95,7 +95,7 @@ class Backbone(nn.Module):
         if given.input_add is not None:
             tokens = Tokens(tokens.video + self._fitting("input_add", given.input_add, tokens), tokens.text)
         shared = Shared(levels, self.rotary(size, frames, positions, latents.device), mask, past, collect)
-        additions = self._additions(given, tokens, shared)
+        additions = self._additions(given, tokens, shared, frames)
         kept: list[Keys] = []
         for step in walk(self.blocks, tokens, shared, additions, checkpoint=self.checkpoint):
             tokens = step.tokens
@@ -240,7 +240,7 @@ class Backbone(nn.Module):
         if past is not None and (len(past.keys) != rows or past.keys.shape[1] != self.config.blocks):
             raise InvalidInput("rows and blocks of the past", tuple(past.keys.shape[:2]), (rows, self.config.blocks))
 
-    def _additions(self, injection: Injection, tokens: Tokens, shared: Shared) -> Additions:
+    def _additions(self, injection: Injection, tokens: Tokens, shared: Shared, frames: int) -> Additions:
         """What the walk adds, checked."""
         stream = injection.stream
         of_stream = {} if stream is None else stream.keys if isinstance(stream, KeyStream) else stream.blocks
@@ -257,13 +257,7 @@ class Backbone(nn.Module):
         for block, value in injection.tokens.items():
             if value.ndim != 3 or value.shape[0] not in (1, rows) or value.shape[2] != width:
                 raise InvalidInput(f"tokens[{block}] of an injection", tuple(value.shape), f"(1 or {rows}, m, {width})")
-        for name, beside in (("bias", injection.bias), ("visible", injection.visible)):
-            for block, value in beside.items():
-                count = injection.tokens[block].shape[1]
-                right = value.dtype == torch.bool if name == "visible" else value.is_floating_point()
-                if not right or tuple(value.shape) not in ((1, count), (rows, count)):
-                    given, kind = f"{value.dtype} {tuple(value.shape)}", "bool" if name == "visible" else "floats"
-                    raise InvalidInput(f"{name}[{block}] of an injection", given, f"{kind} (1 or {rows}, {count})")
+        _check_beside(injection, rows, frames)
         if stream is not None:
             self._check_stream(stream, rows, shared)
         cross = {block: self._watched(block, function) for block, function in injection.cross.items()}
@@ -307,3 +301,16 @@ class Backbone(nn.Module):
         if value.shape != tokens.video.shape:
             raise InvalidInput(f"{name} of an injection", tuple(value.shape), tuple(tokens.video.shape))
         return value
+
+
+def _check_beside(injection: Injection, rows: int, frames: int) -> None:
+    """Raise InvalidInput where what goes with an injection's tokens does not fit rows and frames."""
+    for name, values in (("bias", injection.bias), ("visible", injection.visible)):
+        for block, value in values.items():
+            count = injection.tokens[block].shape[1]
+            right = value.dtype == torch.bool if name == "visible" else value.is_floating_point()
+            by_frame = value.shape[1:] == (frames, count)
+            if not right or len(value) not in (1, rows) or not (value.shape[1:] == (count,) or by_frame):
+                given, kind = f"{value.dtype} {tuple(value.shape)}", "bool" if name == "visible" else "floats"
+                expected = f"(1 or {rows}, {count})" + (f", or (1 or {rows}, {frames}, {count})" * (name == "bias"))
+                raise InvalidInput(f"{name}[{block}] of an injection", given, f"{kind} {expected}")

@@ -243,7 +243,7 @@ def _forward(
         seen = None if extras.visible is None else extras.visible[:, None, None, :]
         columns.insert(0, Columns(*extras.past, seen))
     if extras.tokens is not None:
-        columns.append(token_columns(block.attn1, extras.tokens, len(tokens.video), extras.bias, extras.shown))
+        columns.append(token_columns(block.attn1, extras.tokens, tokens.video, extras.bias, extras.shown))
     aside = None
     if extras.beside is not None:
         beside = extras.beside

@@ -35,11 +35,12 @@ class Injection:
     video tokens after the patch embedding; residuals: by block number, (b, T P, D), added to the video tokens after
     that block; tokens: by block number, (1 or b, m, D), seen by that block's attention beside the normalised tokens,
     not rotated, then dropped; bias: by number of a block that has tokens, (1 or b, m), added to the logits where video
-    queries look at them, 0 where nothing is given; visible: the same, (1 or b, m) bool, False where neither text nor
-    video of a row looks at a token, True where nothing is given; cross: by block number, a pure function that is shown
-    the video tokens (b, T P, D) once that block's attention is added, and gives what is added to them, of the same
-    shape; stream: a second stream of tokens, or its keys, that some blocks' attention joins; cache: keys and values
-    that a conditioner's own blocks collected in this pass, for its next call; the backbone does not look at it.
+    queries look at them, or (1 or b, T, m), those of each frame their own, 0 where nothing is given; visible: the same,
+    (1 or b, m) bool, False where neither text nor video of a row looks at a token, True where nothing is given; cross:
+    by block number, a pure function that is shown the video tokens (b, T P, D) once that block's attention is added,
+    and gives what is added to them, of the same shape; stream: a second stream of tokens, or its keys, that some
+    blocks' attention joins; cache: keys and values that a conditioner's own blocks collected in this pass, for its next
+    call; the backbone does not look at it.
 
     Raises InvalidInput for a bias that is not as long as its tokens, or what is visible of them.
     """
@@ -57,10 +58,10 @@ class Injection:
     def __post_init__(self) -> None:
         for name in ("residuals", "tokens", "bias", "visible", "cross"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
-        for name, values in (("bias", self.bias), ("visible", self.visible)):
+        for name, values, axes in (("bias", self.bias, (2, 3)), ("visible", self.visible, (2,))):
             for block, value in values.items():
                 tokens = self.tokens.get(block)
-                if tokens is None or value.ndim != 2 or value.shape[1] != tokens.shape[1]:
+                if tokens is None or value.ndim not in axes or value.shape[-1] != tokens.shape[1]:
                     expected = "(1 or b, m) of its m tokens" if tokens is not None else "none: the block has no tokens"
                     raise InvalidInput(f"{name}[{block}] of an injection", tuple(value.shape), expected)
 
@@ -166,7 +167,7 @@ def combine(injections: Sequence[Injection]) -> Injection:
         input_add=sum(added[1:], start=added[0]) if added else None,
         residuals=residuals,
         tokens={block: _joined([one.tokens[block] for one in injections if block in one.tokens]) for block in blocks},
-        bias={block: _joined([_bias_of(one, block) for one in injections if block in one.tokens]) for block in biased},
+        bias={block: _biases([_bias_of(one, block) for one in injections if block in one.tokens]) for block in biased},
         visible={
             block: _joined([_seen_of(one, block) for one in injections if block in one.tokens]) for block in hidden
         },
@@ -191,6 +192,16 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
     """Tensors (1 or b, m, ...) one after the other along m."""
     rows = max(len(part) for part in parts)
     return torch.cat([part.expand(rows, *part.shape[1:]) for part in parts], dim=1)
+
+
+def _biases(parts: Sequence[Tensor]) -> Tensor:
+    """Biases (1 or b, m) or (1 or b, T, m) one after the other along m, all by frame where one is."""
+    frames = max((part.shape[1] for part in parts if part.ndim == 3), default=0)
+    if not frames:
+        return _joined(parts)
+    rows = max(len(part) for part in parts)
+    by_frame = [part if part.ndim == 3 else part[:, None] for part in parts]
+    return torch.cat([part.expand(rows, frames, -1) for part in by_frame], dim=2)
 
 
 def _bias_of(one: Injection, block: int) -> Tensor:

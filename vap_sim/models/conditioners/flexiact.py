@@ -33,8 +33,8 @@ class FlexiAct(nn.Module):
 
     A motion is `m` tokens for each block, zero before training, that the block's attention sees among its normalised
     tokens and then forgets. Zeros are not silence: their keys and values are the layers' biases, which take a small
-    share of everybody's attention. Video tokens are drawn to them by a bias that depends on the noise level; rows whose
-    frames have several levels go by the highest, that of the frame that has most to be told. Tokens of several motions
+    share of everybody's attention. Video tokens are drawn to them by a bias that depends on their frame's noise level,
+    so clean frames that a stream looks back at are not drawn. Tokens of several motions
     stand side by side. A `RefAdapter` may be part of it: LoRA by which the backbone takes any picture of the actor for
     the first frame.
 
@@ -131,7 +131,7 @@ class FlexiAct(nn.Module):
         bias = self._bias(noised)
         return Injection(
             tokens={block: blocks[block][None] for block in numbers},
-            bias={} if bias is None else dict.fromkeys(numbers, bias.expand(-1, blocks.shape[1])),
+            bias={} if bias is None else dict.fromkeys(numbers, bias.expand(*bias.shape[:-1], blocks.shape[1])),
             visible={} if bool(visible.all()) else dict.fromkeys(numbers, visible),
         )
 
@@ -147,11 +147,12 @@ class FlexiAct(nn.Module):
         return told if kept is None else told & kept[:, None].to(told.device)
 
     def _bias(self, noised: Noised) -> Tensor | None:
-        """(1 or b, 1), or None at levels without one."""
-        level = noised.timestep if noised.timestep.ndim == 1 else noised.timestep.amax(dim=1)
-        values = self.bias.at(level)[:, None].to(noised.latents.dtype)
+        """(1 or b, 1), (1 or b, T, 1) where frames have levels of their own, or None at levels without one."""
+        values = self.bias.at(noised.timestep)[..., None].to(noised.latents.dtype)
         if values.is_meta:
             return values
+        if values.ndim == 3 and bool((values == values[:, :1]).all()):
+            values = values[:, 0]
         values = values[:1] if bool((values == values[:1]).all()) else values
         return values if bool(values.any()) else None
 
