@@ -62,13 +62,22 @@ class SceneObject:
         return max(self.size[0], self.size[1])
 
 
+HANDLE_REACH = 0.05
+"""From the front of a drawer to the middle of its handle's bar [m]."""
+HANDLE_WIDTH, HANDLE_THICKNESS = 0.12, 0.014
+"""Length of the handle's bar, which lies level and along the front, and its thickness [m]."""
+HANDLE_SHARE = 0.62
+"""Height of the handle as a share of its cabinet's."""
+
+
 @dataclass(frozen=True)
 class Cabinet:
     """A cabinet that stands fast on the table, with one drawer that slides out of its front.
 
     Its frame stands on the table below the middle of the closed front at (x, y) [m]; `yaw` [rad] is where the front
     looks, which is where the drawer slides. size: depth, width and height [m]; opening: how far the drawer is out now;
-    travel: how far it goes [m].
+    travel: how far it goes [m]; handle_reach: from its front to the middle of the handle's bar [m]; handle_share: height
+    of that bar as a share of the cabinet's.
     """
 
     x: float
@@ -78,6 +87,8 @@ class Cabinet:
     color: Vector3
     opening: float = 0.0
     travel: float = 0.16
+    handle_reach: float = HANDLE_REACH
+    handle_share: float = HANDLE_SHARE
 
     def __post_init__(self) -> None:
         if not np.isfinite((self.x, self.y, self.yaw)).all():
@@ -92,20 +103,12 @@ class Cabinet:
     @property
     def handle_height(self) -> float:
         """Height [m] of the handle's bar over the table."""
-        return HANDLE_SHARE * self.size[2]
+        return self.handle_share * self.size[2]
 
     def handle(self, opening: float | None = None) -> Vector3:
         """The middle of the handle's bar (x, y, z) [m], at an opening [m] or as the drawer stands."""
-        out = HANDLE_REACH + (self.opening if opening is None else opening)
+        out = self.handle_reach + (self.opening if opening is None else opening)
         return self.x + out * float(np.cos(self.yaw)), self.y + out * float(np.sin(self.yaw)), self.handle_height
-
-
-HANDLE_REACH = 0.05
-"""From the front of a drawer to the middle of its handle's bar [m]."""
-HANDLE_WIDTH, HANDLE_THICKNESS = 0.12, 0.014
-"""Length of the handle's bar, which lies level and along the front, and its thickness [m]."""
-HANDLE_SHARE = 0.62
-"""Height of the handle as a share of its cabinet's."""
 
 
 @dataclass(frozen=True)
