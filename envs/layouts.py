@@ -73,8 +73,8 @@ BRIDGE = Layout(
     low=(0.17, -0.17),
     high=(0.34, 0.17),
     cameras=(
-        CameraSpread("exterior_1", (-2.45, -1.95), (0.58, 0.78), (0.62, 0.74), (0.23, 0.0, 0.08), (0.92, 1.04), 0.02),
-        CameraSpread("exterior_2", (0.45, 0.95), (0.40, 0.62), (0.66, 0.80), (0.22, 0.0, 0.08), (0.76, 0.86), 0.02),
+        CameraSpread("exterior_1", (-2.40, -1.95), (0.62, 0.82), (0.52, 0.62), (0.23, 0.0, 0.06), (0.86, 0.98), 0.02),
+        CameraSpread("exterior_2", (0.45, 0.95), (0.42, 0.62), (0.56, 0.68), (0.22, 0.0, 0.07), (0.72, 0.84), 0.02),
     ),
     gap=0.085,
     side=(0.027, 0.034),
@@ -94,17 +94,18 @@ RT1 = Layout(
     low=(0.42, -0.26),
     high=(0.62, 0.14),
     cameras=(
-        CameraSpread("exterior_1", (0.50, 0.90), (0.36, 0.52), (1.25, 1.50), (0.35, -0.1, 0.15), (0.74, 0.84)),
+        CameraSpread("exterior_1", (1.25, 1.75), (0.42, 0.62), (1.10, 1.30), (0.45, -0.08, 0.12), (0.66, 0.78)),
     ),
     gap=0.125,
     height=(0.05, 0.08),
     room=Room(
         table=Box((0.83, 0.0, -0.02), (0.53, 1.0, 0.02)),
-        walls=(Box((1.9, 0.0, 0.6), (0.02, 4.0, 3.0)), Box((-1.4, 0.0, 0.6), (0.02, 4.0, 3.0))),
+        walls=(Box((1.9, 0.0, 0.6), (0.02, 4.0, 3.0)), Box((-1.4, 0.0, 0.6), (0.02, 4.0, 3.0)),
+               Box((0.0, -1.8, 0.6), (4.0, 0.02, 3.0))),
         floor=Box((0.0, 0.0, -0.889), (4.0, 4.0, 0.02)),
     ),
 )  # fmt: skip
-"""RT-1's robot at a counter; it looks down with the camera in its head, and `exterior_1` looks at it from the front."""
+"""RT-1's robot at a counter; it looks down with the camera in its head, and `exterior_1` looks across the counter from its left."""
 
 RT1_DRAWER = replace(RT1, low=(0.42, -0.36), high=(0.66, 0.30))
 """The same counter with a cabinet on it: other things stand to its sides."""

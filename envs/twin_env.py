@@ -21,7 +21,8 @@ from vap_sim.envs.rendering import PROMPT, RENDER_MODES, Picture, Window, side_b
 from vap_sim.envs.scenes import Scene
 from vap_sim.envs.start import Start, check_start
 from vap_sim.envs.starting import StartLike, resolve_start
-from vap_sim.envs.tasks import Situation, Task, get_task
+from vap_sim.envs.stations import Station, get_station
+from vap_sim.envs.tasks import Situation, Task
 from vap_sim.envs.twin_episode import Episode, Masks, TwinState, View, cameras_of
 from vap_sim.envs.twin_physics import SUBSTEP
 from vap_sim.envs.world_env import check_render_mode, check_render_views, instance_metadata
@@ -31,8 +32,6 @@ from vap_sim.prompts.prompter import Prompter
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.control import Controller
 from vap_sim.robots.library import load_robot
-
-_START_SPREAD = 0.05  # [rad] of the arm's joints about the home pose
 
 
 class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
@@ -74,21 +73,27 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     def __init__(
         self,
-        robot: str | Path = "panda_robotiq",
-        task: str = "pick_place",
-        control: str = "joint_velocity",
-        control_hz: float = 5.0,
-        video_hz: float = 5.0,
+        robot: str | Path | None = None,
+        task: str | None = None,
+        control: str | None = None,
+        control_hz: float | None = None,
+        video_hz: float | None = None,
         clip_actions: bool = True,
         dense_reward: bool = False,
         start: StartLike | None = None,
         render_mode: str | None = None,
         render_views: Sequence[str] = ("image",),
-        views: Sequence[str] = ("exterior_1",),
-        size: tuple[int, int] = (128, 128),
+        views: Sequence[str] | None = None,
+        size: tuple[int, int] | None = None,
+        station: str | Station = "DROID",
     ) -> None:
-        self._model = load_robot(robot)
-        self._task: Task = get_task(task)
+        self._station = place = get_station(station)
+        self._model = load_robot(place.robot if robot is None else robot)
+        self._task: Task = place.get_task(task)
+        control = place.control if control is None else control
+        control_hz = place.control_hz if control_hz is None else control_hz
+        video_hz = place.video_hz if video_hz is None else video_hz
+        views, size = place.views if views is None else views, place.size if size is None else size
         self._rates = match_rates(control_hz, video_hz, model_rate=video_hz)
         substeps = round(self._rates.control_dt / SUBSTEP)
         if abs(substeps * SUBSTEP * control_hz - 1) > 1e-6:
@@ -103,7 +108,10 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._render_views = check_render_views(render_views, self._layout.image_keys)
         self.metadata = instance_metadata(self.metadata, control_hz)
         self._start = None if start is None else self._checked(start)
-        self._maker = f"twin, robot {self._model.name!r}, task {task!r}, control {control!r} at {control_hz:g} Hz"
+        self._maker = (
+            f"twin of {place.name}, robot {self._model.name!r}, task {self._task.name!r}, "
+            f"control {control!r} at {control_hz:g} Hz"
+        )
         spec = self._controller.spec
         self.observation_space = self._layout.space
         self.action_space = gymnasium.spaces.Box(spec.low, spec.high, dtype=np.float32)
@@ -125,7 +133,7 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         start = self._start if given is None else self._checked(given)
         rng = deepcopy(self.np_random) if seed is None else seeding.np_random(seed)[0]
         scene, joints, cameras = self._drawn_scene(rng) if start is None else self._rebuilt(start)
-        episode = Episode(scene, self._model, joints)
+        episode = Episode(scene, self._model, joints, self._station.physics)
         super().reset(seed=seed)
         self.np_random.bit_generator.state = rng.bit_generator.state
         if self._episode is not None:
@@ -177,7 +185,8 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         )
 
     def masks(self, view: int = 0) -> tuple[Masks, Masks]:
-        """Which pixels of the picture shown by camera `view` show the robot (H, W), and each object (K, H, W); bool."""
+        """Which pixels of the picture shown by camera `view` show the robot (H, W), and which each object and, after
+        them, each drawer (K + D, H, W); bool."""
         self._present()
         return self._seen[view].robot.copy(), self._seen[view].objects.copy()
 
@@ -237,20 +246,16 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         if resolved.scene is None:
             raise InvalidInput(f"scene of start {resolved.name!r}", None, "a scene, without which no twin can be built")
         scene = Scene.from_dict(resolved.scene)
-        if scene.goal is None and self._task.name != "reach":
-            raise InvalidInput(
-                f"scene of start {resolved.name!r}", "no goal", f"a goal, as task {self._task.name!r} needs"
-            )
+        missing = self._task.lacks(scene)
+        if missing is not None:
+            expected = f"a {missing}, as task {self._task.name!r} needs"
+            raise InvalidInput(f"scene of start {resolved.name!r}", f"no {missing}", expected)
         return resolved
 
     def _drawn_scene(self, rng: np.random.Generator) -> tuple[Scene, NDArray[np.float64], tuple[Camera, ...]]:
         scene = self._task.scene(rng)
-        joints = self._model.home.double()
-        joints[torch.from_numpy(self._layout.arm)] += torch.from_numpy(
-            rng.normal(0, _START_SPREAD, len(self._layout.arm))
-        )
-        cameras = cameras_of(scene, self._model, self._views, self._size)
-        return scene, self._model.robot.clamp(joints).numpy(), cameras
+        joints = self._station.draw_joints(rng, self._model, scene)
+        return scene, joints, cameras_of(scene, self._model, self._views, self._size)
 
     def _rebuilt(self, start: Start) -> tuple[Scene, NDArray[np.float64], tuple[Camera, ...]]:
         assert start.scene is not None, "_checked sees to it"

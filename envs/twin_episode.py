@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
 import numpy as np
 import torch
@@ -13,21 +14,21 @@ from numpy.typing import NDArray
 # First of all, because this module names what is missing where pybullet is.
 from vap_sim.envs import twin_renderer
 from vap_sim.envs.rendering import Picture
-from vap_sim.envs.scenes import Scene, with_pose
+from vap_sim.envs.scenes import Scene, with_openings, with_pose
+from vap_sim.envs.stations import TWIN_PHYSICS
 from vap_sim.envs.tasks import Situation
-from vap_sim.envs.twin_physics import TwinPhysics
+from vap_sim.envs.twin_physics import Physics, Saved
 from vap_sim.errors import UnknownName
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.control import ControlState
 from vap_sim.robots.library import RobotModel
 
 Masks = NDArray[np.bool_]
-Saved = tuple[int, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One camera's picture (H, W, 3) uint8 and exact masks: robot (H, W) bool, objects (K, H, W) bool."""
+    """One camera's picture (H, W, 3) uint8 and exact bool masks: robot (H, W), objects and drawers (K + D, H, W)."""
 
     rgb: Picture
     robot: Masks
@@ -61,11 +62,17 @@ class TwinState:
 class Episode:
     """One scene's physics and renderer, which open and close together."""
 
-    def __init__(self, scene: Scene, model: RobotModel, joints: NDArray[np.float64]) -> None:
+    def __init__(
+        self, scene: Scene, model: RobotModel, joints: NDArray[np.float64], physics: str = TWIN_PHYSICS
+    ) -> None:
+        """A robot at `joints` (J,) in a scene; `physics` is "module:name" as a station gives it."""
         self.scene, self.model = scene, model
-        urdf = model.folder / "robot.urdf"
-        self.physics = TwinPhysics(scene, urdf, joints.tolist())
-        self.renderer = twin_renderer.TwinRenderer(scene, urdf)
+        self.physics = build_physics(physics, scene, model, joints)
+        try:
+            self.renderer = twin_renderer.TwinRenderer(scene, model.folder / "robot.urdf")
+        except BaseException:
+            self.physics.close()
+            raise
         # The engine holds its worlds until told otherwise, also those of an environment that nobody closed.
         self._end = weakref.finalize(self, _free, self.physics, self.renderer)
 
@@ -93,25 +100,30 @@ class Episode:
     def situation(self) -> Situation:
         """What a task may look at, now."""
         physics, count = self.physics, range(len(self.scene.objects))
-        gripper, joints = self.model.gripper, physics.joints()
+        gripper, joints, poses = self.model.gripper, physics.joints(), physics.world.poses()
         assert gripper is not None, "the twin's physics moves a gripper"
         return Situation(
             scene=self.scene,
             tool=physics.tool_position(),
             gripper=float(gripper.to_position(torch.tensor(joints[self.model.robot.joint_index(gripper.joint)]))),
-            objects=np.array([position for position, _ in physics.snapshot().objects]),
+            objects=np.array([position for position, _ in poses]),
             touched=np.array([physics.touched(index) for index in count]),
             held=np.array([physics.held(index) for index in count]),
-            speed=physics.object_speed(),
+            speed=physics.world.speed(),
+            turns=np.array([turn for _, turn in poses]),
+            contacts=physics.world.contacts(),
+            grounded=physics.world.grounded(),
+            drawers=physics.world.openings(),
         )
 
     def present_scene(self) -> Scene:
-        """The scene with its objects where they are now; heights and tilts are not part of a scene."""
+        """The scene with its objects and drawers where they are now; heights and tilts are not part of a scene."""
         scene = self.scene
         for index, ((x, y, _), (qx, qy, qz, qw)) in enumerate(self.physics.snapshot().objects):
             yaw = np.arctan2(2 * (qw * qz + qx * qy), 1 - 2 * (qy * qy + qz * qz))
             scene = with_pose(scene, index, float(x), float(y), float(yaw))
-        return scene
+        travels = [cabinet.travel for cabinet in scene.cabinets]
+        return with_openings(scene, np.clip(self.physics.world.openings(), 0.0, travels).tolist())
 
 
 def cameras_of(scene: Scene, model: RobotModel, views: Sequence[str], size: tuple[int, int]) -> tuple[Camera, ...]:
@@ -126,6 +138,13 @@ def cameras_of(scene: Scene, model: RobotModel, views: Sequence[str], size: tupl
     )
 
 
-def _free(physics: TwinPhysics, renderer: twin_renderer.TwinRenderer) -> None:
+def build_physics(name: str, scene: Scene, model: RobotModel, joints: NDArray[np.float64]) -> Physics:
+    """The physics that a station names as "module:name", with the robot at `joints` (J,) in a scene."""
+    module, _, attribute = name.partition(":")
+    made: Physics = getattr(import_module(module), attribute)(scene, model, joints)
+    return made
+
+
+def _free(physics: Physics, renderer: twin_renderer.TwinRenderer) -> None:
     physics.close()
     renderer.close()

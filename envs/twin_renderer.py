@@ -12,29 +12,41 @@ from pathlib import Path
 import numpy as np
 import trimesh
 
-from vap_sim.envs.scenes import COLORS, CameraPose, Scene, SceneObject
+from vap_sim.envs.scene_parts import COLORS, Box, Cabinet, CameraPose, SceneObject
+from vap_sim.envs.scenes import Scene
 from vap_sim.envs.twin_engine import pybullet
+from vap_sim.envs.twin_furniture import Pose, case_boards, draw_boards, drawer_boards, drawer_pose, handle_boards
 from vap_sim.robots.camera import Camera
 
 SUPERSAMPLING = 2
 _NEAR, _FAR = 0.02, 6.0
+_PLATE = ((0.0, -0.5), (0.33, -0.5), (0.5, 0.5), (0.44, 0.5), (0.37, 0.15), (0.0, 0.15))
+"""A plate's section, radius and height: a rim around a shallow recess."""
 _AWAY = (0.0, 0.0, -50.0)
-_OTHER, _ROBOT = 0, 1  # segmentation labels; object k is 2 + k
+_OTHER, _ROBOT = 0, 1  # segmentation labels; object k is 2 + k, drawer d comes after the objects
+_HANDLE = (0.55, 0.56, 0.58)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Where everything is: angles of all movable robot joints by name, and (position, quaternion xyzw) per object."""
+    """Where everything is: values of all movable robot joints by name, and (position, quaternion xyzw) per object and
+    per drawer."""
 
     joints: dict[str, float]
-    objects: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
+    objects: tuple[Pose, ...]
+    drawers: tuple[Pose, ...] = ()
+
+    @property
+    def bodies(self) -> tuple[Pose, ...]:
+        """All that moves and is no robot, in the order of their labels: objects, then drawers."""
+        return (*self.objects, *self.drawers)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One drawn layer: rgb (H, W, 3) uint8; objects (H, W, 4) uint8, the loose objects alone as premultiplied rgba;
-    coverage (2 + objects, H, W) uint8 in 0..255, rows: other, robot, object k; depth (2H, 2W) float32 [m] along the
-    optical axis and labels (2H, 2W) uint8, both before averaging."""
+    """One drawn layer: rgb (H, W, 3) uint8; objects (H, W, 4) uint8, what moves and is no robot alone, as premultiplied
+    rgba; coverage (2 + K + D, H, W) uint8 in 0..255, rows: other, robot, object k, drawer d; depth (2H, 2W) float32 [m]
+    along the optical axis and labels (2H, 2W) uint8, both before averaging."""
 
     rgb: np.ndarray
     objects: np.ndarray
@@ -54,12 +66,13 @@ class Picture:
 
     @property
     def object_masks(self) -> np.ndarray:
-        """(objects, H, W) bool."""
+        """(K + D, H, W) bool: objects, then drawers."""
         return np.asarray(self.coverage[2:] >= 128)
 
 
 def object_mesh(item: SceneObject) -> trimesh.Trimesh:
-    """The object's convex mesh, centred on its bounding box [m]; used for pictures and collisions alike."""
+    """The object's mesh, centred on its bounding box [m]: what is drawn, and whose convex hull collides. All but plates
+    are convex."""
     if item.shape == "sphere":
         mesh = trimesh.creation.icosphere(subdivisions=2, radius=0.5)
     elif item.shape in ("cylinder", "hexagon"):
@@ -67,6 +80,8 @@ def object_mesh(item: SceneObject) -> trimesh.Trimesh:
     elif item.shape == "wedge":
         corners = [[x, y, z] for y in (-0.5, 0.5) for x, z in ((-0.5, -0.5), (0.5, -0.5), (0.0, 0.5))]
         mesh = trimesh.convex.convex_hull(np.asarray(corners))
+    elif item.shape == "plate":
+        mesh = trimesh.creation.revolve(_PLATE, sections=32)
     else:
         mesh = trimesh.creation.box((1.0, 1.0, 1.0))
     mesh = mesh.copy()
@@ -132,18 +147,25 @@ class TwinRenderer:
             pybullet.getJointInfo(self._robot, index, physicsClientId=self._client)[1].decode(): index
             for index in range(pybullet.getNumJoints(self._robot, physicsClientId=self._client))
         }
-        self._box((0.45, 0.0, -0.03), (0.62, 0.85, 0.03), scene.table_color)
-        self._box((-0.75, 0.0, 0.6), (0.02, 4.0, 3.0), scene.wall_color)
-        self._box((0.0, 0.0, -0.8), (4.0, 4.0, 0.02), tuple(0.6 * c for c in scene.wall_color))
+        room = scene.room
+        self._box(room.table, scene.table_color)
+        for wall in room.walls:
+            self._box(wall, scene.wall_color)
+        self._box(room.floor, tuple(0.6 * c for c in scene.wall_color))
         if scene.goal is not None:
             x, y, radius = scene.goal
             self._disc((x, y, 0.0006), radius, (0.97, 0.97, 0.97))
             self._disc((x, y, 0.0012), radius * 0.72, scene.table_color)
         self._objects = [self._visual(item) for item in scene.objects]
+        self._drawers = [self._cabinet(cabinet) for cabinet in scene.cabinets]
         self._labels = np.full(1024, _OTHER, np.uint8)
         self._labels[self._robot] = _ROBOT
-        for index, body in enumerate(self._objects):
+        for index, body in enumerate(self._bodies):
             self._labels[body] = 2 + index
+
+    @property
+    def _bodies(self) -> list[int]:
+        return [*self._objects, *self._drawers]
 
     def close(self) -> None:
         """Free the client; harmless when called twice."""
@@ -159,7 +181,7 @@ class TwinRenderer:
         Args:
             snapshot: where everything is.
             camera: intrinsics and size; `T_base_camera` (4, 4) is its pose now.
-            robot: False leaves the robot out. objects: False leaves the loose objects out.
+            robot: False leaves the robot out. objects: False leaves the loose objects and the drawers out.
         """
         self._place(snapshot, robot, objects)
         size = (camera.size[0] * SUPERSAMPLING, camera.size[1] * SUPERSAMPLING)
@@ -189,9 +211,7 @@ class TwinRenderer:
         return Picture(
             rgb=_average(fine.astype(np.uint16)),
             objects=_average(layer.astype(np.uint16)),
-            coverage=np.stack(
-                [_average((labels == label) * np.uint16(255)) for label in range(2 + len(self._objects))]
-            ),
+            coverage=np.stack([_average((labels == label) * np.uint16(255)) for label in range(2 + len(self._bodies))]),
             depth=_FAR * _NEAR / (_FAR - (_FAR - _NEAR) * z),
             labels=labels,
         )
@@ -203,15 +223,26 @@ class TwinRenderer:
                 pybullet.resetJointState(self._robot, self._joints[name], angle, physicsClientId=client)
         base = (0.0, 0.0, 0.0) if robot else _AWAY
         pybullet.resetBasePositionAndOrientation(self._robot, base, (0, 0, 0, 1), physicsClientId=client)
-        for body, (position, quaternion) in zip(self._objects, snapshot.objects, strict=True):
+        for body, (position, quaternion) in zip(self._bodies, snapshot.bodies, strict=True):
             where = position if objects else _AWAY
             pybullet.resetBasePositionAndOrientation(body, where, quaternion, physicsClientId=client)
 
-    def _box(self, centre: tuple[float, ...], half: tuple[float, ...], color: tuple[float, ...]) -> int:
+    def _box(self, box: Box, color: tuple[float, ...]) -> int:
         shape = pybullet.createVisualShape(
-            pybullet.GEOM_BOX, halfExtents=half, rgbaColor=(*color, 1), physicsClientId=self._client
+            pybullet.GEOM_BOX, halfExtents=box.half, rgbaColor=(*color, 1), physicsClientId=self._client
         )
-        return self._body(shape, centre)
+        return self._body(shape, box.centre)
+
+    def _cabinet(self, cabinet: Cabinet) -> int:
+        """Draws the case where it stands; returns the drawer's body, which `render` places."""
+        boards, client = case_boards(cabinet), self._client
+        position, turn = drawer_pose(cabinet, 0.0)
+        dark, light = (tuple(share * c for c in cabinet.color) for share in (0.72, 1.0))
+        case = draw_boards(boards, [dark] * len(boards), client, position)
+        pybullet.resetBasePositionAndOrientation(case, position, turn, physicsClientId=client)
+        front, handle = drawer_boards(cabinet), handle_boards(cabinet)
+        colors = [light] * len(front) + [_HANDLE] * len(handle)
+        return draw_boards((*front, *handle), colors, client, _AWAY)
 
     def _disc(self, centre: tuple[float, ...], radius: float, color: tuple[float, ...]) -> int:
         mesh = trimesh.creation.cylinder(radius=radius, height=0.0004, sections=32)

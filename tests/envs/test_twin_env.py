@@ -180,7 +180,7 @@ def test_state_ends_with_its_episode(env: TwinEnv) -> None:
     state, episode = env.get_state(), env._episode
     assert episode is not None
     env.reset(seed=0)
-    assert episode.physics._client == -1, "an episode that is over is freed, whoever still knows it"
+    assert episode.physics.world.client == -1, "an episode that is over is freed, whoever still knows it"
     with pytest.raises(InvalidInput, match="state: given one of an episode that is over, expected one of this episode"):
         env.set_state(state)
     other = TwinEnv(task="push")
@@ -204,10 +204,10 @@ def test_engine_forgets_states_and_episodes_that_nobody_holds(monkeypatch: pytes
     late = env.get_state()
     del env, episode
     gc.collect()
-    assert physics._client >= 0, "a state keeps its episode"
+    assert physics.world.client >= 0, "a state keeps its episode"
     del late
     gc.collect()
-    assert physics._client == -1
+    assert physics.world.client == -1
 
 
 def test_state_may_outlive_the_environment(env: TwinEnv, monkeypatch: pytest.MonkeyPatch) -> None:

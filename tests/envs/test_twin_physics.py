@@ -78,7 +78,7 @@ def test_objects_rest_where_they_were_put(model: RobotModel, home: np.ndarray) -
 def test_a_lifted_object_falls_freely_and_comes_to_rest(model: RobotModel, home: np.ndarray) -> None:
     with closing(build(scene_of(FAR_CUBE), model, home)) as physics:
         pybullet.resetBasePositionAndOrientation(
-            physics._objects[0], (0.4, -0.2, 0.225), (0, 0, 0, 1), physicsClientId=physics._client
+            physics.world.objects[0], (0.4, -0.2, 0.225), (0, 0, 0, 1), physicsClientId=physics.world.client
         )
         physics.follow(np.repeat(home[None], POSES, axis=0), 0.1)
         assert height(physics.snapshot()) == pytest.approx(0.225 - 9.81 * 0.1**2 / 2, abs=2.5e-3)
