@@ -76,8 +76,8 @@ class Cabinet:
 
     Its frame stands on the table below the middle of the closed front at (x, y) [m]; `yaw` [rad] is where the front
     looks, which is where the drawer slides. size: depth, width and height [m]; opening: how far the drawer is out now;
-    travel: how far it goes [m]; handle_reach: from its front to the middle of the handle's bar [m]; handle_share: height
-    of that bar as a share of the cabinet's.
+    travel: how far it goes [m]; handle_reach: from its front to the middle of the handle's bar [m]; handle_share:
+    height of that bar as a share of the cabinet's.
     """
 
     x: float
