@@ -73,8 +73,8 @@ BRIDGE = Layout(
     low=(0.17, -0.17),
     high=(0.34, 0.17),
     cameras=(
-        CameraSpread("exterior_1", (-2.40, -1.95), (0.62, 0.82), (0.52, 0.62), (0.23, 0.0, 0.06), (0.86, 0.98), 0.02),
-        CameraSpread("exterior_2", (0.45, 0.95), (0.42, 0.62), (0.56, 0.68), (0.22, 0.0, 0.07), (0.72, 0.84), 0.02),
+        CameraSpread("exterior_1", (-2.40, -1.95), (0.62, 0.82), (0.60, 0.70), (0.25, 0.0, 0.05), (0.60, 0.70), 0.02),
+        CameraSpread("exterior_2", (0.45, 0.95), (0.42, 0.62), (0.62, 0.74), (0.24, 0.0, 0.05), (0.60, 0.70), 0.02),
     ),
     gap=0.085,
     side=(0.027, 0.034),
@@ -105,7 +105,7 @@ RT1 = Layout(
         floor=Box((0.0, 0.0, -0.889), (4.0, 4.0, 0.02)),
     ),
 )  # fmt: skip
-"""RT-1's robot at a counter; it looks down with the camera in its head, and `exterior_1` looks across the counter from its left."""
+"""RT-1's robot at a counter: it looks down with the camera in its head; `exterior_1` stands to its left."""
 
 RT1_DRAWER = replace(RT1, low=(0.42, -0.36), high=(0.66, 0.30))
 """The same counter with a cabinet on it: other things stand to its sides."""

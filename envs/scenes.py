@@ -14,7 +14,6 @@ import numpy as np
 from vap_sim.envs.layouts import DROID, CameraSpread, Layout
 from vap_sim.envs.scene_parts import (
     COLORS,
-    HANDLE_REACH,
     HANDLE_THICKNESS,
     SHAPES,
     Cabinet,
@@ -185,7 +184,7 @@ def _clear(cabinet: Cabinet, point: np.ndarray, margin: float) -> bool:
     """Whether a point (x, y) is at least `margin` [m] away from the cabinet and from where its drawer and handle go."""
     turn = np.array([[np.cos(cabinet.yaw), np.sin(cabinet.yaw)], [-np.sin(cabinet.yaw), np.cos(cabinet.yaw)]])
     along, across = turn @ (point - [cabinet.x, cabinet.y])
-    ahead = along - (cabinet.travel + HANDLE_REACH + HANDLE_THICKNESS)
+    ahead = along - (cabinet.travel + cabinet.handle_reach + HANDLE_THICKNESS)
     return bool(abs(across) > cabinet.size[1] / 2 + margin or ahead > margin or -along > cabinet.size[0] + margin)
 
 

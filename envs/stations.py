@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vap_sim.envs import layouts
 from vap_sim.envs.layouts import Layout
-from vap_sim.envs.scenes import Scene
+from vap_sim.envs.scenes import Scene, sample_scene
 from vap_sim.envs.tasks import TASKS, Task
 from vap_sim.envs.tasks_bridge import PutOnPlate, Stack
 from vap_sim.envs.tasks_rt1 import MoveDrawer, MoveNear, Pick
@@ -26,6 +26,8 @@ from vap_sim.robots.library import RobotModel
 StartJoints = Callable[[np.random.Generator, RobotModel, Scene], NDArray[np.float64]]
 """Draws where the joints (J,) [rad or m] stand at the beginning of an episode."""
 
+SceneDraw = Callable[[np.random.Generator], Scene]
+"""Draws a scene."""
 TWIN_PHYSICS = "vap_sim.envs.twin_physics:TwinPhysics"
 
 
@@ -36,6 +38,8 @@ class Station:
     robot: its name in the library; tasks: by name, and `task` the one to do unless told otherwise; layout: how scenes
     without a task of their own are drawn; control: of the actions; control_hz, video_hz: actions and pictures a second,
     of which 240 is a multiple; views: cameras of the scene or of the robot; size: (width, height) of pictures [px].
+
+    scenes: draws those of recordings, in which any of the tasks may be done; None draws a task and then its scene.
 
     start_spread [rad]: of the joints about the home pose, `start_spreads` that of single ones by name, the gripper's is
     open; or `start_joints` draws them. physics: "module:name" of what moves, called with (scene, robot model, joints)
@@ -57,6 +61,7 @@ class Station:
     start_spread: float = 0.05
     start_spreads: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     start_joints: StartJoints | None = None
+    scenes: SceneDraw | None = None
     physics: str = TWIN_PHYSICS
 
     def __post_init__(self) -> None:
@@ -76,6 +81,13 @@ class Station:
             raise UnknownName(f"task of station {self.name!r}", chosen, self.tasks)
         return self.tasks[chosen]
 
+    def sample_scene(self, rng: np.random.Generator) -> Scene:
+        """Draw a scene of any of the tasks, as recordings need them."""
+        if self.scenes is not None:
+            return self.scenes(rng)
+        names = tuple(self.tasks)
+        return self.tasks[names[int(rng.integers(len(names)))]].scene(rng)
+
     def draw_joints(self, rng: np.random.Generator, model: RobotModel, scene: Scene) -> NDArray[np.float64]:
         """Where the joints (J,) [rad or m] of a robot stand at the beginning: near its home, within the limits."""
         if self.start_joints is not None:
@@ -92,12 +104,17 @@ def _by_name(*tasks: Task) -> Mapping[str, Task]:
     return MappingProxyType({task.name: task for task in tasks})
 
 
+def _tabletop(rng: np.random.Generator) -> Scene:
+    return sample_scene(rng, goal=bool(rng.uniform() < 0.5))
+
+
 DROID = Station(
     name="DROID",
     robot="panda_robotiq",
     tasks=MappingProxyType(TASKS),
     task="pick_place",
     layout=layouts.DROID,
+    scenes=_tabletop,
 )
 
 BRIDGE = Station(

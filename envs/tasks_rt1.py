@@ -16,6 +16,7 @@ LIFT = 0.05
 """How high [m] a picked object must be above where it stood."""
 NEAR = 0.06
 """The widest gap [m] between two objects that are near each other."""
+_APART = 0.04  # [m] by which two objects are farther from each other at the beginning
 OPENED, CLOSED = 0.75, 0.10
 """Shares of its travel from which a drawer is open, and up to which it is closed."""
 _REST = 0.05  # [m/s]
@@ -54,7 +55,11 @@ class MoveNear:
     name: str = "move_near"
 
     def scene(self, rng: np.random.Generator) -> Scene:
-        return sample_scene(rng, int(rng.integers(2, 5)), layout=layouts.RT1, shapes=[_GRIPPED])
+        while True:  # half of the scenes or more have the two apart
+            scene = sample_scene(rng, int(rng.integers(2, 5)), layout=layouts.RT1, shapes=[_GRIPPED])
+            first, other = scene.objects[:2]
+            if np.hypot(other.x - first.x, other.y - first.y) - (first.width + other.width) / 2 > NEAR + _APART:
+                return scene
 
     def lacks(self, scene: Scene) -> str | None:
         return None if len(scene.objects) > 1 else "second object"
