@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from vap_sim.envs.demonstrating import load_demonstration, motion_names, save_demonstration
+from vap_sim.envs.stations import get_station, station_names
 from vap_sim.errors import BadFile, InvalidInput, UnknownName
 from vap_sim.prompts.visual_prompt import ReferenceClip
 from vap_sim.robots.camera import Camera
@@ -144,9 +145,19 @@ class Start:
             raise BadFile(path, str(error)) from error
 
 
-def shipped_starts(task: str | None = None) -> tuple[str, ...]:
-    """Names of the starts that come with the package, or of those made for one task."""
-    return tuple(name for name in _shelf() if task is None or name.rpartition("_")[0] == task)
+def shipped_starts(task: str | None = None, station: str = "DROID") -> tuple[str, ...]:
+    """Names of the starts of a station that come with the package, or of those made for one of its tasks.
+
+    They are `<task>_<number>` at DROID and `<station>_<task>_<number>` elsewhere. Raises UnknownName for the station.
+    """
+    prefix = _prefix(get_station(station).name)
+    others = tuple(_prefix(name) for name in station_names() if _prefix(name))
+    own = [name for name in _shelf() if (name.startswith(prefix) if prefix else not name.startswith(others))]
+    return tuple(name for name in own if task is None or name.rpartition("_")[0] == prefix + task)
+
+
+def _prefix(station: str) -> str:
+    return "" if station == "DROID" else f"{station.lower()}_"
 
 
 def load_start(name: str | Path) -> Start:

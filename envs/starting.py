@@ -11,6 +11,7 @@ import numpy as np
 
 from vap_sim.envs.demonstrating import DemonstrationLike, motion_names, resolve_demonstration
 from vap_sim.envs.start import Start, load_start, photo_start, shipped_starts
+from vap_sim.envs.stations import get_station, station_names
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.robots.library import RobotModel
 
@@ -60,11 +61,13 @@ def moved(start: Start, motion: str | Sequence[str] | None) -> Start:
 
 def start_names(task: str | None, model: RobotModel) -> tuple[str, ...]:
     """Names of the shipped starts to draw from, none for a robot they do not show. Raises UnknownName for the task."""
-    names = shipped_starts(task)
-    if not names:
-        tasks = sorted({name.rpartition("_")[0] for name in shipped_starts()})
-        raise UnknownName("task with shipped starts", task, tasks)
-    return names if load_start(names[0]).robot == model.name else ()
+    places = [get_station(name) for name in station_names()]
+    own = [place for place in places if place.robot == model.name]
+    names = tuple(name for place in own for name in shipped_starts(task, place.name))
+    known = {known for place in places for known in place.tasks}
+    if not names and task is not None and task not in known:
+        raise UnknownName("task with shipped starts", task, sorted(known))
+    return names
 
 
 def draw(rng: np.random.Generator, names: tuple[str, ...]) -> tuple[int, str | None]:

@@ -1,13 +1,14 @@
 """VAPSim: Gymnasium environments whose next picture is drawn by an action-conditioned world model.
 
-Importing this package registers the environments `VAPWorld-DROID-v0` (the dream) and `VAPTwin-DROID-v0` (its ground
-truth in pybullet) and loads nothing heavy; the names below are loaded when they are first used.
+Importing this package registers two environments a station, `VAPWorld-<station>-v0` (the dream) and
+`VAPTwin-<station>-v0` (its ground truth in pybullet), for DROID, Bridge and RT1, and loads nothing heavy; the names
+below are loaded when they are first used.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
@@ -69,17 +70,44 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+_STATIONS: dict[str, dict[str, Any]] = {
+    "DROID": {},
+    "Bridge": {"robot": "widowx", "task": "put_on_plate", "control": "ee_delta", "world": "kinematic"},
+    "RT1": {
+        "robot": "google_robot",
+        "task": "pick",
+        "control": "ee_delta",
+        "control_hz": 3.0,
+        "video_hz": 3.0,
+        "views": ("head",),
+        "world": "kinematic",
+        "world_options": {"frame_rate": 3.0},
+    },
+}
+"""Arguments of each station's dream, where they are not WorldEnv's own defaults; a test compares them with the station.
+
+The embedded model's shipped weights know DROID's arm alone. Elsewhere the default is the kinematic world, which draws
+the arm over the first picture and moves nothing else, and `info["world"]` says so.
+"""
+
+
 def _register() -> None:
     """Make the environments known by name; the classes themselves are imported when one is made."""
-    worlds = {
-        "VAPWorld-DROID-v0": ("vap_sim.envs.world_env:WorldEnv", "vap_sim.envs.vector_env:WorldVectorEnv"),
-        "VAPTwin-DROID-v0": ("vap_sim.envs.twin_env:TwinEnv", None),
-    }
-    for name, (entry_point, vector_entry_point) in worlds.items():
-        if name not in gymnasium.registry:
-            gymnasium.register(
-                name, entry_point=entry_point, vector_entry_point=vector_entry_point, max_episode_steps=200
-            )
+    for station, arguments in _STATIONS.items():
+        worlds: dict[str, dict[str, Any]] = {
+            f"VAPWorld-{station}-v0": {
+                "entry_point": "vap_sim.envs.world_env:WorldEnv",
+                "vector_entry_point": "vap_sim.envs.vector_env:WorldVectorEnv",
+                "kwargs": arguments,
+            },
+            f"VAPTwin-{station}-v0": {
+                "entry_point": "vap_sim.envs.twin_env:TwinEnv",
+                "kwargs": {} if station == "DROID" else {"station": station},
+            },
+        }
+        for name, settings in worlds.items():
+            if name not in gymnasium.registry:
+                gymnasium.register(name, max_episode_steps=200, **settings)
 
 
 _register()

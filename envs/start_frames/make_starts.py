@@ -1,27 +1,32 @@
-"""Makes the shipped starts from the twin, eight scenes a task seen by exterior_1; for a checkout with pybullet."""
+"""Makes the shipped starts from the twin, some scenes a task seen by the station's cameras; for a checkout with
+pybullet. Stations to make may be named; all without."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+from vap_sim.envs.stations import get_station, station_names
 from vap_sim.envs.twin_env import TwinEnv
 
 FIRST_SEED = 2_000_000
 """Beyond the seeds of recordings for training and for evaluation."""
-STARTS_PER_TASK = 8
-TASKS = ("reach", "push", "pick_place")
+STARTS_PER_TASK = {"DROID": 8}
+FEW = 4
 
 
-def main() -> None:
-    """Write one folder a start, `<task>_<number>`, beside this file."""
-    for place, task in enumerate(TASKS):
-        env = TwinEnv(task=task)
-        for number in range(STARTS_PER_TASK):
-            env.reset(seed=FIRST_SEED + place * STARTS_PER_TASK + number)
-            name = f"{task}_{number:02d}"
-            env.start(name).save(Path(__file__).parent / name)
-        env.close()
+def main(stations: tuple[str, ...]) -> None:
+    """Write one folder a start beside this file, named as `shipped_starts` tells."""
+    for station in stations:
+        place, count = get_station(station), STARTS_PER_TASK.get(station, FEW)
+        for index, task in enumerate(place.tasks):
+            env = TwinEnv(task=task, station=place)
+            for number in range(count):
+                env.reset(seed=FIRST_SEED + index * count + number)
+                name = f"{task}_{number:02d}" if station == "DROID" else f"{station.lower()}_{task}_{number:02d}"
+                env.start(name).save(Path(__file__).parent / name)
+            env.close()
 
 
 if __name__ == "__main__":
-    main()
+    main(tuple(sys.argv[1:]) or station_names())
