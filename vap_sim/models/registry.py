@@ -22,7 +22,7 @@ _WORLDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "still": ("vap_sim.models.still", "StillWorld"),
         "kinematic": ("vap_sim.models.kinematic", "KinematicWorld"),
-        "compact": ("vap_sim.models.compact.model", "CompactWorld"),
+        "compact": ("vap_sim.models.compact.opening", "CompactWorlds"),
         "cogvideox": ("vap_sim.models.cogvideox.world", "CogVideoXWorld"),
     }
 )

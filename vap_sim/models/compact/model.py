@@ -8,7 +8,6 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import torch
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from vap_sim.models.compact import doubt, layers
 from vap_sim.models.compact.motion import apply, move
 from vap_sim.models.compact.network import CompactConfig, CompactNetwork, Told, UNetConfig, to_blocks
 from vap_sim.models.compact.packed import fast_dtype, packed
+from vap_sim.models.compact.pixels import drawn_blocks, levels, planes, unit, unit_planes
 from vap_sim.models.compact.placing import lay
 from vap_sim.models.compact.slots import Slots
 from vap_sim.models.protocol import Rollout, WorldModelSpec
@@ -48,11 +48,13 @@ class CompactWorld:
         *,
         dtype: torch.dtype | None = None,
         demonstration: Demonstration | None = None,
+        frame_rate: float = FRAME_RATE,
     ) -> None:
         """`network` is converted to `dtype`, by default bfloat16, or float32 on a processor that lacks it.
 
-        demonstration: what watches clips that are shown at a dream's start; without it none can be shown."""
-        self.fingerprint = _fingerprint(network, demonstration)
+        demonstration: what watches clips that are shown at a dream's start; without it none can be shown. frame_rate:
+        pictures a second of dreamt time [Hz], which changes nothing but what the spec says."""
+        self.fingerprint = fingerprint_of(network, demonstration)
         self.demonstration = demonstration
         if demonstration is not None:
             demonstration.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
@@ -67,7 +69,7 @@ class CompactWorld:
             size=(size, size),
             views=1,
             frames_per_step=1,
-            frame_rate=FRAME_RATE,
+            frame_rate=frame_rate,
             profile=profile,
             fingerprint=self.fingerprint,
             reads_reference=demonstration is not None,
@@ -75,26 +77,22 @@ class CompactWorld:
 
     @classmethod
     def load(
-        cls, path: Path | str | None = None, *, device: str = "cpu", demonstration: Path | str | None = None
+        cls,
+        path: Path | str | None = None,
+        *,
+        device: str = "cpu",
+        demonstration: Path | str | None = None,
+        frame_rate: float | None = None,
     ) -> CompactWorld:
         """The world of a weights file, by default the one that ships with the package.
 
-        demonstration: a file of `demonstration.save_demonstration`, for worlds that are shown clips. Raises BadFile,
-        and InvalidInput for a demonstration's weights of other sizes.
+        demonstration: a file of `demonstration.save_demonstration`, for worlds that are shown clips. frame_rate [Hz]:
+        see `opening.CompactWorlds`. Raises BadFile, and InvalidInput for a demonstration's weights of other sizes.
         """
-        path = WEIGHTS if path is None else Path(path)
-        tensors, description = load_tensors(path)
-        with torch.device("meta"):
-            network = CompactNetwork(read_config(description.get("network"), path))
-        fill(network, tensors, path)  # compares shapes: a file that lies about its own takes no memory
-        network.to_empty(device="cpu")
-        fill(network, tensors, path)
-        watching = None
-        if demonstration is not None:
-            from vap_sim.models.compact.demonstration import load_demonstration
-
-            watching = load_demonstration(demonstration, network.config)
-        return cls(network, str(description.get("profile", "compact")), device, demonstration=watching)
+        network, description, watching = read_weights(WEIGHTS if path is None else Path(path), demonstration)
+        rate = float(description.get("frame_rate", FRAME_RATE) if frame_rate is None else frame_rate)
+        profile = str(description.get("profile", "compact"))
+        return cls(network, profile, device, demonstration=watching, frame_rate=rate)
 
     def encode(self, frames: Tensor, prompt: VisualPrompt, seed: Sequence[int] | Tensor) -> WorldState:
         """Begin dreams from pictures (b, V, H, W, 3) uint8 and prompts of their poses (F = 1)."""
@@ -155,14 +153,15 @@ class CompactWorld:
 
     @torch.no_grad()
     def _encode_row(self, frame: Tensor, skeleton: Tensor) -> dict[str, Tensor]:
-        reading = layers.read(self.network, self._unit(frame), self._blocks(skeleton))
-        slots = layers.find_slots(_unit(_levels(reading.objects)))
-        planes = self._planes(skeleton)
+        blocks = drawn_blocks(skeleton, self.device, self._dtype)
+        reading = layers.read(self.network, unit_planes(frame, self.device), blocks)
+        slots = layers.find_slots(unit(levels(reading.objects)))
+        drawn = planes(skeleton, self.device)
         return {
-            "plate": _levels(reading.plate),
+            "plate": levels(reading.plate),
             "style": reading.style.to(self._dtype),
-            "skeletons": torch.cat([planes, planes], dim=1),
-            "patches": _levels(slots.patches),
+            "skeletons": torch.cat([drawn, drawn], dim=1),
+            "patches": levels(slots.patches),
             **{name: getattr(slots, name) for name in _POSES},
             **self._laid(slots),
         }
@@ -182,13 +181,13 @@ class CompactWorld:
     @torch.no_grad()
     def _move(self, old: Mapping[str, Tensor], skeletons: Tensor, step: Tensor) -> dict[str, Tensor]:
         """What changes in the context of b rows in a step (b,); skeletons (b, H, W, 3) uint8, as drawn."""
-        planes = skeletons.to(self.device).permute(0, 3, 1, 2).contiguous()
-        history = torch.cat([planes, old["skeletons"]], dim=1)
+        drawn = skeletons.to(self.device).permute(0, 3, 1, 2).contiguous()
+        history = torch.cat([drawn, old["skeletons"]], dim=1)
         changed: dict[str, Tensor] = {"skeletons": history[:, :6]}
         if bool(old["present"].any()):
-            slots = Slots(_unit(old["patches"]), **{name: old[name] for name in _POSES})
+            slots = Slots(unit(old["patches"]), **{name: old[name] for name in _POSES})
             told = () if self.demonstration is None else self.demonstration.told(old, step)
-            moved = apply(slots, move(self.network.motion, _unit(history), old["objects"], slots, told))
+            moved = apply(slots, move(self.network.motion, unit(history), old["objects"], slots, told))
             changed |= {name: getattr(moved, name) for name in _POSES}
             still = (moved.centre == slots.centre).all(2) & (moved.turn == slots.turn).all(2)
             rows = torch.nonzero(~still.all(1))[:, 0]
@@ -205,30 +204,13 @@ class CompactWorld:
         now = {name: context[name][row : row + 1] for name in ("plate", "style", "objects", "blocks")}
         painting = layers.paint(
             self.network,
-            self._blocks(skeleton),
+            drawn_blocks(skeleton, self.device, self._dtype),
             now["objects"],
             now["style"],
-            _unit(now["plate"]),
+            unit(now["plate"]),
             object_blocks=now["blocks"],
         )
-        return _levels(painting.frame).permute(0, 2, 3, 1).contiguous()
-
-    def _planes(self, image: Tensor) -> Tensor:
-        """(H, W, 3) uint8 -> (1, 3, H, W) uint8, every plane in one piece."""
-        return image.to(self.device).permute(2, 0, 1)[None].contiguous()
-
-    def _unit(self, image: Tensor) -> Tensor:
-        """(H, W, C) uint8 -> (1, C, H, W) float32 in [0, 1]."""
-        return _unit(image.to(self.device).permute(2, 0, 1)[None])
-
-    def _blocks(self, skeleton: Tensor) -> Tensor:
-        """A drawn skeleton (H, W, 3) uint8 as `layers.skeleton_blocks` gives it."""
-        height, width, _ = skeleton.shape
-        pairs = skeleton.cpu().contiguous().numpy().reshape(height, width // 2, 6)
-        planes = cv2.split(pairs)  # the left pixels' colors, then the right ones'
-        order = [planes[3 * right + color][low::2] for color in range(3) for low in range(2) for right in range(2)]
-        blocks = torch.from_numpy(cv2.merge(order)).to(self.device).permute(2, 0, 1)[None]
-        return _unit(blocks).mul_(2).sub_(1).to(self._dtype)
+        return levels(painting.frame).permute(0, 2, 3, 1).contiguous()
 
 
 def _row(state: WorldState, row: int) -> dict[str, Tensor]:
@@ -239,14 +221,23 @@ def _joined(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([one[name] for one in rows]) for name in rows[0]}
 
 
-def _levels(values: Tensor) -> Tensor:
-    """[0, 1] -> uint8: what is carried on is what a picture could have shown."""
-    return (values * 255).round_().to(torch.uint8)
+def read_weights(
+    path: Path, demonstration: Path | str | None = None
+) -> tuple[CompactNetwork, dict[str, Any], Demonstration | None]:
+    """The network of a weights file, what its header says of it, and what watches clips, if a file of that is given.
 
+    Raises BadFile, and InvalidInput for a demonstration's weights of other sizes."""
+    tensors, description = load_tensors(path)
+    with torch.device("meta"):
+        network = CompactNetwork(read_config(description.get("network"), path))
+    fill(network, tensors, path)  # compares shapes: a file that lies about its own takes no memory
+    network.to_empty(device="cpu")
+    fill(network, tensors, path)
+    if demonstration is None:
+        return network, description, None
+    from vap_sim.models.compact.demonstration import load_demonstration
 
-def _unit(levels: Tensor) -> Tensor:
-    """uint8 -> float32 in [0, 1]."""
-    return levels.float() / 255
+    return network, description, load_demonstration(demonstration, network.config)
 
 
 def read_config(values: Any, source: object) -> CompactConfig:
@@ -265,7 +256,8 @@ _ROWS_AT_ONCE = 24  # whose objects move together: the network is busy, and what
 _NETS = ("scene", "motion", "robot")
 
 
-def _fingerprint(network: CompactNetwork, demonstration: Demonstration | None) -> str:
+def fingerprint_of(network: CompactNetwork, demonstration: Demonstration | None) -> str:
+    """A hash of all weights."""
     digest = hashlib.sha256(repr(asdict(network.config)).encode())
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode())

@@ -1,0 +1,69 @@
+"""What a camera that moves sees of a scene's plates: the table plane as it was seen at first, by it or by others."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vap_sim.models.compact.geometry import NEAREST, Floats
+from vap_sim.models.compact.layers import fill
+
+FARTHEST = 4.0
+"""[m] from the camera; a table ends before, and what lies there is seen as if it were infinitely far."""
+
+
+def plate_now(plates: Tensor, first: Floats, now: Floats, view: int, table: float) -> Tensor:
+    """The plate (1, 3, H, W) in [0, 1] of a view whose camera has moved.
+
+    Args:
+        plates: (V, 3, H, W) in [0, 1], as read from the first pictures. first: (V, 3, 4), where their cameras stood.
+        now: (3, 4), where this view's camera stands. table: height of its plane [m].
+
+    Pixels that show the table are looked up where the view's own first camera saw the same place, else where another's
+    did; those above its horizon where the own first camera saw the same direction. What none saw is continued from what
+    lies beside it.
+    """
+    size = plates.shape[-1]
+    pixels = _pixels(plates.shape[-2], size)
+    onto = np.linalg.inv(_level(now, table))
+    ground = pixels @ onto.T  # (x, y, 1) of the table over depth
+    shows = ground[..., 2] > 1 / FARTHEST
+    canvas = plates.new_zeros(1, *plates.shape[1:])
+    known = plates.new_zeros(1, 1, *plates.shape[2:])
+    for source in (view, *(other for other in range(len(plates)) if other != view)):
+        found = ground @ _level(first[source], table).T
+        canvas, known = _over(canvas, known, plates[source : source + 1], found, shows)
+    away = pixels @ (first[view, :, :3] @ np.linalg.inv(now[:, :3])).T
+    canvas, known = _over(canvas, known, plates[view : view + 1], away, ~shows)
+    return canvas if bool((known == 1).all()) else fill(canvas, known)
+
+
+def _over(canvas: Tensor, known: Tensor, plate: Tensor, found: Floats, where: np.ndarray) -> tuple[Tensor, Tensor]:
+    """The canvas with what a plate shows where it is not known yet; found: (H, W, 3), its pixels times depth."""
+    height, width = plate.shape[-2:]
+    ahead = found[..., 2] > NEAREST * 1e-2
+    xy = found[..., :2] / np.where(ahead, found[..., 2], 1.0)[..., None]
+    inside = where & ahead & (xy >= -0.5).all(-1) & (xy[..., 0] <= width - 0.5) & (xy[..., 1] <= height - 0.5)
+    if not inside.any():
+        return canvas, known
+    grid = torch.from_numpy((xy * np.array([2 / (width - 1), 2 / (height - 1)]) - 1).astype(np.float32)).to(
+        plate.device
+    )
+    looked = F.grid_sample(plate, grid[None], mode="bilinear", padding_mode="border", align_corners=True)
+    fresh = torch.from_numpy(inside).to(plate.device)[None, None].to(plate.dtype) * (1 - known)
+    return torch.lerp(canvas, looked, fresh), known + fresh
+
+
+def _level(projection: Floats, height: float) -> Floats:
+    """What takes (x, y, 1) of the plane at this height to pixels times depth, (3, 3)."""
+    return np.stack([projection[:, 0], projection[:, 1], projection[:, 2] * height + projection[:, 3]], axis=1)
+
+
+@lru_cache(maxsize=4)
+def _pixels(height: int, width: int) -> Floats:
+    across, down = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
+    return np.stack([across, down, np.ones_like(across)], axis=-1)

@@ -1,0 +1,57 @@
+"""Which compact world a caller's options mean: that of one camera that stands still, or that of several cameras."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vap_sim.errors import InvalidInput
+from vap_sim.models.compact.model import FRAME_RATE, WEIGHTS, CompactWorld, read_weights
+from vap_sim.models.compact.views import CompactViews
+from vap_sim.models.protocol import WorldModel
+
+
+class CompactWorlds:
+    """The compact worlds under one name."""
+
+    @staticmethod
+    def load(
+        path: Path | str | None = None,
+        *,
+        device: str = "cpu",
+        demonstration: Path | str | None = None,
+        views: int = 1,
+        moving: bool = False,
+        table_height: float = 0.0,
+        frame_rate: float | None = None,
+    ) -> WorldModel:
+        """The world of a weights file, by default the one that ships with the package.
+
+        Args:
+            path: the file. device: where it dreams.
+            demonstration: a file of `demonstration.save_demonstration`, for worlds that are shown clips.
+            views: cameras seen at once, 1 to 4.
+            moving: whether a single camera may move; of several, each may.
+            table_height: of the table in the base frame [m], for objects that only one camera sees and for cameras that
+                move.
+            frame_rate: pictures a second of dreamt time [Hz]; by default what the weights were trained on. At another
+                rate the skeletons still tell where the robot is in every frame, but what objects do is guessed from
+                motion of another pace.
+
+        Raises BadFile, and InvalidInput for a number of views or a rate that cannot be.
+        """
+        path = WEIGHTS if path is None else Path(path)
+        if isinstance(views, bool) or not isinstance(views, int) or not 1 <= views <= 4:
+            raise InvalidInput("views of the compact world", views, "1 to 4")
+        if views == 1 and not moving:
+            return CompactWorld.load(path, device=device, demonstration=demonstration, frame_rate=frame_rate)
+        network, description, watching = read_weights(path, demonstration)
+        return CompactViews(
+            network,
+            str(description.get("profile", "compact")),
+            device,
+            views=views,
+            table_height=table_height,
+            frame_rate=float(description.get("frame_rate", FRAME_RATE) if frame_rate is None else frame_rate),
+            hears_moving=bool(description.get("moving_views", False)),
+            demonstration=watching,
+        )

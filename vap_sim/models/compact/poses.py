@@ -1,0 +1,92 @@
+"""Where objects in space lie in each view: the one place from which all views take them, so that none contradicts
+another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vap_sim.models.compact.fusing import Opinions, displaced, fused_logit
+from vap_sim.models.compact.geometry import NEAREST, Floats, likeness, responses, see
+from vap_sim.models.compact.motion import MOVES_ABOVE
+
+_GONE = -1e4  # [px] where an object behind a camera is said to be
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """The S objects of one row, seen by V views.
+
+    position (S, 3) and pace (S, 3), their last displacement [m]; present (V, S) bool: the view has a cut-out of it.
+    How a cut-out hangs on its object: grain (V, S, 3, 2) [m], the displacements across the view it was cut from that
+    moved it by one pixel there; offset (V, S, 2) [px] of its middle from the object's there; spin (V, S) [rad], how far
+    it has turned since by itself.
+    """
+
+    position: Floats
+    pace: Floats
+    present: NDArray[np.bool_]
+    grain: Floats
+    offset: Floats
+    spin: Floats
+
+    @classmethod
+    def of(cls, context: Mapping[str, Tensor], row: int) -> Placed:
+        """Those of a row of a state's context."""
+        values = {name: context[name][row].cpu().numpy() for name in cls.__dataclass_fields__}
+        return cls(**{n: v if v.dtype == np.bool_ else v.astype(np.float64) for n, v in values.items()})
+
+    def context(self) -> dict[str, Tensor]:
+        """As a state keeps it, one row."""
+        return {
+            name: torch.from_numpy(value if value.dtype == np.bool_ else value.astype(np.float32))[None]
+            for name, value in vars(self).items()
+        }
+
+    def kept(self) -> Placed:
+        """As it is after a state has kept it: numbers of single precision."""
+        return Placed.of(self.context(), 0)
+
+    def poses(self, projections: Floats) -> tuple[Floats, Floats, Floats]:
+        """Centre (V, S, 2) [px] and turn (V, S, 2), as `Slots` has them, and depth (V, S) [m] under projections
+        (V, 3, 4)."""
+        seen = projections[:, None]
+        xy, depth = see(seen, self.position)
+        turn = likeness(responses(seen, self.position)[..., :2, :] @ self.grain)
+        turn = _times(turn, np.stack([np.cos(self.spin), np.sin(self.spin)], axis=-1))
+        centre = xy + _times(turn, self.offset)
+        behind = (depth <= NEAREST)[..., None]
+        return np.where(behind, _GONE, centre), np.where(behind, [1.0, 0.0], turn), depth
+
+    def drift(self, projections: Floats) -> Floats:
+        """How far objects went in their last step, in pixels of views (V, 3, 4): (V, S, 2)."""
+        seen = projections[:, None]
+        return see(seen, self.position)[0] - see(seen, self.position - self.pace)[0]
+
+    def moved(self, projections: Floats, told: Opinions, heard: NDArray[np.bool_]) -> tuple[Placed, NDArray[np.bool_]]:
+        """A step on, and which objects (S,) moved.
+
+        told: what views say of objects: shift (V, S, 2), twist (V, S, 2) turn [rad] and log of growth, logit (V, S).
+        heard: (V, S), whose words count."""
+        position, pace, spin = self.position.copy(), np.zeros_like(self.pace), self.spin.copy()
+        went = np.zeros(len(position), np.bool_)
+        for one in range(len(position)):
+            views = np.flatnonzero(heard[:, one])
+            if not len(views) or fused_logit(told.logit[views, one]) <= MOVES_ABOVE:
+                continue
+            here = Opinions(told.shift[views, one], told.twist[views, one], told.logit[views, one])
+            position[one] = displaced(projections[views], self.position[one], here)
+            pace[one], went[one] = position[one] - self.position[one], True
+            spin[views, one] += told.twist[views, one, 0]
+        return replace(self, position=position, pace=pace, spin=spin), went
+
+
+def _times(a: Floats, b: Floats) -> Floats:
+    """The product of complex numbers (..., 2)."""
+    real = a[..., 0] * b[..., 0] - a[..., 1] * b[..., 1]
+    return np.stack([real, a[..., 0] * b[..., 1] + a[..., 1] * b[..., 0]], axis=-1)
