@@ -25,13 +25,14 @@ class TrainJudge:
     the twin and dreamt by `world`: `episodes` to learn from, from seed 0, and `dev` to calibrate by, from seed 900,000.
     A file of stills takes about four seconds on one core, an episode two. Training stops after `minutes` with a
     checkpoint, and the same command goes on from there. The judge is written to RUN/judge.safetensors whenever it
-    stops."""
+    stops. `eyes`, a judge's file, are calibrated anew and not trained: for another world, or by more episodes."""
 
     data: Path
     run: Path
     stills: int = 60
     episodes: int = 60
-    dev: int = 90
+    dev: int = 330
+    eyes: Path | None = None
     world: str = "compact"
     weights: Path | None = None
     steps: int = 3000
@@ -46,6 +47,33 @@ def run(command: TrainJudge) -> Path:
     import torch
 
     from vap_sim.commands.judge_episodes import DEV_SEEDS, record_missing
+    from vap_sim.policies.judge_learned import LearnedJudge
+
+    for name in ("stills", "episodes", "dev", "steps", "threads"):
+        if getattr(command, name) < 1:
+            raise InvalidInput(f"--{name}", getattr(command, name), "at least 1")
+    torch.set_num_threads(command.threads)
+    torch.manual_seed(command.seed)
+    blank, facts = _trained(command) if command.eyes is None else _given(command.eyes)
+    kept = record_missing(DEV_SEEDS[: command.dev], command.data, command.world, command.weights)
+    calibrations, dev = calibrated(blank, kept)
+    judge = LearnedJudge(blank.network, calibrations, blank.colors, blank.model.name)
+    command.run.mkdir(parents=True, exist_ok=True)
+    return judge.save(command.run / "judge.safetensors", **facts, dev_episodes=len(kept), dev=dev)
+
+
+def _given(eyes: Path) -> tuple[LearnedJudge, dict[str, Any]]:
+    """A judge of a file, and what the training of its eyes was, as far as the file tells."""
+    from vap_sim.models.checkpoint import load_tensors
+    from vap_sim.policies.judge_learned import LearnedJudge
+
+    judge, told = LearnedJudge.load(eyes), load_tensors(eyes)[1]
+    return judge, {name: told[name] for name in ("step", "seed", "stills", "episodes") if name in told}
+
+
+def _trained(command: TrainJudge) -> tuple[LearnedJudge, dict[str, Any]]:
+    """A judge that is not calibrated yet, and what its training was."""
+    from vap_sim.commands.judge_episodes import record_missing
     from vap_sim.commands.judge_questions import lessons_of_episodes, lessons_of_stills
     from vap_sim.commands.judge_stills import stills_missing
     from vap_sim.envs.scenes import COLORS
@@ -56,11 +84,6 @@ def run(command: TrainJudge) -> Path:
     from vap_sim.policies.judge_training import JudgeRecipe, JudgeTraining
     from vap_sim.training.loop import LoopSettings, train
 
-    for name in ("stills", "episodes", "dev", "steps", "threads"):
-        if getattr(command, name) < 1:
-            raise InvalidInput(f"--{name}", getattr(command, name), "at least 1")
-    torch.set_num_threads(command.threads)
-    torch.manual_seed(command.seed)
     objects, goals = lessons_of_stills(stills_missing(command.stills, command.data), command.run)
     learned = record_missing(range(command.episodes), command.data, command.world, command.weights)
     dreamt = lessons_of_episodes(learned, command.run)
@@ -78,11 +101,8 @@ def run(command: TrainJudge) -> Path:
     network = JudgeNet(JudgeConfig())
     outcome = train(JudgeRecipe(network, [objects, dreamt], goals, JudgeTraining(seed=command.seed)), settings)
     network.load_state_dict(outcome.weights)
-    kept = record_missing(DEV_SEEDS[: command.dev], command.data, command.world, command.weights)
-    calibrations, dev = calibrated(LearnedJudge(network, dict.fromkeys(TASKS, Calibration()), COLORS), kept)
     facts = {"step": outcome.step, "seed": command.seed, "stills": command.stills, "episodes": len(learned)}
-    judge = LearnedJudge(network, calibrations, COLORS)
-    return judge.save(command.run / "judge.safetensors", **facts, dev_episodes=len(kept), dev=dev)
+    return LearnedJudge(network, dict.fromkeys(TASKS, Calibration()), COLORS), facts
 
 
 def calibrated(judge: LearnedJudge, paths: list[Path]) -> tuple[dict[str, Calibration], dict[str, Any]]:
