@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.contracts.world_model import MISUSES, WorldModelContract
+from tests.contracts.world_model import BYTES_A_ROW, MISUSES, WorldModelContract
 from vap_sim.errors import InvalidInput
 from vap_sim.models.compact.model import CompactWorld
 from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNetConfig
+from vap_sim.models.compact.views import CompactViews
 from vap_sim.models.kinematic import KinematicWorld, paste
 from vap_sim.models.protocol import Rollout, WorldModel, WorldModelSpec
 from vap_sim.models.rollout import imagine, start_keys
@@ -68,8 +69,25 @@ class TestCompactSmall(WorldModelContract):
         return compact(CompactConfig(size=32, scene=net, motion=net, robot=net))
 
 
+class TestCompactViews(WorldModelContract):
+    """Three cameras, the last of which moves within a prompt of several frames."""
+
+    long_run = 25
+    bytes_a_row = 3 * BYTES_A_ROW
+
+    @staticmethod
+    def make() -> WorldModel:
+        net = UNetConfig((8, 8, 8, 8), (1, 1, 1, 1))
+        return CompactViews(random_network(CompactConfig(size=32, scene=net, motion=net, robot=net)), views=3)
+
+
 def compact(config: CompactConfig) -> CompactWorld:
-    """A compact world whose weights, those that training starts at zero too, are random."""
+    """A compact world of random weights."""
+    return CompactWorld(random_network(config))
+
+
+def random_network(config: CompactConfig) -> CompactNetwork:
+    """Weights that are random, those that training starts at zero too."""
     network = CompactNetwork(config)
     source = torch.Generator().manual_seed(5)
     with torch.no_grad():
@@ -77,7 +95,7 @@ def compact(config: CompactConfig) -> CompactWorld:
             # Small enough that motion, which is fed back, stays a few pixels for a thousand steps.
             spread = 0.8 * value[0].numel() ** -0.5 if value.ndim > 1 else 0.2
             value.copy_(torch.randn(value.shape, generator=source) * spread)
-    return CompactWorld(network)
+    return network
 
 
 @pytest.mark.skipif(find_spec("diffusers") is None, reason="diffusers is not installed")

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from vap_sim.errors import InvalidInput
 from vap_sim.models.protocol import WorldModel
 from vap_sim.prompts.visual_prompt import VisualPrompt
+from vap_sim.robots.camera import Camera
 from vap_sim.state import WorldState
 
 ROWS = 3
@@ -45,7 +46,24 @@ def prompts(world: WorldModel, pixel_frames: int, rows: int = ROWS, seed: int = 
         reach[..., 0] - (across - middle[..., 0]).abs(), reach[..., 1] - (down - middle[..., 1]).abs()
     )
     color = 140 + 115 * torch.rand(*lead, 1, 1, 3, generator=source)
-    return VisualPrompt(((inside * height).clamp(0, 1) * color).to(torch.uint8))
+    drawn = ((inside * height).clamp(0, 1) * color).to(torch.uint8)
+    return VisualPrompt(drawn, projections=_projections(lead, (width, height)) if world.spec.reads_cameras else None)
+
+
+def _projections(lead: tuple[int, int, int], size: tuple[int, int]) -> Tensor:
+    """Cameras side by side that look at one place from a metre away; those after the first two go forward, frame by
+    frame: (*lead, 3, 4)."""
+    rows, views, frames = lead
+    out = torch.zeros(views, frames, 3, 4)
+    for view in range(views):
+        eye = (1.1, 0.6 - 0.8 * view, 0.6)
+        camera = Camera.look_at(f"view {view}", eye, (0.45, 0.0, 0.05), size=size, focal_px=1.4 * size[1])
+        turn = camera.T_parent_camera[:3, :3].T
+        for frame in range(frames):
+            ahead = camera.T_parent_camera[:3, 2] * (0.01 * frame if view > 1 else 0.0)
+            eye_now = camera.T_parent_camera[:3, 3:] + ahead[:, None]
+            out[view, frame] = camera.intrinsics @ torch.cat([turn, -turn @ eye_now], dim=1)
+    return out[None].repeat(rows, 1, 1, 1, 1)
 
 
 def begin(world: WorldModel, rows: int = ROWS, steps: int = 2) -> WorldState:

@@ -48,7 +48,9 @@ def test_the_surer_view_counts_more() -> None:
 def test_the_order_of_views_does_not_matter() -> None:
     seen = projections(cameras(3)).double().numpy()
     told = truthful(seen)
-    noisy = Opinions(told.shift + [[1.0, 0.5], [-0.5, 2.0], [0.0, 0.3]], told.twist, np.array([4.0, 1.0, -2.0]))
+    noisy = Opinions(
+        told.shift + np.array([[1.0, 0.5], [-0.5, 2.0], [0.0, 0.3]]), told.twist, np.array([4.0, 1.0, -2.0])
+    )
     turned = [2, 0, 1]
     other = Opinions(noisy.shift[turned], noisy.twist[turned], noisy.logit[turned])
     assert np.allclose(displaced(seen, START, noisy), displaced(seen[turned], START, other), atol=1e-12)

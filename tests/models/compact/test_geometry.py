@@ -49,7 +49,7 @@ def test_rays_that_miss_meet_in_the_middle_and_say_by_how_much() -> None:
 
 
 def test_parallel_rays_have_an_answer() -> None:
-    point, _ = meet(np.zeros((2, 3)) + [[0, 0, 0], [0, 0.1, 0]], np.array([[1.0, 0, 0]] * 2))
+    point, _ = meet(np.array([[0, 0, 0], [0, 0.1, 0]]), np.array([[1.0, 0, 0]] * 2))
     assert np.isfinite(point).all()
 
 
