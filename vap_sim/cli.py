@@ -83,6 +83,7 @@ def commands() -> dict[str, tuple[type, Callable[[Any], object]]]:
         record,
         replay,
         serve_policy,
+        teleop,
         train,
         train_conditioner,
         train_judge,
@@ -107,6 +108,7 @@ def commands() -> dict[str, tuple[type, Callable[[Any], object]]]:
         inspect.Inspect: inspect.run,
         learn_action.LearnAction: learn_action.run,
         serve_policy.ServePolicy: serve_policy.run,
+        teleop.Teleop: teleop.run,
         train_conditioner.TrainConditioner: train_conditioner.run,
         train_judge.TrainJudge: train_judge.run,
     }

@@ -1,0 +1,180 @@
+"""From what a person asks for, by keys, sticks, a dragged gizmo or a slider, to joint targets by inverse kinematics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vap_sim.errors import InvalidInput
+from vap_sim.robots.inverse import solve_inverse
+from vap_sim.robots.library import RobotModel
+from vap_sim.robots.rotations import rotation_vector
+
+Array = NDArray[np.float64]
+_REACHED, _TURNED = 5e-4, 5e-3  # [m], [rad] nearer than this to a goal is there
+_ASTRAY = 0.01  # [m] an inverse that misses by more has found nothing
+_GRIPPED = 5e-3
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """How fast the tool moves: `linear` [m/s] and `angular` [rad/s] under full keys, `goal` times that towards a gizmo;
+    `gripper` [share of its range per second]."""
+
+    linear: float = 0.25
+    angular: float = 1.0
+    goal: float = 2.0
+    gripper: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not all(0 < value < 100 for value in (self.linear, self.angular, self.goal, self.gripper)):
+            raise InvalidInput("speeds of driving", self, "positive numbers below 100")
+
+
+@dataclass(frozen=True, eq=False)
+class Wish:
+    """What is asked for now. linear, angular: (3,) shares of full speed in [-1, 1] along and about the base frame's
+    axes; goal: (4, 4) pose that the tool shall reach, or None; gripper: where it shall be (0 open, 1 closed), or None.
+    """
+
+    linear: Array = field(default_factory=lambda: np.zeros(3))
+    angular: Array = field(default_factory=lambda: np.zeros(3))
+    goal: Array | None = None
+    gripper: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Steered:
+    """action: (A,) float32 for a world with control "joint_position", or None where nothing is left to do; arrived:
+    whether the goal is reached or cannot be approached further; out_of_reach: whether the arm could not follow."""
+
+    action: NDArray[np.float32] | None
+    arrived: bool = False
+    out_of_reach: bool = False
+
+
+class Steering:
+    """Steers one robot; `dt` [s] is how long an action lasts. An action is the arm's joints in the robot's order
+    [rad or m], then the gripper's position where there is one."""
+
+    def __init__(self, model: RobotModel, dt: float, speeds: Speeds | None = None) -> None:
+        self.model, self.dt, self.speeds = model, float(dt), speeds or Speeds()
+        robot, gripper = model.robot, model.gripper
+        self._gripper = None if gripper is None else robot.joint_index(gripper.joint)
+        self._arm = [index for index in range(robot.num_joints) if index != self._gripper]
+        self._longest = robot.max_speed.double().numpy()[self._arm] * self.dt
+        self._tool = robot.link_index(model.tool_link)
+
+    def resting(self, joints: Array, gripper: float | None = None) -> NDArray[np.float32]:
+        """The action (A,) that keeps joints (J,); `gripper` instead of what the joints say of it."""
+        values = np.asarray(joints, np.float64)
+        asked = values[self._arm]
+        if self._gripper is not None and self.model.gripper is not None:
+            measured = float(self.model.gripper.to_position(torch.tensor(values[self._gripper])))
+            asked = np.append(asked, np.clip(measured if gripper is None else gripper, 0.0, 1.0))
+        return asked.astype(np.float32)
+
+    def joints(self, asked: NDArray[np.floating]) -> Array:
+        """The joints (J,) that an action (A,) asks for."""
+        values = np.empty(self.model.robot.num_joints)
+        values[self._arm] = asked[: len(self._arm)]
+        if self._gripper is not None and self.model.gripper is not None:
+            values[self._gripper] = float(self.model.gripper.to_joint(torch.tensor(float(asked[-1]))))
+        return values
+
+    def tool(self, joints: Array) -> Array:
+        """Pose of the tool (4, 4) in the base frame at joints (J,)."""
+        q = torch.from_numpy(np.asarray(joints, np.float64))
+        return np.asarray(self.model.robot.forward(q)[self._tool].numpy())
+
+    def steer(self, asked: NDArray[np.floating], wish: Wish) -> Steered:
+        """The next action from what was asked last, (A,). Raises InvalidInput for a wish that is not finite."""
+        start = self.joints(asked)
+        pose = self.tool(start)
+        aim, arrived = self._aim(pose, wish)
+        grip = self._grip(asked, wish)
+        if aim is None:
+            if grip is None:
+                return Steered(None, arrived)
+            return Steered(self._action(start, grip, asked), arrived)
+        found = self._inverse(start, aim)
+        if found is None:
+            moved = None if grip is None else self._action(start, grip, asked)
+            return Steered(moved, arrived=True, out_of_reach=True)
+        move = (found - start)[self._arm]
+        # All joints slow down together, so that the tool keeps its direction.
+        slow = max(1.0, float(np.max(np.abs(move) / self._longest)))
+        joints = start.copy()
+        joints[self._arm] = start[self._arm] + move / slow
+        return Steered(self._action(joints, grip, asked), arrived and slow == 1.0)
+
+    def _action(self, joints: Array, grip: float | None, asked: NDArray[np.floating]) -> NDArray[np.float32]:
+        return self.resting(joints, float(asked[-1]) if grip is None else grip)
+
+    def _grip(self, asked: NDArray[np.floating], wish: Wish) -> float | None:
+        if self._gripper is None or wish.gripper is None:
+            return None
+        if not np.isfinite(wish.gripper):
+            raise InvalidInput("gripper that is asked for", wish.gripper, "a number from 0 (open) to 1 (closed)")
+        left = float(np.clip(wish.gripper, 0, 1)) - float(asked[-1])
+        if abs(left) < _GRIPPED:
+            return None
+        most = self.speeds.gripper * self.dt
+        return float(asked[-1]) + float(np.clip(left, -most, most))
+
+    def _aim(self, pose: Array, wish: Wish) -> tuple[Array | None, bool]:
+        """Where the tool shall be after one action, None to stay; and whether a goal is reached with that."""
+        numbers = [wish.linear, wish.angular, *([] if wish.goal is None else [wish.goal])]
+        if not all(np.isfinite(part).all() for part in numbers):
+            raise InvalidInput("motion that is asked for", "a number that is not finite", "finite numbers")
+        speeds, dt = self.speeds, self.dt
+        if np.any(wish.linear) or np.any(wish.angular):
+            shift = np.clip(wish.linear, -1, 1) * speeds.linear * dt
+            turn = np.clip(wish.angular, -1, 1) * speeds.angular * dt
+            return moved(pose, shift, turn), False
+        if wish.goal is None:
+            return None, False
+        shift = wish.goal[:3, 3] - pose[:3, 3]
+        turn = _vector(torch.from_numpy(wish.goal[:3, :3] @ pose[:3, :3].T))
+        far, round_ = float(np.linalg.norm(shift)), float(np.linalg.norm(turn))
+        if far < _REACHED and round_ < _TURNED:
+            return None, True
+        share = min(
+            1.0,
+            speeds.goal * speeds.linear * dt / max(far, 1e-9),
+            speeds.goal * speeds.angular * dt / max(round_, 1e-9),
+        )
+        return moved(pose, shift * share, turn * share), share == 1.0
+
+    def _inverse(self, start: Array, aim: Array) -> Array | None:
+        found = solve_inverse(
+            self.model.robot,
+            self.model.tool_link,
+            torch.from_numpy(aim)[None],
+            torch.from_numpy(start)[None],
+            max_iterations=30,
+            position_tolerance=1e-4,
+            rotation_tolerance=1e-3,
+        )
+        if float(found.position_error[0]) > _ASTRAY:
+            return None
+        return np.asarray(found.q[0].numpy())
+
+
+def moved(pose: Array, shift: Array, turn: Array) -> Array:
+    """A pose (4, 4) moved by `shift` (3,) [m] and turned in place by the rotation vector `turn` (3,) [rad], both along
+    the axes of the base frame."""
+    x, y, z = (float(value) for value in turn)
+    skew = torch.tensor([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]], dtype=torch.float64)
+    out = np.array(pose, np.float64)
+    out[:3, :3] = torch.linalg.matrix_exp(skew).numpy() @ pose[:3, :3]
+    out[:3, 3] = pose[:3, 3] + shift
+    return out
+
+
+def _vector(turn: Tensor) -> Array:
+    return np.asarray(rotation_vector(turn).numpy())
