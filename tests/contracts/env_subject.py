@@ -9,17 +9,47 @@ import gymnasium
 import numpy as np
 from gymnasium.utils.env_checker import data_equivalence
 
+from vap_sim.envs.start import shipped_starts
+from vap_sim.envs.stations import Station, get_station
+from vap_sim.robots.actions import ActionSpec, action_spec
+from vap_sim.robots.library import RobotModel, load_robot
+
 Step = tuple[dict[str, Any], float, bool, bool, dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class EnvSubject:
-    """`name` and `arguments` make it; `start` is one it can begin from; `fork_seconds` bounds a fork."""
+    """An environment of a station. `arguments` make it; `task` is not the station's first choice, `fork_seconds` bounds
+    a fork, `intervals` are actions a picture that its rates allow."""
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
-    start: str = "push_01"
+    task: str = "push"
     fork_seconds: float = 1e-3
+    intervals: int = 3
+
+    @property
+    def station(self) -> Station:
+        return get_station(self.name.split("-")[1])
+
+    @property
+    def model(self) -> RobotModel:
+        return load_robot(self.station.robot)
+
+    @property
+    def gripper(self) -> int:
+        """Which of the joints is the gripper's."""
+        assert self.model.gripper is not None, self.name
+        return self.model.robot.joint_index(self.model.gripper.joint)
+
+    @property
+    def action(self) -> ActionSpec:
+        return action_spec(self.model, self.station.control)
+
+    @property
+    def start(self) -> str:
+        """A shipped start of the task."""
+        return shipped_starts(self.task, self.station.name)[1]
 
     def make(self, **changes: Any) -> gymnasium.Env[Any, Any]:
         return gymnasium.make(self.name, **{**self.arguments, **changes})
@@ -27,6 +57,11 @@ class EnvSubject:
     def bare(self, **changes: Any) -> Any:
         """The environment without wrappers; typed loosely, to reach what Gymnasium does not know."""
         return self.make(**changes).unwrapped
+
+    def fast(self) -> Any:
+        """The environment with several actions a picture."""
+        rate = self.station.video_hz
+        return self.bare(control_hz=self.intervals * rate, video_hz=rate)
 
 
 def moves(env: Any, steps: int) -> list[np.ndarray]:

@@ -22,6 +22,14 @@ class TestWorldEnv(EnvContract, EnvRefusals, EnvRendering):
     subject = EnvSubject("VAPWorld-DROID-v0", {"world": "kinematic"})
 
 
+class TestBridgeWorld(EnvContract, EnvRefusals, EnvRendering):
+    subject = EnvSubject("VAPWorld-Bridge-v0", task="stack")
+
+
+class TestRT1World(EnvContract, EnvRefusals, EnvRendering):
+    subject = EnvSubject("VAPWorld-RT1-v0", task="open_drawer", intervals=4)
+
+
 @pytest.mark.skipif(not WEIGHTS.exists(), reason="the compact world has no weights here")
 class TestDefaultWorld:
     """What costs a network: the whole contract is the kinematic world's."""
@@ -50,9 +58,19 @@ class TestDefaultWorld:
         assert np.array_equal(again["image"], alone["image"])
 
 
-class TestTwinEnv(EnvContract, EnvRefusals, EnvRendering):
-    subject = EnvSubject("VAPTwin-DROID-v0", fork_seconds=5e-3)  # the engine alone needs more than one millisecond
-
+class _Twin(EnvContract, EnvRefusals, EnvRendering):
     @pytest.fixture(autouse=True)
     def _needs_pybullet(self) -> None:
         pytest.importorskip("pybullet", reason="pybullet is not installed")
+
+
+class TestTwinEnv(_Twin):
+    subject = EnvSubject("VAPTwin-DROID-v0", fork_seconds=5e-3)  # the engine alone needs more than one millisecond
+
+
+class TestBridgeTwin(_Twin):
+    subject = EnvSubject("VAPTwin-Bridge-v0", task="stack", fork_seconds=5e-3)
+
+
+class TestRT1Twin(_Twin):
+    subject = EnvSubject("VAPTwin-RT1-v0", task="open_drawer", fork_seconds=5e-3, intervals=4)
