@@ -15,7 +15,7 @@ _LEAN = 1.0  # [rad] of the hand at the handle: one finger goes over the bar and
 _OPEN, _CLOSED = 0.55, 1.0  # of the gripper before the bar and on it
 _BEFORE = 0.09  # [m] from the bar to where the hand makes ready
 _PULL, _PUSH = 0.16, 0.20  # [m/s]
-_OVER = 0.012  # [m] that is pulled or pushed beyond what is asked for, because fingers give way
+_OVER = 0.006  # [m] that is pulled or pushed beyond what is asked for, because fingers give way
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,12 @@ def target_of(scene: Record, index: int = 0) -> Target:
     return Target(float(item["x"]), float(item["y"]), float(item["yaw"]), size, item["shape"] in _SQUARE)
 
 
+def arm_of(model: RobotModel) -> NDArray[np.intp]:
+    """Indices of the joints that are not the gripper's."""
+    gripper = None if model.gripper is None else model.gripper.joint
+    return np.array([index for index, name in enumerate(model.robot.joint_names) if name != gripper], np.intp)
+
+
 def _goal(task: str, scene: Record) -> tuple[float, float]:
     goal = scene.get("goal")
     if goal is None:

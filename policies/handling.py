@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vap_sim.robots.library import RobotModel
 
@@ -23,8 +24,10 @@ class Handling:
     yaw turns with the direction in which the hand reaches out, as it does where a waist turns the whole arm; lean_from,
     lean_rate, lean_most: above `lean_from` the hand leans forward by `lean_rate` [rad/m], at most `lean_most`, which
     lets an arm that hangs low reach higher; open: gripper position with which things are approached (0 is widest);
-    pace: share of the speeds that plans name; sweep_low, sweep_high: corners (x, y) of low passes; wander_low,
-    wander_high: corners (x, y, z) of free motion.
+    pace: share of the speeds that plans name; clumsy: least and largest spread [m] of a clumsy hand; sweep_low,
+    sweep_high: corners (x, y) of low passes; wander_low, wander_high: corners (x, y, z) of free motion; start_spread,
+    joint_spread: how far [rad or m] each joint strays from home at a start, and in motion from joint to joint; empty
+    for the same of all.
     """
 
     clear: float = 0.20
@@ -36,10 +39,21 @@ class Handling:
     lean_most: float = 0.0
     open: float = 0.0
     pace: float = 1.0
+    clumsy: Point2 = (0.005, 0.03)
     sweep_low: Point2 = (0.30, -0.30)
     sweep_high: Point2 = (0.66, 0.30)
     wander_low: Point3 = (0.28, -0.38, 0.10)
     wander_high: Point3 = (0.68, 0.38, 0.52)
+    start_spread: tuple[float, ...] = ()
+    joint_spread: tuple[float, ...] = ()
+
+    def start_spread_of(self, joints: int) -> NDArray[np.float64]:
+        """(J,) the spread of each of a robot's joints at a start."""
+        return np.array(self.start_spread or (_LIKE_ANY[0],) * joints)
+
+    def joint_spread_of(self, joints: int) -> NDArray[np.float64]:
+        """(J,) the spread of each of a robot's joints in motion from joint to joint."""
+        return np.array(self.joint_spread or (_LIKE_ANY[1],) * joints)
 
     def lean(self, height: float) -> float:
         """How far [rad] the hand leans forward at that height of the tool point [m]."""
@@ -55,7 +69,11 @@ class Handling:
         return float((yaw - ease + period / 2) % period - period / 2) + ease
 
 
-PANDA = Handling()
+PANDA = Handling(
+    start_spread=(0.12, 0.10, 0.12, 0.10, 0.12, 0.10, 0.15, 0.0),
+    joint_spread=(0.6, 0.5, 0.6, 0.5, 0.9, 0.6, 1.0, 0.0),
+)
+_LIKE_ANY = 0.12, 0.4  # [rad] spreads of joints about which nothing is known, at a start and in motion
 _KNOWN: Mapping[str, Handling] = MappingProxyType(
     {
         "panda_robotiq": PANDA,
@@ -65,6 +83,9 @@ _KNOWN: Mapping[str, Handling] = MappingProxyType(
             yaw=np.pi,
             follows=True,
             pace=0.8,
+            clumsy=(0.003, 0.016),
+            start_spread=(0.20, 0.12, 0.12, 0.10, 0.12, 0.20, 0.0),
+            joint_spread=(0.6, 0.4, 0.4, 0.4, 0.5, 1.0, 0.0),
             sweep_low=(0.17, -0.17),
             sweep_high=(0.36, 0.17),
             wander_low=(0.16, -0.20, 0.08),
@@ -79,6 +100,8 @@ _KNOWN: Mapping[str, Handling] = MappingProxyType(
             lean_most=0.7,
             open=0.4,
             pace=0.8,
+            start_spread=(0.12, 0.08, 0.12, 0.10, 0.12, 0.12, 0.15, 0.0, 0.04, 0.04),
+            joint_spread=(0.3, 0.3, 0.4, 0.4, 0.6, 0.5, 0.9, 0.0, 0.08, 0.08),
             sweep_low=(0.38, -0.30),
             sweep_high=(0.66, 0.18),
             wander_low=(0.36, -0.34, 0.08),
@@ -100,6 +123,8 @@ def handling_of(model: RobotModel) -> Handling:
     yaw = float(np.arctan2(pose[1, 0], pose[0, 0]))
     return replace(
         PANDA,
+        start_spread=(),
+        joint_spread=(),
         clear=min(PANDA.clear, max(z, 0.12)),
         yaw=yaw,
         sweep_low=(x - 0.12, y - 0.20),

@@ -38,13 +38,15 @@ class Waypoint:
 
 @dataclass(frozen=True)
 class Target:
-    """What a plan must know of an object: position, yaw, and bounding box (x, y, z) [m]."""
+    """What a plan must know of an object: position, yaw, bounding box (x, y, z) [m], and how high above the table what
+    it stands on is [m]."""
 
     x: float
     y: float
     yaw: float
     size: tuple[float, float, float]
     square: bool = False
+    base: float = 0.0
 
     @property
     def period(self) -> float:
@@ -61,8 +63,8 @@ class Target:
         return handling.nearest(self.yaw, self.x, self.y, self.period)
 
     def grasp_height(self, handling: Handling) -> float:
-        """Height [m] of the tool point at which a hand grasps the object, standing on the table."""
-        return max(handling.lowest, self.size[2] / 2)
+        """Height [m] of the tool point at which a hand grasps the object."""
+        return max(handling.lowest, self.base + self.size[2] / 2)
 
 
 def suited(plan: list[Waypoint], handling: Handling) -> list[Waypoint]:
@@ -81,7 +83,7 @@ def suited(plan: list[Waypoint], handling: Handling) -> list[Waypoint]:
 
 def reach(target: Target, height: float | None = None, handling: Handling = PANDA) -> list[Waypoint]:
     """Bring the tool just above an object."""
-    z = target.size[2] + 0.03 if height is None else height
+    z = target.base + target.size[2] + 0.03 if height is None else height
     yaw = handling.ease(target.x, target.y)
     over = Waypoint(target.x, target.y, handling.clear, yaw)
     return suited([over, replace(over, z=z, hold=3, speed=0.2)], handling)
@@ -96,9 +98,11 @@ def pick_place(
     """
     x, y, yaw = target.x, target.y, target.grasp_yaw_of(handling)
     grasp = target.grasp_height(handling)
-    low = grasp + 0.006 + onto
+    low = max(grasp - target.base + onto, handling.lowest) + 0.006
     if low > handling.clear:
-        raise InvalidInput("height to put an object down at [m]", onto, f"at most {handling.clear - grasp - 0.006:.3f}")
+        raise InvalidInput(
+            "height to put an object down at [m]", onto, f"at most {handling.clear - grasp + target.base - 0.006:.3f}"
+        )
     down = replace(Waypoint(x, y, grasp, yaw), speed=0.22)
     plan = [
         Waypoint(x, y, handling.clear, yaw),
@@ -160,7 +164,7 @@ def push(target: Target, goal: tuple[float, float], handling: Handling = PANDA) 
     along = (end - start) / distance
     reach_out = max(target.size[:2]) / 2 + 0.055
     yaw = handling.nearest(float(np.arctan2(along[1], along[0])), target.x, target.y, np.pi)
-    height = max(handling.lowest, 0.45 * target.size[2])
+    height = max(handling.lowest, target.base + 0.45 * target.size[2])
     behind, stop = start - along * reach_out, end - along * (max(target.size[:2]) / 2 + 0.012)
     back = stop - along * 0.02
     plan = [

@@ -23,7 +23,8 @@ class Record:
     `seed` is the first of consecutive seeds. Seeds from 1,000,000 on are kept for evaluation (`held_out`). Without
     `pictures` only motion is recorded, in a fifth of the time: enough to train what moves objects. `flawed` is the
     share of behaviours in which something goes wrong: open fingers, low speed, a hand that drifts. `behaviours` and
-    `flaws` leave only some of them, by name."""
+    `flaws` leave only some of them, by name. `station`: DROID, Bridge, RT1 or EgoVid; `views`: its cameras to record,
+    also those of the robot, such as wrist or head; the station's own by default."""
 
     out: Path
     episodes: int = 800
@@ -35,6 +36,8 @@ class Record:
     flawed: float = 0.0
     behaviours: tuple[str, ...] = ()
     flaws: tuple[str, ...] = ()
+    station: str = "DROID"
+    views: tuple[str, ...] = ()
 
 
 def run(command: Record) -> Path:
@@ -53,6 +56,8 @@ def run(command: Record) -> Path:
         flawed=command.flawed,
         behaviours=command.behaviours,
         flaws=command.flaws,
+        station=command.station,
+        views=command.views,
     )
     jobs = [(seed, command.out, settings, command.held_out) for seed in seeds]
     with ProcessPoolExecutor(command.workers, mp_context=get_context("spawn")) as pool:
