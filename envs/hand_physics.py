@@ -12,20 +12,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vap_sim.envs.hand_body import build_hand
+from vap_sim.envs.hand_body import HandBody, build_hand
 from vap_sim.envs.scenes import Scene
 from vap_sim.envs.twin_engine import pybullet
-from vap_sim.envs.twin_physics import SUBSTEP
-from vap_sim.envs.twin_renderer import Snapshot, object_mesh
+from vap_sim.envs.twin_renderer import Snapshot
+from vap_sim.envs.twin_world import SUBSTEP, TwinWorld
 from vap_sim.errors import InvalidInput
 from vap_sim.robots.library import RobotModel
 
 Array = NDArray[np.float64]
 Saved = tuple[int, Array]
-_SLIDE_FORCE, _TURN_TORQUE = 200.0, 30.0
+_SLIDE_FORCE, _TURN_TORQUE, _SIDE_TORQUE = 200.0, 30.0, 1.5
+"""Most force [N] and torque [Nm] at the wrist's joints, and torque at those that move a finger sideways."""
 _FINGER_TORQUE = (0.6, 0.35, 0.2)
 """Most torque [Nm] at a finger's joints from the root on."""
-_FINGER_GAIN = 0.25
+_GAIN, _FINGER_GAIN = 0.5, 0.25
+_FRICTION = 1.2
+_SETTLING = 60
+"""Physics steps before an episode begins, in which objects come to rest."""
 
 
 class HandPhysics:
@@ -41,33 +45,33 @@ class HandPhysics:
             expected = f"({model.robot.num_joints},): {', '.join(model.robot.joint_names)}"
             raise InvalidInput("joints of the twin", f"shape {start.shape}", expected)
         self.scene, self.model = scene, model
-        self._client = client = pybullet.connect(pybullet.DIRECT)
-        pybullet.setGravity(0, 0, -9.81, physicsClientId=client)
-        pybullet.setPhysicsEngineParameter(
-            fixedTimeStep=SUBSTEP, numSolverIterations=80, deterministicOverlappingPairs=1, physicsClientId=client
-        )
-        self._add_table()
+        self.world = TwinWorld(scene)
+        client = self.world.client
         self._hand = hand = build_hand(model, client)
         assert model.gripper is not None, "build_hand has refused a robot without"
         self._grasp = model.robot.joint_index(model.gripper.joint)
         for index in hand.links.values():
             pybullet.changeDynamics(
-                hand.body, index, lateralFriction=1.2, spinningFriction=0.01, linearDamping=0, angularDamping=0,
+                hand.body,
+                index,
+                lateralFriction=_FRICTION,
+                spinningFriction=0.01,
+                linearDamping=0,
+                angularDamping=0,
                 physicsClientId=client,
-            )  # fmt: skip
-        self._forces, self._gains = self._drives()
-        self._objects = [self._add(index) for index in range(len(scene.objects))]
+            )
+        self._parts = {place: name.split("_")[0] for name, place in hand.links.items()}
+        self._forces, self._gains = _drives(hand)
+        self.world.furnish()
         self._nominal = start.copy()
         for index, angle in zip(hand.joints, self._angles(start), strict=True):
             pybullet.resetJointState(hand.body, index, angle, physicsClientId=client)
-        for _ in range(60):
+        for _ in range(_SETTLING):
             self._drive(self._angles(start), np.zeros(len(hand.joints)))
 
     def close(self) -> None:
         """Free the client; harmless when called twice."""
-        if self._client >= 0:
-            pybullet.disconnect(physicsClientId=self._client)
-            self._client = -1
+        self.world.close()
 
     def follow(self, path: np.ndarray, duration: float) -> None:
         """Move time on by `duration` [s] along `path` (poses, J) [rad, m].
@@ -97,7 +101,7 @@ class HandPhysics:
         something stopped it, is told by the joint's own bend.
         """
         hand, joints = self._hand, self._nominal.copy()
-        states = pybullet.getJointStates(hand.body, hand.joints, physicsClientId=self._client)
+        states = pybullet.getJointStates(hand.body, hand.joints, physicsClientId=self.world.client)
         angles = np.array([state[0] for state in states])
         closes = hand.closing > 0
         joints[self._grasp] = ((angles - joints[hand.own])[closes] / hand.closing[closes]).mean()
@@ -106,10 +110,8 @@ class HandPhysics:
 
     def snapshot(self) -> Snapshot:
         """Where everything is now."""
-        poses = tuple(
-            pybullet.getBasePositionAndOrientation(body, physicsClientId=self._client) for body in self._objects
-        )
-        return Snapshot(self.model.robot.moving(torch.from_numpy(self.joints())), poses)
+        joints = self.model.robot.moving(torch.from_numpy(self.joints()))
+        return Snapshot(joints, self.world.poses(), self.world.drawers())
 
     def tool_position(self) -> Array:
         """(3,) [m] where the tips of thumb and index finger meet when the hand closes."""
@@ -117,14 +119,9 @@ class HandPhysics:
         poses = robot.forward(torch.from_numpy(self.joints()))
         return np.asarray(poses[robot.link_index(self.model.tool_link), :3, 3])
 
-    def object_speed(self) -> float:
-        """The fastest object's linear speed [m/s]; 0 without objects."""
-        speeds = [pybullet.getBaseVelocity(body, physicsClientId=self._client)[0] for body in self._objects]
-        return max((float(np.linalg.norm(speed)) for speed in speeds), default=0.0)
-
     def held(self, index: int) -> bool:
         """Whether the thumb and another finger touch object `index`."""
-        parts = {part for part in self._touching(index) if part in self._hand.parts and part != "hand"}
+        parts = self._touching(index) - {"wrist"}
         return "thumb" in parts and len(parts) > 1
 
     def touched(self, index: int) -> bool:
@@ -133,42 +130,29 @@ class HandPhysics:
 
     def save(self) -> Saved:
         """Keep the present state inside the engine; `restore` brings it back, `forget` frees it."""
-        return pybullet.saveState(physicsClientId=self._client), self._nominal.copy()
+        return pybullet.saveState(physicsClientId=self.world.client), self._nominal.copy()
 
     def restore(self, saved: Saved) -> None:
         """Return to a state of `save`."""
-        pybullet.restoreState(stateId=saved[0], physicsClientId=self._client)
+        pybullet.restoreState(stateId=saved[0], physicsClientId=self.world.client)
         self._nominal = saved[1].copy()
 
     def forget(self, saved: Saved) -> None:
         """Free a state of `save`."""
-        pybullet.removeState(saved[0], physicsClientId=self._client)
+        pybullet.removeState(saved[0], physicsClientId=self.world.client)
 
     def _touching(self, index: int) -> set[str]:
-        """The first words of the links that press on object `index`."""
-        names = {place: name.split("_")[0] for name, place in self._hand.links.items()}
-        contacts = pybullet.getContactPoints(self._hand.body, self._objects[index], physicsClientId=self._client)
-        return {names[contact[3]] for contact in contacts if contact[9] > 0}
+        """Which parts of the hand press on object `index`."""
+        body, client = self.world.objects[index], self.world.client
+        contacts = pybullet.getContactPoints(self._hand.body, body, physicsClientId=client)
+        return {self._parts[contact[3]] for contact in contacts if contact[9] > 0}
 
     def _angles(self, joints: Array) -> Array:
         """Joint values of the body (N,) from those of the robot (J,)."""
         return joints[self._hand.own] + self._hand.closing * joints[self._grasp]
 
-    def _drives(self) -> tuple[list[float], list[float]]:
-        """Force [N or Nm] and gain of every joint of the body."""
-        forces, gains, depth = [], [], dict[str, int]()
-        for place, (part, closing) in enumerate(zip(self._hand.parts, self._hand.closing, strict=True)):
-            if part in ("hand", "wrist"):
-                forces.append(_SLIDE_FORCE if place < 3 else _TURN_TORQUE)
-                gains.append(0.5)
-            else:
-                forces.append(_FINGER_TORQUE[depth.get(part, 0)] if closing > 0 else 1.5)
-                gains.append(_FINGER_GAIN if closing > 0 else 0.5)
-                depth[part] = depth.get(part, 0) + (closing > 0)
-        return forces, gains
-
     def _drive(self, angles: Array, speed: Array) -> None:
-        client, hand = self._client, self._hand
+        client, hand = self.world.client, self._hand
         pybullet.setJointMotorControlArray(
             hand.body,
             hand.joints,
@@ -182,31 +166,16 @@ class HandPhysics:
         )
         pybullet.stepSimulation(physicsClientId=client)
 
-    def _add_table(self) -> None:
-        client, half = self._client, (0.62, 0.85, 0.03)
-        shape = pybullet.createCollisionShape(pybullet.GEOM_BOX, halfExtents=half, physicsClientId=client)
-        table = pybullet.createMultiBody(0, shape, -1, (0.45, 0, -half[2]), physicsClientId=client)
-        pybullet.changeDynamics(table, -1, lateralFriction=0.8, physicsClientId=client)
 
-    def _add(self, index: int) -> int:
-        item, client = self.scene.objects[index], self._client
-        if item.shape == "sphere":
-            shape = pybullet.createCollisionShape(pybullet.GEOM_SPHERE, radius=item.size[0] / 2, physicsClientId=client)
+def _drives(hand: HandBody) -> tuple[list[float], list[float]]:
+    """Force [N or Nm] and gain of every joint of the body."""
+    forces, gains, bends = [], [], dict[str, int]()
+    for place, (part, closing) in enumerate(zip(hand.parts, hand.closing, strict=True)):
+        if closing > 0:
+            forces.append(_FINGER_TORQUE[bends.setdefault(part, 0)])
+            gains.append(_FINGER_GAIN)
+            bends[part] += 1
         else:
-            vertices = object_mesh(item).vertices.tolist()
-            shape = pybullet.createCollisionShape(pybullet.GEOM_MESH, vertices=vertices, physicsClientId=client)
-        turn = pybullet.getQuaternionFromEuler((0, 0, item.yaw))
-        body = pybullet.createMultiBody(
-            0.12, shape, -1, (item.x, item.y, item.size[2] / 2 + 0.001), turn, physicsClientId=client
-        )
-        pybullet.changeDynamics(
-            body,
-            -1,
-            lateralFriction=0.7,
-            spinningFriction=0.004,
-            rollingFriction=0.004 if item.shape == "sphere" else 0.0005,
-            linearDamping=0.1,
-            angularDamping=0.4,
-            physicsClientId=client,
-        )
-        return int(body)
+            forces.append(_SLIDE_FORCE if place < 3 else _TURN_TORQUE if part in ("hand", "wrist") else _SIDE_TORQUE)
+            gains.append(_GAIN)
+    return forces, gains

@@ -140,7 +140,9 @@ RT1 = Station(
     start_spreads=MappingProxyType({"joint_head_pan": 0.03, "joint_head_tilt": 0.03}),
 )
 
-_SHELF: Mapping[str, Station | str] = MappingProxyType({"DROID": DROID, "Bridge": BRIDGE, "RT1": RT1})
+_SHELF: Mapping[str, Station | str] = MappingProxyType(
+    {"DROID": DROID, "Bridge": BRIDGE, "RT1": RT1, "EgoVid": "vap_sim.envs.hand_station:EGOVID"}
+)
 """Stations by name, or "module:name" of one that is loaded when it is asked for."""
 
 

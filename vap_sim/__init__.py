@@ -83,6 +83,13 @@ _STATIONS: dict[str, dict[str, Any]] = {
         "world": "kinematic",
         "world_options": {"frame_rate": 3.0},
     },
+    "EgoVid": {
+        "robot": "human_hand",
+        "task": "grasp_lift",
+        "control": "ee_head_delta",
+        "views": ("head",),
+        "world": "kinematic",
+    },
 }
 """Arguments of each station's dream, where they are not WorldEnv's own defaults; a test compares them with the station.
 

@@ -1,0 +1,56 @@
+"""The EgoVid station: a person's right hand at a table, seen from the person's moving head."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vap_sim.envs.hand_tasks import LAYOUT, GraspLift, PushAway, Tilt
+from vap_sim.envs.scenes import Scene
+from vap_sim.envs.stations import Station
+from vap_sim.policies.head_motion import looking_at
+from vap_sim.robots.library import RobotModel
+
+_HAND = MappingProxyType(
+    {"hand_x": (0.17, 0.26), "hand_y": (-0.22, -0.08), "hand_z": (0.21, 0.28), "hand_yaw": (0.2, 0.7),
+     "hand_pitch": (0.15, 0.5), "hand_roll": (-0.4, 0.3)}
+)  # fmt: skip
+_THUMB = MappingProxyType({"thumb_cmc_sideways": 0.42, "thumb_cmc_bend": 0.35})
+"""A thumb that stands opposite the fingers, ready to take something between them."""
+_EYE = ((-0.10, -0.06, 0.50), (0.00, 0.08, 0.60))
+_WORK = ((0.38, -0.03, 0.00), (0.46, 0.06, 0.06))
+"""Corners (x, y, z) [m] of where the eyes are and of what they look at, at the beginning."""
+_SPREAD = 0.04  # [rad] of the fingers' joints
+_OPEN = 0.1  # share of its way by which a hand may be closed at the beginning
+
+
+def start_joints(rng: np.random.Generator, model: RobotModel, scene: Scene) -> NDArray[np.float64]:
+    """Where hand and head (J,) [rad, m] are at the beginning: the hand open over the table, the eyes on the work."""
+    joints, gripper = model.home.double().numpy(), model.gripper
+    names = model.robot.joint_names
+    for index, name in enumerate(names):
+        if name in _HAND:
+            joints[index] = rng.uniform(*_HAND[name])
+        elif not name.startswith("head_") and (gripper is None or name != gripper.joint):
+            joints[index] = _THUMB.get(name, joints[index]) + rng.normal(0, _SPREAD)
+    if gripper is not None:
+        joints[names.index(gripper.joint)] = rng.uniform(0, _OPEN) * gripper.closed_value
+    eye, work = rng.uniform(*_EYE), rng.uniform(*_WORK)
+    joints = looking_at(model, joints, eye, work, roll=float(rng.normal(0, 0.04)))
+    return np.clip(joints, model.robot.lower.double().numpy(), model.robot.upper.double().numpy())
+
+
+EGOVID = Station(
+    name="EgoVid",
+    robot="human_hand",
+    tasks=MappingProxyType({task.name: task for task in (GraspLift(), PushAway(), Tilt())}),
+    task="grasp_lift",
+    layout=LAYOUT,
+    control="ee_head_delta",
+    views=("head",),
+    start_joints=start_joints,
+    physics="vap_sim.envs.hand_physics:HandPhysics",
+)
+"""Five actions a second move the wrist, the head and all fingers together; the head sees what the hand does."""
