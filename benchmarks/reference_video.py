@@ -76,6 +76,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--held-scenes", type=int, default=HELD_SCENES, help="held-out scenes to judge on")
     parser.add_argument("--films", type=Path, help="folder of films; recorded to OUT/films if left out")
     parser.add_argument("--steps", type=int, default=own.steps, help="of the model without demonstrations")
+    parser.add_argument(
+        "--prism-pretraining", type=int, default=own.prism_pretraining, help="of a prism by pairs alone, before"
+    )
     parser.add_argument("--prism-steps", type=int, default=own.prism_steps, help="of an action prism on it")
     parser.add_argument("--expert-steps", type=int, default=own.expert_steps, help="of an expert on it")
     parser.add_argument("--token-steps", type=int, default=own.token_steps, help="of the tokens of one action")
@@ -96,6 +99,7 @@ def main() -> None:
     settings = replace(
         RunSettings(),
         steps=args.steps,
+        prism_pretraining=args.prism_pretraining,
         prism_steps=args.prism_steps,
         expert_steps=args.expert_steps,
         token_steps=args.token_steps,

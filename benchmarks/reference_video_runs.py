@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from harness import write_json
-from reference_video_films import ACTIONS, demonstration, labels_of, partners, plain_set, told
+from reference_video_films import ACTIONS, demonstration, labels_of, paired_set, partners, plain_set, told
 from reference_video_judge import Judge
 from reference_video_settings import RunSettings
 from reference_video_systems import BASE, LEARNED, lessons, system_for
@@ -40,6 +40,7 @@ from vap_sim.training.clips import Clip
 from vap_sim.training.diffusion import DiffusionRecipe
 from vap_sim.training.flexiact import FlexiActRecipe
 from vap_sim.training.loop import train
+from vap_sim.training.motion_contrast import ContrastTraining, MotionContrast
 from vap_sim.training.parallel import settle
 from vap_sim.training.reference_footage import Footage
 from vap_sim.training.reference_recipe import ReferenceRecipe
@@ -246,6 +247,8 @@ def _system(run: Run, stage: Stage, minutes: float | None) -> Trained | None:
     ends = None if minutes is None else monotonic() + 60 * minutes
     losses: dict[int, float] = {}
     seconds = 0.0
+    if run.system == "action_prism":
+        seconds += _pretrained(system, run, stage)
     kind = partial(FlexiActRecipe, temporal=TEMPORAL) if run.system in LEARNED else ReferenceRecipe
     steps = settings.steps_of(run.system)
     rate = settings.token_rate if run.system in LEARNED else settings.learning_rate
@@ -262,7 +265,7 @@ def _system(run: Run, stage: Stage, minutes: float | None) -> Trained | None:
             settings.text,
             Schedule.of(PUBLISHED),
             [lesson.data],
-            settings.training(run.seed, run.system),
+            settings.training(run.seed),
         )
         left = None if ends is None else max(0.0, (ends - monotonic()) / 60)
         outcome = train(recipe, settings.loop(own / lesson.name, steps, left, rate))
@@ -272,6 +275,19 @@ def _system(run: Run, stage: Stage, minutes: float | None) -> Trained | None:
         losses |= outcome.losses
         seconds += outcome.seconds
     return Trained(_still(backbone), system.eval().requires_grad_(False), losses, seconds)
+
+
+def _pretrained(system: Any, run: Run, stage: Stage) -> float:
+    """A prism first learns from pairs alone which films show the same; the seconds that took."""
+    settings = stage.settings
+    data = paired_set(stage.films, stage.clips, settings.references)
+    contrast = MotionContrast(
+        system, TinyCodec(settings.channels), settings.text, data, ContrastTraining(seed=run.seed)
+    )
+    own = stage.folder / "training" / run.name / "pretraining"
+    outcome = train(contrast, settings.loop(own, settings.prism_pretraining, None))
+    system.encoder.load_state_dict(outcome.weights)
+    return outcome.seconds
 
 
 def _still(backbone: Backbone) -> Backbone:

@@ -18,7 +18,7 @@ from vap_sim.training.loop import LoopSettings
 
 _OWN: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "action_prism": ("prism_steps", "prism_shift"),
+        "action_prism": ("prism_pretraining", "prism_steps"),
         "video_as_prompt": ("expert_steps",),
         "flexiact": ("token_steps", "token_rate"),
     }
@@ -32,8 +32,8 @@ class RunSettings:
     """What all runs of a comparison share.
 
     frames, side: of clips [px]; steps: of training without demonstrations, and on it of an action prism, which begins
-    from nothing, of an expert, which begins as a copy, and of the tokens of one action; prism_shift: of the noise
-    levels that a prism sees, more of them high, where a dream decides what happens; batch, learning_rate, warmup,
+    from nothing, of an expert, which begins as a copy, and of the tokens of one action; prism_pretraining:
+    steps in which a prism first learns from pairs alone which films show the same; batch, learning_rate, warmup,
     average, region: of the training (the learning rate falls over its second half); token_rate: the learning rate of
     tokens, which begin at zero and have far to go; references: demonstrations of a film to learn from; channels: of a
     latent frame; heads, head_width, blocks, patch, words: of the network; denoising: steps of a dream; guidance: over
@@ -43,8 +43,8 @@ class RunSettings:
     frames: int = 17
     side: int = 64
     steps: int = 10_000
+    prism_pretraining: int = 800
     prism_steps: int = 12_000
-    prism_shift: float = 3.0
     expert_steps: int = 6000
     token_steps: int = 400
     batch: int = 8
@@ -88,12 +88,11 @@ class RunSettings:
         """What reads captions."""
         return HashedWords(self.words, self.config.text_width)
 
-    def training(self, seed: int, system: str = BASE) -> DiffusionTraining:
-        """Of a system's recipe. Nothing is left out of a row: dreams are not guided by text, and half the captions of
-        the model without demonstrations do not name the action anyway."""
+    def training(self, seed: int) -> DiffusionTraining:
+        """Of every recipe. Nothing is left out of a row: dreams are not guided by text, and half the captions of the
+        model without demonstrations do not name the action anyway."""
         return DiffusionTraining(
-            seed=seed, batch=self.batch, shift=self.prism_shift if system == "action_prism" else 1.0,
-            region=self.region, caption=0, control=0, image=0, noisy_image=False,
+            seed=seed, batch=self.batch, region=self.region, caption=0, control=0, image=0, noisy_image=False
         )  # fmt: skip
 
     def loop(self, folder: Path, steps: int, minutes: float | None, rate: float | None = None) -> LoopSettings:

@@ -73,6 +73,18 @@ def test_films_become_a_system_that_a_world_is_shown_actions_with(
     assert not torch.equal(*films), "what is shown must matter"
 
 
+def test_a_prism_may_learn_from_pairs_alone_first(folder: Path, tmp_path: Path) -> None:
+    plain, first = tmp_path / "plain.safetensors", tmp_path / "first.safetensors"
+    assert teach(folder, "action_prism", plain) == 0
+    assert teach(folder, "action_prism", first, "--pretrain", "4") == 0
+    assert (tmp_path / "first-run" / "pretraining").is_dir() and not (tmp_path / "plain-run" / "pretraining").exists()
+    encoders = [{n: v for n, v in load_tensors(path)[0].items() if n.startswith("encoder.")} for path in (plain, first)]
+    moved = [float((encoders[0][name] - value).abs().max()) for name, value in encoders[1].items()]
+    assert max(moved) > 1e-3, "four steps at the rate of that stage move it further than three of training"
+    assert teach(folder, "action_prism", first, "--pretrain", "4") == 0, "what is finished is not done again"
+    assert teach(folder, "video_as_prompt", plain, "--pretrain", "4") == 1
+
+
 def test_films_become_an_adapter(folder: Path, tmp_path: Path) -> None:
     from vap_sim.models.cogvideox.world import CogVideoXWorld
     from vap_sim.models.conditioners.flexiact_files import load_adapter

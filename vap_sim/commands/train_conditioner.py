@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from vap_sim.models.cogvideox.world import CogVideoXWorld
     from vap_sim.training.clips import DataSet
     from vap_sim.training.loop import LoopSettings, Outcome
+    from vap_sim.training.motion_contrast import MotionContrast
     from vap_sim.training.parallel import Team
     from vap_sim.training.reference_pairs import Pair
 
 SUFFIX = ".safetensors"
 ADAPTER = "flexiact_adapter"
+PRETRAINING_RATE = 2e-3
 SYSTEMS: Mapping[str, str] = MappingProxyType(
     {"action_prism": "an action prism", "video_as_prompt": "an expert of Video-As-Prompt", ADAPTER: "a RefAdapter"}
 )
@@ -43,8 +45,9 @@ class TrainConditioner:
 
     frames: pixel frames of a clip, as many as the model was trained with if not given; references: demonstrations of
     each film; split: of the table; blocks: of the expert (released, first_and_last, all, ...); one_way: an expert for
-    dreams in stream mode; prism: sizes of the prism (standard, tiny); rank: of the adapter; dropout: share of rows that
-    are shown nothing; run: checkpoints, log and model card, beside `out` if not given; cache: of latents and text,
+    dreams in stream mode; prism: sizes of the prism (standard, tiny); pretrain: steps in which a prism first learns
+    from pairs alone which films show the same (ours, not the authors'); rank: of the adapter; dropout: share of rows
+    that are shown nothing; run: checkpoints, log and model card, beside `out` if not given; cache: of latents and text,
     RUN/cache if not given; preview_steps: of denoising in the films for TensorBoard. It runs in several processes under
     torchrun."""
 
@@ -63,6 +66,7 @@ class TrainConditioner:
     blocks: str = "released"
     one_way: bool = False
     prism: str = "standard"
+    pretrain: int = 0
     rank: int = 64
     mode: str = "chunk"
     dropout: float = 0.0
@@ -81,11 +85,13 @@ class TrainConditioner:
 
 @dataclass(frozen=True, eq=False)
 class _Lesson:
-    """What is trained. recipe: for the loop; save: writes what was learned; given what it is to say about itself."""
+    """What is trained. recipe: for the loop; save: writes what was learned; given what it is to say about itself;
+    contrast: what is trained before."""
 
     recipe: Any
     data: DataSet
     save: Callable[[Mapping[str, Any]], None]
+    contrast: MotionContrast | None = None
 
 
 def run(command: TrainConditioner) -> Path:
@@ -102,6 +108,8 @@ def run(command: TrainConditioner) -> Path:
         raise UnknownName("system for --with", command.with_, SYSTEMS)
     if command.out.suffix != SUFFIX:
         raise InvalidInput("--out", command.out.name, f"a name that ends in {SUFFIX}")
+    if command.pretrain < 0 or (command.pretrain and command.with_ != "action_prism"):
+        raise InvalidInput("--pretrain", command.pretrain, "0 or more steps, and none but with action_prism")
     torch.set_num_threads(command.threads)
     team = join_team(command.device)
     try:
@@ -119,6 +127,8 @@ def _train(command: TrainConditioner, settings: LoopSettings, team: Team) -> Pat
     lesson = (_adapter if command.with_ == ADAPTER else _demonstrated)(command, world, team)
     if command.checkpointing:
         checkpoint_blocks(world.parts.backbone)
+    if lesson.contrast is not None:
+        _pretrain(command, lesson.contrast, team)
     outcome = train(lesson.recipe, settings, team)
     if team.leads:
         settle(lesson.recipe.denoiser, outcome.weights)
@@ -134,6 +144,7 @@ def _demonstrated(command: TrainConditioner, world: CogVideoXWorld, team: Team) 
     from vap_sim.models.conditioners.action_prism_file import save_action_prism
     from vap_sim.models.conditioners.video_as_prompt import VideoAsPrompt
     from vap_sim.models.conditioners.video_as_prompt_file import save_video_as_prompt
+    from vap_sim.training.motion_contrast import ContrastTraining, MotionContrast
     from vap_sim.training.reference_clips import CachedCodec, open_pairs
     from vap_sim.training.reference_recipe import ReferenceRecipe, reference_preset
 
@@ -148,13 +159,16 @@ def _demonstrated(command: TrainConditioner, world: CogVideoXWorld, team: Team) 
     else:
         system = VideoAsPrompt(parts.backbone, blocks=command.blocks, one_way=command.one_way)
         save = partial(save_video_as_prompt, command.out, system)
+    pretrained = command.with_ == "action_prism" and command.pretrain > 0
     system.float()  # averages and small steps need all their digits
     captions = [film.caption for pair in pairs for film in (pair.target, pair.reference)]
+    codec, words = CachedCodec(parts.codec, cache), _words(world, captions, cache)
+    contrast = MotionContrast(system, codec, words, data, ContrastTraining(seed=command.seed)) if pretrained else None
     recipe = ReferenceRecipe(
         parts.backbone,
         system,
-        CachedCodec(parts.codec, cache),
-        _words(world, captions, cache),
+        codec,
+        words,
         parts.schedule,
         [data],
         _training(command, paper.training),
@@ -163,7 +177,18 @@ def _demonstrated(command: TrainConditioner, world: CogVideoXWorld, team: Team) 
         preview_steps=command.preview_steps,
         team=team,
     )
-    return _Lesson(recipe, data, save)
+    return _Lesson(recipe, data, save, contrast)
+
+
+def _pretrain(command: TrainConditioner, contrast: MotionContrast, team: Team) -> None:
+    """Every process of a team learns the same from the same batches."""
+    from vap_sim.training.loop import LoopSettings, train
+
+    steps = command.pretrain
+    rate = {"learning_rate": PRETRAINING_RATE, "warmup": min(50, steps), "cooldown": steps // 2}
+    often = {"checkpoint_every": command.checkpoint_every, "preview_every": steps + 1, "log_every": command.log_every}
+    outcome = train(contrast, LoopSettings(_folder(command) / "pretraining", steps, **rate, **often), team)
+    contrast.network.load_state_dict(outcome.weights)
 
 
 def _adapter(command: TrainConditioner, world: CogVideoXWorld, team: Team) -> _Lesson:
