@@ -97,8 +97,8 @@ def stage(parts: SimpleNamespace, films: Any, held: Any, codec: Any, folder: Pat
     """Settings that train in a moment."""
     settings = replace(
         parts.runs.RunSettings(), frames=FRAMES, side=SIDE, steps=3, prism_pretraining=2, prism_steps=3, expert_steps=3,
-        token_steps=2, batch=2, warmup=1, channels=CHANNELS, heads=1, head_width=16, blocks=2, words=4, denoising=2, references=1,
-        **changes,
+        token_steps=2, batch=2, warmup=1, channels=CHANNELS, heads=1, head_width=16, blocks=2, words=4, denoising=2,
+        references=1, **changes,
     )  # fmt: skip
     return parts.runs.Stage(films, parts.films.encoded(films, codec), held, Brightness(parts), settings, folder)
 
