@@ -57,12 +57,12 @@ def foreign(folder: Path) -> Path:
 def replays(station: Path, weights: str, out: Path, clips: Sequence[str], options: argparse.Namespace) -> list[Any]:
     """The record of each replay of these clips."""
     command = Replay(
-        folder=station,
-        weights=weights,
+        dataset=station,
         out=out,
-        clips=tuple(clips),
+        weights=(weights,),
+        episodes=tuple(clips),
         seconds=SECONDS,
-        detector=detector_beside(options.weights),
+        detector=str(detector_beside(options.weights)),
         sheet=True,
         threads=options.threads,
     )

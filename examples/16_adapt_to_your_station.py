@@ -76,8 +76,9 @@ def main() -> None:
         more = {"held_out": 1, "steps": 40, "cooldown": 10, "learning_rate": 4e-3, "scenes": 1, "detector_steps": 0}
         print(adapt(Adapt(folder / "clips", weights, str(start), threads=1, **more)).replace(name, "..."))
         for words, file in (("before", start), ("after", weights)):
-            replay(Replay(folder / "clips", str(file), folder / words, ("recording_2",), sheet=True, threads=1))
-            mean = json.loads((folder / words / RECORD).read_text())["mean"]
+            told = {"weights": (str(file),), "episodes": ("recording_2",), "sheet": True, "threads": 1}
+            replay(Replay(folder / "clips", folder / words, **told))
+            (mean,) = json.loads((folder / words / RECORD).read_text())["mean"].values()
             print(f"{words}: moving pixels {mean['moving']:.1f} dB, {mean['gain']:+.1f} dB over the first picture")
         sheets = [cv2.imread(str(folder / words / "recording_2.side.png")) for words in ("before", "after")]
     below = np.vstack([sheets[0], sheets[1][2 * len(sheets[1]) // 3 :]])  # recorded, skeleton, dream before and after

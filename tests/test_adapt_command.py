@@ -15,7 +15,7 @@ from tests.station_clips import camera, make_clip, write_set
 from tests.training.conftest import make_network
 from vap_sim.cli import main
 from vap_sim.commands.adapt import detector_beside, split_recordings
-from vap_sim.commands.replay import learned_clips
+from vap_sim.commands.replay_stages import learned_clips
 from vap_sim.errors import InvalidInput
 from vap_sim.models.checkpoint import load_tensors, read_description, save_tensors
 
@@ -125,19 +125,20 @@ def test_a_replay_writes_videos_and_figures(
 
     assert replay(clips, adapted, tmp_path, "--sheet") == 0
     record = json.loads((tmp_path / "replay.json").read_text())
-    assert [(one["clip"], one["view"], one["trained_on"]) for one in record["replays"]] == [
+    assert [(one["episode"], one["view"], one["trained_on"]) for one in record["replays"]] == [
         ("a", "side", True), ("b", "side", True), ("c", "side", False)
     ]  # fmt: skip
-    assert record["detector"] == str(detector_beside(adapted)) and record["alignment"] == "first"
+    assert record["alignment"] == "first"
     for one in record["replays"]:
-        assert len(one["steps"]) == 5
+        assert len(one["steps"]) == 5 and one["detector"] == str(detector_beside(adapted))
         for name, mean in one["mean"].items():
             found = [step[name] for step in one["steps"] if step[name] is not None]
             assert mean == (pytest.approx(np.mean(found)) if found else None), name
-    assert record["mean"]["psnr"] == pytest.approx(np.mean([one["mean"]["psnr"] for one in record["replays"]]))
+    every = [one["mean"]["psnr"] for one in record["replays"]]
+    assert record["mean"]["station"]["psnr"] == pytest.approx(np.mean(every))
     with av.open(str(tmp_path / "b.side.mp4")) as video:
         assert sum(1 for _ in video.decode(video=0)) == 6
-    assert {path.suffix for path in tmp_path.iterdir()} == {".mp4", ".png", ".json"}
+    assert {path.suffix for path in tmp_path.iterdir()} == {".mp4", ".png", ".json", ".csv", ".html"}
     assert "mean: moving" in capsys.readouterr().out
 
 
@@ -145,10 +146,10 @@ def test_only_what_is_asked_for_is_replayed(clips: Path, adapted: Path, tmp_path
     assert learned_clips(str(adapted)) == ("a", "b") and learned_clips("compact") == ()
     assert replay(clips, adapted, tmp_path / "held", "--held-out", "--seconds", "0.4") == 0
     (one,) = json.loads((tmp_path / "held" / "replay.json").read_text())["replays"]
-    assert one["clip"] == "c" and len(one["steps"]) == 2
-    assert replay(clips, adapted, tmp_path / "named", "--clips", "b", "--views", "side") == 0
+    assert one["episode"] == "c" and len(one["steps"]) == 2
+    assert replay(clips, adapted, tmp_path / "named", "--episodes", "b", "--views", "side") == 0
     (one,) = json.loads((tmp_path / "named" / "replay.json").read_text())["replays"]
-    assert one["clip"] == "b" and one["trained_on"]
+    assert one["episode"] == "b" and one["trained_on"]
 
 
 def test_worlds_without_weights_can_be_replayed_too(tmp_path: Path) -> None:
@@ -159,17 +160,16 @@ def test_worlds_without_weights_can_be_replayed_too(tmp_path: Path) -> None:
     write_set(tmp_path / "clips", [replace(clip, **both, cameras=(*clip.cameras, mounted))])
     assert replay(tmp_path / "clips", "still", tmp_path / "out") == 0
     record = json.loads((tmp_path / "out" / "replay.json").read_text())
-    assert [one["view"] for one in record["replays"]] == ["side"] and record["detector"] is None
-    assert record["mean"]["gain"] == 0 and record["mean"]["agreement"] is None
+    assert [(one["view"], one["detector"]) for one in record["replays"]] == [("side", None)]
+    assert record["mean"]["still"]["gain"] == 0 and "agreement" not in record["mean"]["still"]
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--clips", "d"), "unknown clip of"),
+        (("--episodes", "d"), "unknown episode of"),
         (("--views", "seide"), "Did you mean 'side'?"),
         (("--seconds", "0"), "--seconds: given 0.0"),
-        (("--alignment", "last"), "unknown alignment of prompts 'last'"),
     ],
 )
 def test_what_cannot_be_replayed_is_named(

@@ -1,223 +1,320 @@
-"""`vap-sim replay`: recorded actions dreamt beside the recording, as videos and figures."""
+"""`vap-sim replay`: recorded teleoperation, its prompts and dreams of it side by side, as films, curves and figures."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from tqdm import tqdm
 from tyro.conf import Positional
 
-from vap_sim.errors import InvalidInput, UnknownName
+from vap_sim.commands.outcome import Outcome
+from vap_sim.commands.replay_stages import open_stages, seeing
+from vap_sim.errors import BadFile, InvalidInput, UnknownName, Unsupported
 
 if TYPE_CHECKING:
-    from vap_sim.data.fitted_view import FittedView
-    from vap_sim.data.prepared import PreparedSet
-    from vap_sim.metrics.detector import Detector
-    from vap_sim.metrics.replay import ReplayFigures
-    from vap_sim.models.protocol import WorldModel
+    from vap_sim.metrics.counterfactual import Alteration
+    from vap_sim.viewer.replay_lanes import DreamSettings, Scene, Stage
+    from vap_sim.viewer.replay_record import ReplayRecord
+    from vap_sim.viewer.replay_recorded import Recorded, ReplaySource
 
 RECORD = "replay.json"
+SHEET_STEPS = (1, 10, 25, 50)
+_GIF_WIDTH = 800
 
 
 @dataclass(frozen=True)
 class Replay:
-    """Dream what was recorded. Example: vap-sim replay data/prepared --weights station.safetensors --out out/replay
+    """Dream what was recorded, beside the recording. Example: vap-sim replay data/station --cameras cameras.json
 
-    `folder` is what `vap-sim prepare` wrote. From a clip's first picture on, the world is told the recorded joints and
-    nothing else; OUT gets a video of each clip and camera (recorded, recorded with the drawn skeleton, dream) and
-    replay.json with every figure. PSNR on moving pixels stands beside what repeating the first picture earns.
+    From a recording's first picture on, every world is told the recorded joints and nothing else. OUT gets a film of
+    each recording and camera (recorded, recorded under its prompt, dreams, and curves of error and trust below), a page
+    to look through them (replay.html), and every figure (replay.json, replay.csv). The same command goes on where it
+    was interrupted. What cannot be replayed is named, the rest is done, and the exit status is 1.
 
-    weights: a weights file or the name of a world; clips, views: only these, by name; held_out: only clips that the
-    weights were not trained on; seconds: at most so much of each clip; alignment: the homographies that skeletons are
-    drawn through, the `first` frame's, which is known before a dream begins, `each` frame's own, or `none`; detector:
-    finds the robot, by default what `vap-sim adapt` left beside the weights, and without one agreement is not told;
-    sheet: also a picture of steps 1, 10, 25 and 50 of each."""
+    Attributes:
+        dataset: Recordings of any known format, or the folder that `vap-sim prepare` wrote.
+        out: Folder for films and figures.
+        worlds: Names of worlds to dream in, side by side. By default compact, where no weights are given.
+        weights: Weights files to dream with, side by side, beside the worlds.
+        altered: Other actions from the same start, beside what was done: zeroed, reversed, scaled@FACTOR, shuffled,
+            mirrored, episode@NAME.
+        episodes: Only these recordings, by name.
+        most: At most so many recordings, the first.
+        views: Only these cameras, by name; by default all that do not ride on the robot.
+        held_out: Only clips that none of the weights were adapted to.
+        seconds: At most so much of each recording.
+        layout: side-by-side shows dreams as they are, overlay shows them under their prompts.
+        files: What is written of each: mp4, gif, rrd (needs the extra rerun).
+        sheet: Also a picture of steps 1, 10, 25 and 50 of each.
+        format: Format of the recordings, where it is not to be guessed.
+        cameras: What `vap-sim calibrate` wrote, for recordings that state no cameras.
+        robot: Name or folder of the robot, where the recordings do not say.
+        state_source: What prompts are drawn from, see `vap-sim prepare`; prepared clips bring it.
+        lag: Time constant of the nominal path [s], see `vap-sim prepare`.
+        alignment: The homographies that a prepared clip's prompts are drawn through: the first frame's, which is known
+            before a dream begins, each frame's own, or none.
+        detector: Finds the robot, for agreement: a file, shipped (knows the twin's pictures), or none. By default what
+            `vap-sim adapt` left beside the weights, else the shipped one for recordings of the twin.
+        seed: Of dreams and of what is drawn by lot.
+        device: Where to dream.
+        threads: Of the processor.
+    """
 
-    folder: Positional[Path]
-    weights: str
-    out: Path
-    clips: tuple[str, ...] = ()
+    dataset: Positional[Path]
+    out: Path = Path("out") / "replay"
+    worlds: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    altered: tuple[str, ...] = ()
+    episodes: tuple[str, ...] = ()
+    most: int | None = None
     views: tuple[str, ...] = ()
     held_out: bool = False
     seconds: float | None = None
-    alignment: str = "first"
-    detector: Path | None = None
+    layout: Literal["side-by-side", "overlay"] = "side-by-side"
+    files: tuple[Literal["mp4", "gif", "rrd"], ...] = ("mp4",)
     sheet: bool = False
+    format: str | None = None
+    cameras: Path | None = None
+    robot: str | None = None
+    state_source: Literal["logged", "target", "nominal"] = "logged"
+    lag: float | None = None
+    alignment: Literal["first", "each", "none"] = "first"
+    detector: str | None = None
     seed: int = 0
     device: str = "cpu"
     threads: int = 2
 
 
-SHEET_STEPS = (1, 10, 25, 50)
+def run(command: Replay) -> Outcome:
+    """Dream, write films, page and figures, and say the means.
 
-
-def run(command: Replay) -> str:
-    """Dream, write videos and figures, and say the means.
-
-    Raises InvalidInput, UnknownName, BadFile, Unsupported, OSError."""
+    Raises InvalidInput, UnknownName, BadFile, Unsupported, MissingDependency for what concerns all recordings, OSError;
+    and BadFile at the end where some of them could not be replayed, which names them and why.
+    """
     import torch
 
-    from vap_sim.data.prepared import open_prepared
-    from vap_sim.models.registry import load_world
+    from vap_sim.viewer.replay_page import write_page
+    from vap_sim.viewer.replay_record import open_record, stamp_of
+    from vap_sim.viewer.replay_source import open_source
+
+    _check(command)
+    torch.set_num_threads(command.threads)
+    source = open_source(command.dataset, command.format, _log_settings(command))
+    stages = open_stages(command)
+    names = _chosen(command, source, stages)
+    settings, others = _dream_settings(command), _others(command, source)
+    record = open_record(command.out, _told(command, source, stages)).only(names)
+    known: set[str] = set()
+    with tqdm(names, desc="replaying", unit="episode", dynamic_ncols=True, mininterval=1) as bar:
+        for name in bar:
+            bar.set_postfix_str(name)
+            try:
+                recorded = source.read(name, command.views)
+                known |= set(recorded.known)
+                if not record.has(name, stamp_of(recorded.source), command.out):
+                    record = _replayed(command, recorded, stages, settings, others, record, bar)
+                    record.save(command.out)
+            except (BadFile, InvalidInput, Unsupported) as error:
+                record = record.with_refusal(name, str(error))
+    _check_results(command, record, known)
+    record.save(command.out)
+    shown = write_page(command.out, record, f"Replays of {command.dataset.name}")
+    return _outcome(command, record, shown)
+
+
+def _replayed(
+    command: Replay,
+    recorded: Recorded,
+    stages: Sequence[Stage],
+    settings: DreamSettings,
+    others: Mapping[str, Recorded],
+    record: ReplayRecord,
+    bar: Any,
+) -> ReplayRecord:
+    """The record with all views of a recording more, whose files are written."""
+    from vap_sim.viewer.replay_lanes import dream_scene
+    from vap_sim.viewer.replay_record import row_of, stamp_of
+
+    seen = [seeing(command, stage, recorded.from_twin) for stage in stages]
+    rows: list[dict[str, Any]] = []
+    left_out = dict(recorded.left_out)
+    for view in recorded.views:
+        scene = dream_scene(
+            recorded, view, seen, settings, others, lambda lane: bar.set_postfix_str(f"{recorded.name}: {lane}")
+        )
+        bar.set_postfix_str(f"{recorded.name}: writing")
+        files = _write(command, scene)
+        rows += [row_of(scene, lane, files) for lane in scene.lanes]
+    if not rows:
+        reasons = "; ".join(f"{view}: {why}" for view, why in left_out.items()) or "it has none of the views asked for"
+        raise BadFile(recorded.source, f"episode {recorded.name!r} has no camera to replay ({reasons})")
+    return record.with_episode(recorded.name, stamp_of(recorded.source), rows, left_out)
+
+
+def _write(command: Replay, scene: Scene) -> dict[str, str]:
+    """Write what was asked for of a scene; returns the files' names by kind."""
+    from vap_sim.viewer.gif import write_gif
+    from vap_sim.viewer.replay import replay_sheet, write_picture
+    from vap_sim.viewer.replay_film import Film
+    from vap_sim.viewer.replay_record import file_stem
+    from vap_sim.viewer.video import write_mp4
+
+    command.out.mkdir(parents=True, exist_ok=True)
+    stem, files = file_stem(scene), {}
+    words = f"{scene.recorded.name}, {scene.view}"
+    told = f"{words}: {scene.recorded.instruction}" if scene.recorded.instruction else words
+    film = Film(scene, command.layout, told)
+    for kind in dict.fromkeys(command.files):
+        path = command.out / f"{stem}.{kind}"
+        if kind == "mp4":
+            write_mp4(path, film.pictures(), film.rate, quality=20, key_every=max(1, round(2 * film.rate)))
+        elif kind == "gif":
+            write_gif(path, film.pictures, film.rate, _GIF_WIDTH)
+        else:
+            from vap_sim.viewer.replay_rerun import write_rrd
+
+            write_rrd(path, scene)
+        files[str(kind)] = path.name
+    if command.sheet:
+        sheet = replay_sheet(scene.lanes[0].replayed, scene.clip.size, SHEET_STEPS)
+        write_picture(command.out / f"{stem}.png", sheet)
+        files["sheet"] = f"{stem}.png"
+    return files
+
+
+def _check(command: Replay) -> None:
+    from vap_sim.metrics.counterfactual import parse_alteration
 
     if command.seconds is not None and not command.seconds > 0:
         raise InvalidInput("--seconds", command.seconds, "more than 0")
-    torch.set_num_threads(command.threads)
-    prepared = open_prepared(command.folder)
-    world = load_world(command.weights, device=command.device)
-    learned = learned_clips(command.weights)
-    names = _chosen(command, prepared, learned)
-    eye = _detector(command)
-    command.out.mkdir(parents=True, exist_ok=True)
-    every, rows = [], []
-    for view, size in tqdm(list(_views(command, prepared, names, world)), desc="replaying", unit="view", mininterval=5):
-        figures = _one(command, world, view, size, None if eye is None else eye[1])
-        every.append(figures)
-        rows.append(
-            {
-                "clip": view.clip,
-                "view": view.view,
-                "trained_on": view.clip in learned,
-                "frame_rate": view.frame_rate,
-                "mean": figures.means(),
-                "steps": figures.steps(),
-            }
-        )
-    _write(command.out / RECORD, {**_about(command, world, eye), "mean": mean_of(every), "replays": rows})
-    return "\n".join([*_lines(rows, mean_of(every)), f"written: {command.out / RECORD}"])
+    if command.most is not None and command.most < 1:
+        raise InvalidInput("--most", command.most, "at least 1")
+    if not command.files:
+        raise InvalidInput("--files", "none", "mp4, gif or rrd")
+    for text in command.altered:
+        parse_alteration(text)
+    if "rrd" in command.files:
+        from vap_sim.viewer.replay_rerun import need_rerun
+
+        need_rerun()
 
 
-def learned_clips(weights: str) -> tuple[str, ...]:
-    """The clips that a weights file says it was adapted to; none for a world's name and other files. Raises BadFile."""
-    from vap_sim.models.checkpoint import read_description
-    from vap_sim.models.registry import is_path
+def _log_settings(command: Replay) -> Any:
+    from vap_sim.extraction.cameras_file import read_cameras
+    from vap_sim.robots.library import load_robot
+    from vap_sim.viewer.replay_logged import LogSettings
 
-    if not is_path(weights) or not Path(weights).is_file():
-        return ()
-    adapted = read_description(Path(weights)).get("adapted")
-    named = adapted.get("clips") if isinstance(adapted, dict) else None
-    return tuple(str(name) for name in named) if isinstance(named, list) else ()
-
-
-def mean_of(every: list[ReplayFigures]) -> dict[str, float | None]:
-    """The mean over replays of each replay's mean over its steps; None where no replay has one."""
-    import numpy as np
-
-    from vap_sim.metrics.replay import pooled
-
-    if not every:
-        return {}
-    found = {name: pooled(every, name) for name in vars(every[0])}
-    return {name: float(np.mean(values)) if len(values) else None for name, values in found.items()}
+    if command.robot is not None and not Path(command.robot).is_dir():
+        load_robot(command.robot)  # an unknown name concerns every episode
+    cameras = {} if command.cameras is None else read_cameras(command.cameras)
+    return LogSettings(cameras, command.robot, command.state_source, command.lag)
 
 
-def _chosen(command: Replay, prepared: PreparedSet, learned: tuple[str, ...]) -> tuple[str, ...]:
-    for name in command.clips:
-        if name not in prepared.names:
-            raise UnknownName(f"clip of {command.folder}", name, prepared.names)
-    names = tuple(name for name in prepared.names if not command.clips or name in command.clips)
-    if command.held_out:
-        names = tuple(name for name in names if name not in learned)
-    if not names:
-        given = f"none of {len(prepared.names)}" + (", all others were trained on" if command.held_out else "")
-        raise InvalidInput(f"clips of {command.folder} to replay", given, "at least one")
-    return names
+def _chosen(command: Replay, source: ReplaySource, stages: Sequence[Stage]) -> tuple[str, ...]:
+    """The names of the recordings to replay. Raises UnknownName, InvalidInput where none is left."""
+    from vap_sim.viewer.replay_source import check_names
+
+    names = check_names(source, command.dataset, command.episodes)
+    learned = {name for stage in stages for name in stage.learned}
+    left = tuple(name for name in names if not command.held_out or name not in learned)
+    if not left:
+        given = f"none of {len(names)}, all others were trained on"
+        raise InvalidInput(f"episodes of {command.dataset} to replay", given, "at least one")
+    return left[: command.most]
 
 
-def _views(
-    command: Replay, prepared: PreparedSet, names: tuple[str, ...], world: WorldModel
-) -> Iterator[tuple[FittedView, tuple[int, int]]]:
-    """The views to dream, and the size of their recordings; cameras that ride on the robot are left out."""
-    from vap_sim.data.fitted_view import fit_view, standing_views
-    from vap_sim.metrics.replay import stride_of
+def _alterations(command: Replay) -> tuple[Alteration, ...]:
+    from vap_sim.metrics.counterfactual import parse_alteration
 
-    known: set[str] = set()
+    return tuple(dict.fromkeys(parse_alteration(text) for text in command.altered))
+
+
+def _dream_settings(command: Replay) -> DreamSettings:
+    from vap_sim.viewer.replay_lanes import DreamSettings
+
+    return DreamSettings(_alterations(command), command.alignment, command.seconds, command.seed)
+
+
+def _others(command: Replay, source: ReplaySource) -> dict[str, Recorded]:
+    """The recordings whose motions are borrowed. Raises UnknownName, BadFile."""
+    names = [alteration.episode for alteration in _alterations(command) if alteration.episode]
     for name in names:
-        clip = prepared.read(name)
-        stride = stride_of(clip.frame_rate, world.spec.frame_rate)
-        for number in standing_views(clip):
-            camera = clip.cameras[number]
-            known.add(camera.name)
-            if (not command.views or camera.name in command.views) and clip.kept[number].any():
-                fitted = fit_view(
-                    clip, number, world.spec.size, world.spec.profile, alignment=command.alignment, stride=stride
-                )
-                yield fitted, clip.size
-    for name in command.views:
-        if name not in known:
-            raise UnknownName(f"standing camera of {command.folder}", name, sorted(known))
+        if name not in source.names:
+            raise UnknownName(f"episode of {command.dataset}", name, source.names)
+    return {name: source.read(name) for name in names}
 
 
-def _one(
-    command: Replay, world: WorldModel, view: FittedView, size: tuple[int, int], detector: Detector | None
-) -> ReplayFigures:
-    """Dream one view, write its video, and return its figures."""
-    from vap_sim.metrics.replay import judge, replay
-    from vap_sim.viewer.replay import replay_pictures, replay_sheet, write_picture
-    from vap_sim.viewer.video import write_mp4
-
-    steps = None if command.seconds is None else max(1, round(command.seconds * view.frame_rate))
-    replayed = replay(world, view, steps=steps, seed=command.seed)
-    figures = judge(replayed, detector)
-    name = f"{view.clip}.{view.view}"
-    pictures = replay_pictures(replayed, figures, size, f"{view.clip}, {view.view}")
-    write_mp4(command.out / f"{name}.mp4", pictures, view.frame_rate)
-    if command.sheet:
-        write_picture(command.out / f"{name}.png", replay_sheet(replayed, size, SHEET_STEPS))
-    return figures
-
-
-def _detector(command: Replay) -> tuple[Path, Detector] | None:
-    """The detector and its file: the one that was named, else the one beside the weights, if there is one."""
-    from vap_sim.commands.adapt import detector_beside
-    from vap_sim.metrics.detector import Detector
-    from vap_sim.models.registry import is_path
-
-    path = command.detector
-    if path is None and is_path(command.weights):
-        beside = detector_beside(Path(command.weights))
-        path = beside if beside.is_file() else None
-    return None if path is None else (path, Detector.load(path, device=command.device))
-
-
-def _about(command: Replay, world: WorldModel, eye: tuple[Path, Detector] | None) -> dict[str, Any]:
+def _told(command: Replay, source: ReplaySource, stages: Sequence[Stage]) -> dict[str, Any]:
+    """What decides the results, as plain values: a call that was told the same goes on."""
+    same = ("views", "altered", "seconds", "layout", "files", "sheet", "robot", "state_source", "lag", "alignment")
+    told: dict[str, Any] = {name: getattr(command, name) for name in (*same, "detector", "seed")}
+    sizes = {tuple(stage.world.spec.size) for stage in stages}
+    judged = " and ".join(f"{wide} x {high}" for wide, high in sorted(sizes))
     return {
-        "folder": str(command.folder),
-        "world": {"given": command.weights, **asdict(world.spec)},
-        "alignment": command.alignment,
-        "seed": command.seed,
-        "detector": None if eye is None else str(eye[0]),
-        "judged": f"at {world.spec.size[0]} x {world.spec.size[1]} pixels, the world's, frame 0 given and not judged",
+        "dataset": str(command.dataset),
+        "format": source.format,
+        "worlds": [{"dream": stage.name, "given": stage.given, **asdict(stage.world.spec)} for stage in stages],
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in told.items()},
+        "cameras": None if command.cameras is None else str(command.cameras),
+        "judged": f"at {judged} pixels, the world's; frame 0 is given and not judged",
     }
 
 
-def _lines(rows: list[dict[str, Any]], mean: dict[str, float | None]) -> list[str]:
-    lines = []
-    for row in [*rows, {"clip": "mean", "view": "", "mean": mean}]:
-        told = row["mean"]
+def _check_results(command: Replay, record: ReplayRecord, known: set[str]) -> None:
+    """Raises UnknownName for a camera that no recording has, BadFile where nothing could be replayed."""
+    for view in command.views:
+        if known and view not in known:
+            raise UnknownName(f"camera of {command.dataset}", view, sorted(known))
+    if not record.rows:
+        raise BadFile(command.dataset, f"nothing could be replayed\n{_refusals(record)}")
+
+
+def _refusals(record: ReplayRecord) -> str:
+    return "\n".join(f"  {row['episode']}: {row['reason']}" for row in record.refused)
+
+
+def _outcome(command: Replay, record: ReplayRecord, shown: Path | None) -> Outcome:
+    """Lines for people. Raises BadFile where some recordings could not be replayed."""
+    lines = [*_lines(record), f"written: {command.out / RECORD}" + (f", {shown}" if shown else "")]
+    if record.refused:
+        count = f"{len(record.refused)} of {len(record.refused) + len(record.finished)} recordings"
+        done = "\n".join(lines)
+        raise BadFile(command.dataset, f"{count} could not be replayed\n{_refusals(record)}\nThe others:\n{done}")
+    written = [command.out / file for row in record.rows for file in row["files"].values()]
+    pages = [command.out / RECORD, *([shown] if shown else [])]
+    return Outcome("\n".join(lines), {"mean": record.means(), "written": list(dict.fromkeys([*pages, *written]))})
+
+
+def _lines(record: ReplayRecord) -> Iterator[str]:
+    several = len(record.means()) > 1
+    for row in record.rows:
+        yield _line(f"{row['episode']} {row['view']}" + (f" {row['dream']}" if several else ""), row["mean"])
+    for name, mean in record.means().items():
+        yield _line(f"mean {name}" if several else "mean", mean)
+    for left in record.left_out:
+        yield f"{left['episode']} {left['view']}: left out, {left['reason']}"
+
+
+def _line(name: str, told: Mapping[str, float | None]) -> str:
+    if "apart" in told:
+        figures = [f"apart {_text(told['apart'])} grey levels"]
+    else:
         figures = [f"moving {_text(told['moving'])} dB", f"copy {_text(told['copy'])} dB"]
         figures += [f"gain {_text(told['gain'])} dB", f"whole {_text(told['psnr'])} dB"]
-        if told["agreement_recorded"] is not None:
-            most = f"recording {_text(told['agreement_recorded'])}, copy {_text(told['agreement_copy'])}"
-            figures.append(f"agreement {_text(told['agreement'])} ({most})")
-        lines.append(f"{row['clip']} {row['view']}: ".replace(" :", ":") + ", ".join(figures))
-    return lines
+    if told.get("agreement") is not None:
+        most = [f"{words} {_text(told[key])}" for words, key in _MOST.items() if told.get(key) is not None]
+        figures.append(f"agreement {_text(told['agreement'])}" + (f" ({', '.join(most)})" if most else ""))
+    if told.get("risk") is not None:
+        figures.append(f"risk {_text(told['risk'])}")
+    return f"{name}: " + ", ".join(figures)
+
+
+_MOST = {"recording": "agreement_recorded", "copy": "agreement_copy"}
 
 
 def _text(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.2f}"
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
-    """Whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    return "undefined" if value is None or not np.isfinite(value) else f"{value:.2f}"

@@ -19,7 +19,7 @@ from vap_sim.prompts.profiles import profile
 from vap_sim.prompts.prompter import Prompter
 from vap_sim.prompts.silhouette import silhouettes
 from vap_sim.robots.camera import Camera
-from vap_sim.robots.library import load_robot
+from vap_sim.robots.library import RobotModel, load_robot
 
 ALIGNMENTS = ("each", "first", "none")
 """Which homographies prompts are drawn through: each frame's own; the first kept frame's, which is all that is known
@@ -56,12 +56,20 @@ class FittedView:
 
 
 def fit_view(
-    clip: PreparedClip, view: int, size: tuple[int, int], profile_name: str, *, alignment: str = "each", stride: int = 1
+    clip: PreparedClip,
+    view: int,
+    size: tuple[int, int],
+    profile_name: str,
+    *,
+    alignment: str = "each",
+    stride: int = 1,
+    model: RobotModel | None = None,
 ) -> FittedView:
     """View number `view` of a clip at `size` (width, height), every `stride`-th frame from the first on.
 
-    Raises UnknownName for a profile or alignment that there is not, InvalidInput for a view that the clip lacks, a
-    stride below 1, and a clip of which alignment `first` finds no kept frame.
+    model: the clip's robot, for one that is not on the shelf. Raises UnknownName for a profile or alignment that there
+    is not, InvalidInput for a view that the clip lacks, a stride below 1, and a clip of which alignment `first` finds
+    no kept frame.
     """
     if alignment not in ALIGNMENTS:
         raise UnknownName("alignment of prompts", alignment, ALIGNMENTS)
@@ -72,7 +80,8 @@ def fit_view(
     joints = np.ascontiguousarray(clip.joints[::stride], np.float32)
     kept = np.ascontiguousarray(clip.kept[view, ::stride])
     moved = _chosen(clip, _moved(clip, view, size)[::stride], kept, alignment)
-    model, q = load_robot(clip.robot_name), torch.from_numpy(joints)[None]
+    model = load_robot(clip.robot_name) if model is None else model
+    q = torch.from_numpy(joints)[None]
     prompt = Prompter(model, profile(profile_name), size).draw(q, [camera], torch.from_numpy(moved)[None, None])
     return FittedView(
         clip=clip.name,

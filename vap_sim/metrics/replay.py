@@ -7,7 +7,9 @@ say, beside the same of the recording, which is the most that can be asked for, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,13 +23,50 @@ from vap_sim.metrics.fidelity import copy_first_frame, moving_gain, moving_pixel
 from vap_sim.metrics.masks import Scores, scores
 from vap_sim.models.protocol import WorldModel
 from vap_sim.prompts.visual_prompt import VisualPrompt
+from vap_sim.robots.camera import Camera
+from vap_sim.state import WorldState
+
+SIGNALS: Mapping[str, str] = {"doubt": "dream_doubt", "drift": "dream_drift", "risk": "dream_risk"}
+"""What a meter tells besides agreement, by the figure's name: see `docs/environments.md`."""
+
+
+class Told(Protocol):
+    """What a meter knows of dreams at one moment."""
+
+    def told(self, row: int) -> dict[str, float]:
+        """The signals of one dream that exist, by name."""
+        ...
+
+
+class Meter(Protocol):
+    """What watches a dream and tells after every step how far to believe it, as the environments' trust meter does."""
+
+    def begin(
+        self, world: WorldState, frames: NDArray[np.uint8], joints: NDArray[np.float32], cameras: Sequence[Camera]
+    ) -> Any:
+        """At the first pictures (1, V, H, W, 3), of poses (1, J): what `step` goes on from, which is `Told`."""
+        ...
+
+    def step(
+        self,
+        old: Any,
+        before: WorldState,
+        after: WorldState,
+        prompt: VisualPrompt,
+        frames: NDArray[np.uint8],
+        joints: NDArray[np.float32],
+        cameras: Sequence[Camera],
+    ) -> Any:
+        """After the world's step from `before` to `after`, whose last pictures are `frames`."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
 class Replay:
     """A view and its dream. recorded and dreamt (T + 1, H, W, 3) uint8, of which frame 0 is given; skeletons (T + 1, H,
     W, 3) uint8; expected (T + 1, H, W) bool: the robot's silhouette at the prompts; kept (T + 1,) bool: which frames
-    can be judged. first: the view's frame that the dream begins with."""
+    can be judged. first: the view's frame that the dream begins with. told: what a meter told of each of the T + 1
+    frames, nothing of frames within a step; empty without a meter."""
 
     view: FittedView
     first: int
@@ -36,13 +75,15 @@ class Replay:
     skeletons: Tensor
     expected: Tensor
     kept: Tensor
+    told: tuple[Mapping[str, float], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class ReplayFigures:
     """Scores (T) of steps 1 to T, undefined where the recording's frame was not kept. moving: PSNR on moving pixels;
     copy: that of the first frame repeated; gain: the one less the other [dB]; agreement of the dream, of the recording
-    and of the first frame repeated, from 0 to 1, None without a detector."""
+    and of the first frame repeated, from 0 to 1, None without a detector; doubt, drift and risk: what a meter told,
+    None without one and where it never told it."""
 
     psnr: Scores
     moving: Scores
@@ -51,6 +92,9 @@ class ReplayFigures:
     agreement: Scores | None = None
     agreement_recorded: Scores | None = None
     agreement_copy: Scores | None = None
+    doubt: Scores | None = None
+    drift: Scores | None = None
+    risk: Scores | None = None
 
     def means(self) -> dict[str, float | None]:
         """The mean of each over the steps at which it is defined; None where it never is or was not asked for."""
@@ -68,8 +112,10 @@ class ReplayFigures:
         ]
 
 
-def replay(world: WorldModel, view: FittedView, *, steps: int | None = None, seed: int = 0) -> Replay:
-    """Dream a view's joints from its first kept frame on, for `steps` frames or to its end.
+def replay(
+    world: WorldModel, view: FittedView, *, steps: int | None = None, seed: int = 0, meter: Meter | None = None
+) -> Replay:
+    """Dream a view's joints from its first kept frame on, for `steps` frames or to its end, watched by `meter`.
 
     The world is told nothing but that frame and the prompts. Raises Unsupported for a world of several views,
     InvalidInput for pictures of another size than the world's, a clip without a kept frame and one without a second.
@@ -96,16 +142,41 @@ def replay(world: WorldModel, view: FittedView, *, steps: int | None = None, see
     poses = torch.cat([joints, joints[-1:].expand(rest, -1)])
     prompts = VisualPrompt(told[None, None], poses[None])
     state = world.encode(recorded[None, None, 0], prompts.between(0, 1), [seed])
-    frames = world.imagine(state, prompts.between(1, prompts.pixel_frames)).frames
-    assert frames is not None
+    signs: tuple[Mapping[str, float], ...] = ()
+    if meter is None:
+        frames = world.imagine(state, prompts.between(1, prompts.pixel_frames)).frames
+        assert frames is not None
+    else:
+        frames, signs = _watched(world, state, prompts, recorded, view.camera, meter)
     dreamt = torch.cat([recorded[:1], frames[0, 0, :count].cpu()])
     expected, kept = (torch.from_numpy(np.ascontiguousarray(values[part])) for values in (view.expected, view.kept))
-    return Replay(view, first, recorded, dreamt, skeletons, expected, kept)
+    return Replay(view, first, recorded, dreamt, skeletons, expected, kept, signs[: count + 1])
 
 
-def judge(replayed: Replay, detector: Detector | None = None) -> ReplayFigures:
+def _watched(
+    world: WorldModel, state: WorldState, prompts: VisualPrompt, recorded: Tensor, camera: Camera, meter: Meter
+) -> tuple[Tensor, tuple[Mapping[str, float], ...]]:
+    """The frames (1, 1, T, H, W, 3) of a dream, step by step, and what the meter told of each and of the first one."""
+    cameras, joints = [Camera.batch([camera])], prompts.joints
+    assert joints is not None
+    poses = joints[0].numpy()
+    seen: Any = meter.begin(state, recorded[None, None, 0].numpy(), poses[:1], cameras)
+    told: list[Mapping[str, float]] = [seen.told(0)]
+    film, each = [], world.spec.frames_per_step
+    for first in range(1, prompts.pixel_frames, each):
+        prompt = prompts.between(first, first + each)
+        after, frames = world.step(state, prompt)
+        last = first + each - 1
+        seen = meter.step(seen, state, after, prompt, frames[:, :, -1].cpu().numpy(), poses[last : last + 1], cameras)
+        told += [{}] * (each - 1) + [seen.told(0)]
+        film.append(frames)
+        state = after
+    return torch.cat(film, dim=2), tuple(told)
+
+
+def judge(replayed: Replay, detector: Detector | None = None, recorded_robot: Tensor | None = None) -> ReplayFigures:
     """The figures of a replay; `detector` finds the robot in pictures of this station, without it there is no
-    agreement."""
+    agreement. recorded_robot (T + 1, H, W) bool: what it found in the recording, where that is known already."""
     truth, dreamt, kept = replayed.recorded, replayed.dreamt, replayed.kept[1:]
     still = copy_first_frame(truth).contiguous()
     moved = moving_pixels(truth)
@@ -115,13 +186,28 @@ def judge(replayed: Replay, detector: Detector | None = None) -> ReplayFigures:
         copy=_where(psnr(generated=still, truth=truth, where=moved), kept),
         gain=_where(moving_gain(generated=dreamt, truth=truth), kept),
     )
-    if detector is None:
-        return found
-    seen = [detector.labels(frames).cpu() == ROBOT for frames in (dreamt, truth)]
-    masks = (*seen, seen[1][:1].expand_as(seen[1]))
-    names = ("agreement", "agreement_recorded", "agreement_copy")
-    overlaps = {name: _where(_overlap(mask, replayed.expected), kept) for name, mask in zip(names, masks, strict=True)}
-    return ReplayFigures(found.psnr, found.moving, found.copy, found.gain, **overlaps)
+    more: dict[str, Scores] = signals(replayed)
+    if detector is not None:
+        here = found_robot(detector, dreamt)
+        there = found_robot(detector, truth) if recorded_robot is None else recorded_robot
+        masks = {"agreement": here, "agreement_recorded": there, "agreement_copy": there[:1].expand_as(there)}
+        more |= {name: _where(overlap(mask, replayed.expected), kept) for name, mask in masks.items()}
+    return ReplayFigures(found.psnr, found.moving, found.copy, found.gain, **more)
+
+
+def found_robot(detector: Detector, frames: Tensor) -> Tensor:
+    """Where a detector sees the robot in pictures (T + 1, H, W, 3) uint8: (T + 1, H, W) bool."""
+    return detector.labels(frames).cpu() == ROBOT
+
+
+def signals(replayed: Replay) -> dict[str, Scores]:
+    """What a meter told of steps 1 to T, by figure, without those that it never told."""
+    out = {}
+    for figure, signal in SIGNALS.items():
+        values = torch.tensor([told.get(signal, np.nan) for told in replayed.told[1:]], dtype=torch.float64)
+        if bool(values.isfinite().any()):
+            out[figure] = scores(figure, values, values.isfinite())
+    return out
 
 
 def stride_of(frame_rate: float, world_rate: float) -> int:
@@ -133,7 +219,7 @@ def stride_of(frame_rate: float, world_rate: float) -> int:
     return stride
 
 
-def _overlap(found: Tensor, expected: Tensor) -> Scores:
+def overlap(found: Tensor, expected: Tensor) -> Scores:
     """Pixels in both over pixels in either, of frames 1 to T of masks (T + 1, H, W); undefined where both are empty."""
     here, there = found[1:], expected[1:]
     shared, united = (here & there).sum((-2, -1)).double(), (here | there).sum((-2, -1)).double()

@@ -16,7 +16,7 @@ from vap_sim.robots.rotations import rotation_vector
 
 Array = NDArray[np.float64]
 _REACHED, _TURNED = 5e-4, 5e-3  # [m], [rad] nearer than this to a goal is there
-_ASTRAY = 0.01  # [m] an inverse that misses by more has found nothing
+_ASTRAY = 0.5  # of the way that an inverse misses is no way
 _GRIPPED = 5e-3
 
 
@@ -101,7 +101,7 @@ class Steering:
             if grip is None:
                 return Steered(None, arrived)
             return Steered(self._action(start, grip, asked), arrived)
-        found = self._inverse(start, aim)
+        found = self._inverse(start, pose, aim)
         if found is None:
             moved = None if grip is None else self._action(start, grip, asked)
             return Steered(moved, arrived=True, out_of_reach=True)
@@ -150,7 +150,8 @@ class Steering:
         )
         return moved(pose, shift * share, turn * share), share == 1.0
 
-    def _inverse(self, start: Array, aim: Array) -> Array | None:
+    def _inverse(self, start: Array, pose: Array, aim: Array) -> Array | None:
+        """Joints (J,) that bring the tool from `pose` to `aim`, or None where most of the way would be left."""
         found = solve_inverse(
             self.model.robot,
             self.model.tool_link,
@@ -160,7 +161,10 @@ class Steering:
             position_tolerance=1e-4,
             rotation_tolerance=1e-3,
         )
-        if float(found.position_error[0]) > _ASTRAY:
+        shift = float(np.linalg.norm(aim[:3, 3] - pose[:3, 3]))
+        turn = float(np.linalg.norm(_vector(torch.from_numpy(aim[:3, :3] @ pose[:3, :3].T))))
+        missed = float(found.position_error[0]) > max(_REACHED, _ASTRAY * shift)
+        if missed or float(found.rotation_error[0]) > max(_TURNED, _ASTRAY * turn):
             return None
         return np.asarray(found.q[0].numpy())
 
