@@ -6,6 +6,8 @@ A cabinet is a case, open in front, and a drawer that slides out of it along the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -70,38 +72,13 @@ def drawer_pose(cabinet: Cabinet, opening: float) -> Pose:
 def add_cabinet(cabinet: Cabinet, client: int) -> int:
     """A cabinet that collides, its drawer out as its record says; returns the body, whose joint 0 is the drawer's."""
     position, turn = drawer_pose(cabinet, 0.0)
-    drawer = (*drawer_boards(cabinet), *handle_boards(cabinet))
-    body = int(
-        pybullet.createMultiBody(
-            0,
-            _collisions(case_boards(cabinet), client),
-            -1,
-            position,
-            turn,
-            linkMasses=[_DRAWER_MASS],
-            linkCollisionShapeIndices=[_collisions(drawer, client)],
-            linkVisualShapeIndices=[-1],
-            linkPositions=[[0, 0, 0]],
-            linkOrientations=[[0, 0, 0, 1]],
-            linkInertialFramePositions=[[0, 0, 0]],
-            linkInertialFrameOrientations=[[0, 0, 0, 1]],
-            linkParentIndices=[0],
-            linkJointTypes=[pybullet.JOINT_PRISMATIC],
-            linkJointAxis=[[1, 0, 0]],
-            physicsClientId=client,
-        )
-    )
+    # The engine honours a joint's limits only where it has read them from a file.
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "cabinet.urdf"
+        path.write_text(_as_urdf(cabinet), encoding="utf-8")
+        body = int(pybullet.loadURDF(str(path), position, turn, useFixedBase=True, physicsClientId=client))
     pybullet.changeDynamics(body, -1, lateralFriction=0.6, physicsClientId=client)
-    pybullet.changeDynamics(
-        body,
-        0,
-        lateralFriction=0.8,
-        linearDamping=0,
-        angularDamping=0,
-        jointLowerLimit=0.0,
-        jointUpperLimit=cabinet.travel,
-        physicsClientId=client,
-    )
+    pybullet.changeDynamics(body, 0, lateralFriction=0.8, linearDamping=0, angularDamping=0, physicsClientId=client)
     pybullet.resetJointState(body, 0, cabinet.opening, physicsClientId=client)
     pybullet.setJointMotorControl2(
         body, 0, pybullet.VELOCITY_CONTROL, targetVelocity=0, force=_RUNNER_FRICTION, physicsClientId=client
@@ -109,14 +86,31 @@ def add_cabinet(cabinet: Cabinet, client: int) -> int:
     return body
 
 
-def _collisions(boards: Sequence[Box], client: int) -> int:
-    return int(
-        pybullet.createCollisionShapeArray(
-            [pybullet.GEOM_BOX] * len(boards),
-            halfExtents=[box.half for box in boards],
-            collisionFramePositions=[box.centre for box in boards],
-            physicsClientId=client,
-        )
+def _as_urdf(cabinet: Cabinet) -> str:
+    drawer = (*drawer_boards(cabinet), *handle_boards(cabinet))
+    return f"""<robot name="cabinet">
+  <link name="case">{_collisions(case_boards(cabinet))}</link>
+  <link name="drawer">
+    <inertial>
+      <origin xyz="{-cabinet.size[0] / 2} 0 {cabinet.handle_height}"/>
+      <mass value="{_DRAWER_MASS}"/><inertia ixx="0.01" ixy="0" ixz="0" iyy="0.01" iyz="0" izz="0.01"/>
+    </inertial>{_collisions(drawer)}
+  </link>
+  <joint name="slide" type="prismatic">
+    <parent link="case"/><child link="drawer"/><axis xyz="1 0 0"/>
+    <limit lower="0" upper="{cabinet.travel}" effort="100" velocity="2"/>
+  </joint>
+</robot>"""
+
+
+def _collisions(boards: Sequence[Box]) -> str:
+    def told(values: Sequence[float]) -> str:
+        return " ".join(str(value) for value in values)
+
+    return "".join(
+        f'<collision><origin xyz="{told(box.centre)}"/>'
+        f'<geometry><box size="{told([2 * half for half in box.half])}"/></geometry></collision>'
+        for box in boards
     )
 
 
