@@ -111,10 +111,8 @@ def report(station: str, task: str, played: Sequence[Played]) -> None:
     bounds = wilson_interval(successes=len(good), trials=len(played))
     steps = median(one.steps for one in good) if good else float("nan")
     failed = " ".join(str(one.seed) for one in played if not one.success)
-    print(
-        f"{station:8} {task:14} {len(good):3d} of {len(played):3d}  [{bounds.low:.0%}, {bounds.high:.0%}]  {steps:5.0f} steps  {failed}",
-        flush=True,
-    )
+    told = f"{station:8} {task:14} {len(good):3d} of {len(played):3d}  [{bounds.low:.0%}, {bounds.high:.0%}]"
+    print(f"{told}  {steps:5.0f} steps  {failed}", flush=True)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ from vap_sim.envs.scenes import Scene
 from vap_sim.envs.stations import get_station
 from vap_sim.envs.twin_behaviours import FLAWS
 from vap_sim.envs.twin_episode import build_physics, cameras_of
+from vap_sim.envs.twin_furniture import Pose
 from vap_sim.envs.twin_physics import SUBSTEP, Physics
-from vap_sim.envs.twin_renderer import SUPERSAMPLING, Picture, Pose, Snapshot, TwinRenderer, object_mesh
+from vap_sim.envs.twin_renderer import SUPERSAMPLING, Picture, Snapshot, TwinRenderer, object_mesh
 from vap_sim.envs.twin_repertoires import Repertoire
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.robots.camera import Camera
@@ -105,7 +106,7 @@ def record_episode(seed: int, settings: RecorderSettings, *, held_out: bool = Fa
     rng = np.random.default_rng([seed, 11])
     repertoire = Repertoire.of(get_station(settings.station))
     model = load_robot(settings.robot)
-    scene = repertoire.scene(rng)
+    scene = repertoire.station.sample_scene(rng)
     joints = repertoire.start(rng, model, scene)
     controller = Controller(model, "joint_velocity", settings.control_dt)
     cameras = list(cameras_of(scene, model, settings.views, settings.size))

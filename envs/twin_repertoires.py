@@ -1,4 +1,4 @@
-"""What is recorded at each station: shares of the behaviours, scenes they are played in, and where the arm begins."""
+"""What is recorded at each station: how often each behaviour is played, and where the arm begins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vap_sim.envs.scenes import Scene, sample_scene
+from vap_sim.envs.scenes import Scene
 from vap_sim.envs.stations import Station
 from vap_sim.envs.twin_behaviours import BEHAVIOURS, Course, Stage, course_of, possible
 from vap_sim.envs.twin_renderer import Snapshot
@@ -37,7 +37,6 @@ _RT1: Mapping[str, float] = MappingProxyType(
 _SHARES: Mapping[str, Mapping[str, float]] = MappingProxyType({"DROID": BEHAVIOURS, "Bridge": _BRIDGE, "RT1": _RT1})
 _HANDS: Mapping[str, str] = MappingProxyType({"human_hand": "vap_sim.envs.hand_behaviours"})
 """Robots that have behaviours of their own, and the module with BEHAVIOURS and `hand_course`."""
-_AT_A_TASK = 0.85  # share of the episodes that begin in a scene of one of the station's tasks
 
 Joints = NDArray[np.float64]
 
@@ -77,16 +76,6 @@ class Repertoire:
         if not shares:
             raise Unsupported(f"none of the behaviours {', '.join(chosen)} can be done in every scene; add 'idle'")
         return list(shares), np.array(list(shares.values())) / sum(shares.values())
-
-    def scene(self, rng: np.random.Generator) -> Scene:
-        """Draw a scene: mostly one of the station's tasks."""
-        station = self.station
-        if station.name == "DROID":
-            return sample_scene(rng, goal=bool(rng.uniform() < 0.5))
-        if rng.uniform() < _AT_A_TASK or station.robot in _HANDS:
-            names = list(station.tasks)
-            return station.get_task(names[int(rng.integers(len(names)))]).scene(rng)
-        return sample_scene(rng, layout=station.layout)
 
     def stage(self, model: RobotModel, scene: Scene, snapshot: Callable[[], Snapshot], control_dt: float) -> Stage:
         """Where behaviours are played in a scene."""

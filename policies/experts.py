@@ -122,7 +122,7 @@ def expert_targets(
     check_expert(model.name, task)
     if model.name in _HANDS:
         plans = import_module(_HANDS[model.name][0])
-        found: NDArray[np.float64] = plans.hand_targets(model, scene, joints, task, control_dt, key)
+        found: NDArray[np.float64] = plans.hand_targets(model, scene, joints, task, control_dt, key, noise=noise)
         return found
     handling = handling_of(model)
     plan = PLANNERS[task](scene, handling)

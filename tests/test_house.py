@@ -20,7 +20,10 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("robots", "envs", "policies")
 LONGEST_FILE = 350
-RECORDING = tuple(f"vap_sim.envs.twin_{what}" for what in ("recorder", "behaviours", "actions"))
+RECORDING = (
+    *(f"vap_sim.envs.twin_{what}" for what in ("recorder", "behaviours", "repertoires", "actions")),
+    "vap_sim.envs.hand_behaviours",
+)
 """Where scripted experts drive the twin for recordings: of all environments, these alone know policies."""
 
 
