@@ -15,7 +15,8 @@ from vap_sim.commands.train import Train
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(
-    r"^(?P<before><!-- continues -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
+    r"^(?P<before><!-- (?:continues|not run: [^\n]+) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
 )
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 COMMANDS = {name: kind for name, (kind, _) in commands().items()}
@@ -37,11 +38,11 @@ def snippets(page: Path, text: str) -> list[Snippet]:
     """The Python blocks of a page, each by itself but for those that continue the one before."""
     found: list[Snippet] = []
     for block in FENCE.finditer(text):
-        if block["language"] != "python":
+        if block["language"] != "python" or "not run:" in (block["before"] or ""):
             continue
         line = text.count("\n", 0, block.start("code")) + 1
         code = "\n" * (line - 1) + block["code"]
-        if block["before"]:
+        if block["before"] and found:
             found[-1] = Snippet(page, found[-1].line, (*found[-1].code, code))
         else:
             found.append(Snippet(page, line, (code,)))

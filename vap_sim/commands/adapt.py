@@ -25,18 +25,31 @@ SHIPPED = "compact"
 class Adapt:
     """Teach the compact model your station. Example: vap-sim adapt data/prepared --out runs/station.safetensors
 
-    `folder` is what `vap-sim prepare` wrote. The networks that read a scene and paint the robot are trained on all
-    cameras that stand still; the one that moves objects stays as it is. Training stops after `minutes` with a
-    checkpoint in the folder OUT without its suffix; the same command goes on from there. Whenever it stops, the
-    averaged weights are written to `out`, a world that goes wherever a weights file is taken, and beside them a
-    detector that finds the robot in this station's pictures (NAME.detector.safetensors): `vap-sim replay` judges dreams
-    with it.
+    The networks that read a scene and paint the robot are trained on all cameras that stand still; the one that moves
+    objects stays as it is. Training stops after --minutes with a checkpoint in the folder OUT without its suffix; the
+    same command goes on from there. Whenever it stops, the averaged weights are written to OUT, a world that goes
+    wherever a weights file is taken, and beside them a detector that finds the robot in this station's pictures
+    (NAME.detector.safetensors): `vap-sim replay` judges dreams with it.
 
-    weights: `compact` or the file to begin with; twin: a folder of `vap-sim record`, mixed in against forgetting what
-    the twin taught; held_out: so many of the last recordings are only looked at in previews; lora: rank of the updates
-    that are learned instead of the whole networks, 0 for the whole; margin: how far the robot may be from where its
-    geometry and camera put it, as a share of the picture's height; alignment: `each` frame's own, the `first`, `none`;
-    detector_steps: of the detector, 0 for none."""
+    Attributes:
+        folder: What `vap-sim prepare` wrote.
+        out: Weights file to write.
+        weights: `compact`, the shipped weights, or the file to begin with.
+        twin: Folder of `vap-sim record`, mixed in against forgetting what the twin taught.
+        held_out: So many of the last recordings are only looked at in previews.
+        steps: Length of the training.
+        cooldown: Steps at its end over which the learning rate falls to zero.
+        minutes: Stop after so long, with a checkpoint.
+        learning_rate: Of AdamW.
+        lora: Rank of the updates that are learned instead of the whole networks, 0 for the whole.
+        scenes: Recordings a step, of each one frame read and others painted.
+        margin: How far the robot may be from where geometry and camera put it, as a share of the picture's height.
+        alignment: Homographies of the prompts: each frame's own, the first, or none.
+        detector_steps: Length of the detector's training, 0 for none.
+        seed: Of all draws.
+        device: Where to compute: cpu, cuda.
+        threads: Of torch, on the processor.
+    """
 
     folder: Positional[Path]
     out: Path

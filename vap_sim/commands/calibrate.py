@@ -33,12 +33,21 @@ _LISTED = 40
 class Calibrate:
     """Find where static cameras stand. Example: vap-sim calibrate data/kitchen --robot panda_robotiq --out cameras
 
-    Reads any known format (`format` names one). `robot` is a name or a folder, where the recordings do not say. `views`
-    and `episodes` leave only some. Episodes that show one scene from one place are joined, unless `together` is off; a
-    camera that was moved between two of them counts as two. `focal` is fx [px] of the recordings' pictures where it is
-    known, to 10 %; it makes the answer surer. For a camera that moves with the flange its mount is found. Writes
-    OUT/cameras.json, and for every camera a video and a sheet in OUT/overlays: look at them. The same command goes on
-    where it was interrupted."""
+    Episodes that show one scene from one place are joined; a camera that was moved between two of them counts as two.
+    For a camera that moves with the flange its mount is found. Writes OUT/cameras.json, and for every camera a video
+    and a sheet in OUT/overlays: look at them. The same command goes on where it was interrupted.
+
+    Attributes:
+        path: Recordings of any known format.
+        out: Folder for cameras and overlays.
+        robot: Name or folder of the robot, where the recordings do not say.
+        format: Format of the recordings, where it is not to be guessed.
+        views: Only these cameras, by name.
+        episodes: Only these recordings, by name.
+        focal: fx [px] of the recordings' pictures where it is known, to 10 %; it makes the answer surer.
+        together: Join episodes that show one scene from one place.
+        seed: Of the search.
+    """
 
     path: Positional[Path]
     out: Path

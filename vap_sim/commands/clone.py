@@ -17,10 +17,26 @@ if TYPE_CHECKING:
 class Clone:
     """Clone what was demonstrated. Example: vap-sim clone --data data/train --out runs/mine.safetensors
 
-    Demonstrations are the recorded twin episodes below `data`; or, without it, `episodes` of the scripted expert of
-    `task`, shown in the twin with its actions disturbed by `noise`, so that ways back are learned too. Training goes
-    on from the checkpoints beside the file, in OUT.run, and stops after `steps` or `minutes`. The file is used as
-    policy bc@OUT."""
+    Demonstrations are the recorded twin episodes of --data or, without it, those of the scripted expert of --task,
+    shown in the twin with its actions disturbed, so that ways back are learned too. Training goes on from the
+    checkpoints beside the file, in OUT.run. The file is used as policy bc@OUT.
+
+    Attributes:
+        out: File of the policy to write.
+        data: Folder of `vap-sim record`.
+        task: Task whose expert is to be cloned; either this or --data.
+        episodes: How many the expert shows.
+        noise: How much its actions are disturbed, as a share of half their range.
+        steps: Length of the training.
+        minutes: Stop after so long, with a checkpoint.
+        size: Side of the pictures that the policy sees [px]: 64, 96 or 128.
+        chunk: Actions that it foretells at once.
+        seed: Of all draws.
+        robot: Name of the robot that acts.
+        control: What the numbers of an action mean, see environments.
+        control_hz: Actions a second.
+        threads: Of torch, on the processor.
+    """
 
     out: Path
     data: Path | None = None

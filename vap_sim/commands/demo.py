@@ -23,7 +23,14 @@ _PANEL = 384
 class Demo:
     """Dream a scripted pick-and-place and a recorded joint log beside the ground truth. Example: vap-sim demo --out out
 
-    Writes demo.mp4 (ground truth | drawn prompt | dream) and demo.json (all figures) into `out`."""
+    Writes OUT/demo.mp4 (ground truth | drawn prompt | dream) and OUT/demo.json with all figures.
+
+    Attributes:
+        out: Folder for film and figures.
+        steps: Longest length of an episode.
+        world: Name or weights file of the world that dreams.
+        replay: Folder of the joint log to replay; by default one of VAP_SIM_REAL_DATA, or of the twin.
+    """
 
     out: Path = Path("out")
     steps: int = 50

@@ -32,15 +32,42 @@ _SHARED = {"vae": "tiny_codec", "text_encoder": "hashed_words", "tokenizer": "ha
 class Distill:
     """Make a few-step student of a trained world. Example: vap-sim distill runs/a/world --data data/train --run runs/b
 
-    `teacher` is a folder with world.json of a CogVideoX in stream mode, with `control` a folder that training left for
-    it. The student begins as the teacher and is written to RUN/world. Training stops after `minutes` with a
-    checkpoint; the same command goes on from there.
+    The teacher is a CogVideoX in stream mode. The student begins as the teacher and is written to RUN/world. Training
+    stops after --minutes with a checkpoint; the same command goes on from there. It runs in several processes under
+    torchrun.
 
-    steps_per_frame: 1 to 4 denoising steps of the student; teacher_steps: of the teacher, a multiple; guidance,
-    control_guidance: of the teacher, as it has them if not given, which the student then has in one pass;
-    self_forcing: share of batches whose history the student dreamed itself; frames: pixel frames of a clip, all that
-    the teacher's stream looks back at if not given; lora: rank of the updates on the backbone, 0 to train all of it;
-    cache: of latents and text, RUN/cache if not given. It runs in several processes under torchrun."""
+    Attributes:
+        teacher: Folder with world.json of the teacher.
+        data: Folder of episodes to learn from.
+        run: Folder for checkpoints and the student.
+        steps_per_frame: Denoising steps of the student, 1 to 4.
+        teacher_steps: Of the teacher, a multiple of the student's.
+        control: Folder of a control branch that training left for the teacher.
+        guidance: Of the teacher over text, as it has it if not given; the student then has it in one pass.
+        control_guidance: The same over the control.
+        self_forcing: Share of batches whose history the student dreamed itself.
+        steps: Length of the training.
+        cooldown: Steps at its end over which the learning rate falls to zero.
+        minutes: Stop after so long, with a checkpoint.
+        learning_rate: Of AdamW.
+        batch: Rows of a process.
+        accumulate: Batches a step.
+        region: Weight of the error near the robot.
+        caption_dropout: Share of rows that are told no words.
+        frames: Pixel frames of a clip; all that the teacher's stream looks back at if not given.
+        spacing: Frames between the beginnings of clips.
+        lora: Rank of the updates on the backbone, 0 to train all of it.
+        precision: fp32 or bf16.
+        checkpointing: Compute blocks twice, to save memory.
+        seed: Of all draws.
+        device: Where to compute: cpu, cuda.
+        threads: Of torch, on the processor.
+        validation: Episodes that are kept to be shown.
+        cache: Folder for latents and text; RUN/cache if not given.
+        preview_every: Steps between films for TensorBoard.
+        checkpoint_every: Steps between checkpoints.
+        log_every: Steps between entries of the log.
+    """
 
     teacher: Positional[Path]
     data: Path

@@ -20,14 +20,31 @@ if TYPE_CHECKING:
 class Evaluate:
     """Score policies in a dream and its reference. Example: vap-sim evaluate --policies scripted random --episodes 20
 
-    policies: names such as scripted, scripted+miss=0.02, random, bc@FILE, openpi@HOST:PORT. env, reference: Gymnasium
-    ids; both begin at the same starts, which the reference draws from `seed` on. Every trial is kept in OUT; the same
+    Both begin at the same starts, which the reference draws from --seed on. Every trial is kept in OUT; the same
     command goes on where it was stopped, then writes OUT/report.html and OUT/report.json.
 
-    judge: learned, or none where the environment knows success itself; world, weights: of the dream; env_options: more
-    of its arguments, as JSON; baselines: worlds that take the dream's place: still, kinematic; trust: run the trust
-    meter; least_agreement: stop episodes below it; rows: episodes at once in a dream; workers, engine: jobs at once, in
-    processes or on ray; videos: of so many of the worst disagreements."""
+    Attributes:
+        policies: Names such as scripted, scripted+miss=0.02, random, bc@FILE, openpi@HOST:PORT.
+        env: Gymnasium id of the dream.
+        reference: Gymnasium id of what it is compared with.
+        out: Folder for trials, films and the report.
+        tasks: Tasks to play.
+        episodes: Starts of each task, so many trials of a policy.
+        seed: The first start's; from 1,000,000 on nothing was trained on.
+        steps: Actions of an episode at most.
+        judge: learned, or none where the environment knows success itself.
+        world: Name or weights file of the world that dreams.
+        weights: Other weights for a named world.
+        env_options: More arguments of the dream, as JSON.
+        baselines: Worlds that take the dream's place: still, kinematic.
+        trust: Run the trust meter.
+        least_agreement: Stop episodes whose prompt agreement falls below it.
+        policy_seconds: Longest time a policy may take for an answer.
+        rows: Episodes at once in a dream.
+        workers: Jobs at once.
+        engine: processes, or ray.
+        videos: Films of so many of the worst disagreements.
+    """
 
     policies: tuple[str, ...]
     env: str = "VAPWorld-DROID-v0"

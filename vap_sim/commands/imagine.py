@@ -33,16 +33,32 @@ _MOST = 4096
 class Imagine:
     """Dream a shown action. Example: vap-sim imagine --start a.png --demo b.mp4 --with action_prism --world DIR
 
-    `start` is a picture, or the name of a shipped start; `world` a CogVideoX folder, which may bring the conditioner
-    itself; else `weights` are its own: a file, or for flexiact files of learned motions. action_prism and
-    video_as_prompt read `demo`, a video, and `demo-caption`, what is seen in it; flexiact is told the names of learned
-    motions, for which vap-sim learn-action is there. `out` shows the demonstration beside the dream, and a JSON file
-    beside it says what was done. Nothing is drawn: a control that the world brings is left aside.
+    action_prism and video_as_prompt read a demonstration and its caption; flexiact is told the names of learned
+    motions, for which `vap-sim learn-action` is there. The film shows the demonstration beside the dream, and a JSON
+    file beside it says what was done. Nothing is drawn: a control that the world brings is left aside.
 
-    caption: what shall be seen, by default the start's task in words; frames: pictures of the dream, as many as a clip
-    of the world has if not given; scale: strength of the conditioner; adapter: file of FlexiAct's RefAdapter;
-    reference_guidance: above 1 the demonstration is amplified, at the cost of one more pass a step; steps, mode,
-    guidance, offload: as the world's own, which they are if not given."""
+    Attributes:
+        start: A picture, or the name of a shipped start.
+        world: CogVideoX folder, which may bring the conditioner itself.
+        with_: System: action_prism, video_as_prompt or flexiact.
+        demo: Video of the action.
+        demo_caption: What is seen in it.
+        motion: Names of learned motions, for flexiact.
+        weights: The conditioner's own: a file, or for flexiact files of learned motions.
+        adapter: File of FlexiAct's RefAdapter.
+        caption: What shall be seen; by default the start's task in words.
+        frames: Pictures of the dream; as many as a clip of the world has if not given.
+        scale: Strength of the conditioner.
+        reference_guidance: Above 1 the demonstration is amplified, at the cost of one more pass a step.
+        guidance: Over text, as the world has it if not given.
+        steps: Of denoising, as the world has them if not given.
+        mode: stream or chunk, as the world has it if not given.
+        seed: Of the noise.
+        device: Where to compute: cpu, cuda.
+        offload: Device that waits with what is not in use, as the world has it if not given.
+        threads: Of torch, on the processor.
+        out: Film to write, its name ends in .mp4.
+    """
 
     start: str
     world: str

@@ -22,16 +22,33 @@ _HELD_OUT = 1_000_000  # seeds from here on are kept for evaluation
 class Improve:
     """Learn from what succeeds. Example: vap-sim improve --task push --out runs/push.safetensors --rounds 2
 
-    In each round `episodes` are played in `env`, from starts that `reference` draws (with --reference None from those
-    that ship), and those that succeed are cloned. The first round is played by `teachers`, in turns; they may fail most
-    of the time. Each later round is played by the policy of the round before, its actions changed by the variant
-    `explore`. To improve a policy of yours, name it as the only teacher (bc@FILE+noise=0.02), and what it was trained
-    on in `data`.
+    In each round episodes are played, and those that succeed are cloned. The first round is played by the teachers, in
+    turns, who may fail most of the time; each later one by the policy of the round before, its actions varied. To
+    improve a policy of yours, name it as the only teacher (bc@FILE+noise=0.02), and what it was trained on in --data.
+    Everything finished is kept in OUT.run, and the same command goes on where it was stopped. The file is used as
+    policy bc@OUT.
 
-    In a dream the `judge` (learned) says what succeeded; in the twin its own truth does (none). Everything finished is
-    kept in OUT.run, and the same command goes on where it was stopped. world: of the dream; seed: the first one, and
-    seeds from 1,000,000 on are kept for evaluation; steps: actions of an episode at most; updates: of the network in a
-    round; workers: blocks of `rows` episodes at once. The file is used as policy bc@OUT."""
+    Attributes:
+        task: What is practised.
+        out: File of the policy to write.
+        teachers: Policies of the first round, by name.
+        env: Gymnasium id of the environment to practise in.
+        reference: Gymnasium id of what draws the starts; with None those that ship are used.
+        judge: Who says what succeeded: learned in a dream; none in the twin, whose own truth does.
+        rounds: Of practising and cloning.
+        episodes: Of a round.
+        explore: Variant that changes the actions of later rounds.
+        data: Folder of demonstrations that are cloned as well.
+        world: Name or weights file of the world that dreams.
+        seed: The first one; seeds from 1,000,000 on are kept for evaluation.
+        steps: Actions of an episode at most.
+        updates: Of the network in a round.
+        size: Side of the pictures that the policy sees [px]: 64, 96 or 128.
+        chunk: Actions that it foretells at once.
+        rows: Episodes at once in a dream.
+        workers: Blocks of --rows episodes at once.
+        threads: Of torch, on the processor.
+    """
 
     task: str
     out: Path

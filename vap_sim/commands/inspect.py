@@ -24,10 +24,18 @@ if TYPE_CHECKING:
 class Inspect:
     """Look into recordings before anything is done with them. Example: vap-sim inspect data/kitchen --out looked
 
-    Reads any known format (`format` names one). `robot`, a name or a folder, is what joints, limits, speeds and poses
-    are checked against, where the recordings do not say. Every picture is decoded, to find frozen ones; `--no-pictures`
-    looks at lengths only and is much faster. With `most` only so many episodes are read, evenly spread. Writes
-    OUT/inspection.json, and OUT/pictures.png with the first, middle and last frame of `rows` episodes."""
+    Writes OUT/inspection.json, and OUT/pictures.png with the first, middle and last frame of some episodes.
+
+    Attributes:
+        path: Recordings of any known format.
+        out: Folder for what was found.
+        robot: Name or folder of the robot that joints, limits, speeds and poses are checked against, where the
+            recordings do not say.
+        format: Format of the recordings, where it is not to be guessed.
+        pictures: Decode every picture, to find frozen ones; without it lengths only are looked at, much faster.
+        most: Read only so many episodes, evenly spread.
+        rows: Episodes in the picture.
+    """
 
     path: Positional[Path]
     out: Path = Path("inspection")

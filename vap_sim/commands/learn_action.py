@@ -26,17 +26,41 @@ SUFFIX = ".safetensors"
 class LearnAction:
     """Learn one action from one clip. Example: vap-sim learn-action a.mp4 --name wave --weights w --out b.safetensors
 
-    `clip` is a video of the action, a few seconds long; `weights` a CogVideoX folder, its name on the hub, or a folder
-    with world.json, whose conditioners, if any, are left aside. Nothing of the model changes: what is learned are
-    `tokens` for each of its blocks, which `out` then holds under `name` and `load_flexiact` reads. By default all is as
-    FlexiAct's authors do it. Training stops after `minutes` with a checkpoint; the same command goes on from there, or
-    from the last checkpoint before it was killed. Whenever it stops, what was learned so far is written.
+    Nothing of the model changes: what is learned are tokens for each of its blocks, which OUT then holds under the name
+    and `load_flexiact` reads. By default all is as FlexiAct's authors do it. Training stops after --minutes with a
+    checkpoint; the same command goes on from there, or from the last checkpoint before it was killed. Whenever it
+    stops, what was learned so far is written. It runs in several processes under torchrun.
 
-    caption: what is seen in the clip; crops: windows of it to learn from; frames: pixel frames of a window, as many as
-    the model was trained with if not given; mode: chunk, or history or forcing for worlds in stream mode; temporal:
-    weight of the loss's term for changes from frame to frame; alpha: of the bias towards the tokens at high noise; run:
-    checkpoints, log and model card, beside `out` if not given; cache: of latents and text, RUN/cache if not given;
-    preview_steps: of denoising in the films for TensorBoard. It runs in several processes under torchrun."""
+    Attributes:
+        clip: Video of the action, a few seconds long.
+        name: What the motion is called.
+        weights: CogVideoX folder, its name on the hub, or a folder with world.json, whose conditioners are left aside.
+        out: File to write, its name ends in .safetensors.
+        caption: What is seen in the clip.
+        steps: Length of the training.
+        minutes: Stop after so long, with a checkpoint.
+        learning_rate: Of AdamW.
+        batch: Rows of a process.
+        accumulate: Batches a step.
+        crops: Windows of the clip to learn from.
+        frames: Pixel frames of a window, as many as the model was trained with if not given.
+        tokens: Learned for each block.
+        mode: chunk, or history or forcing for worlds in stream mode.
+        temporal: Weight of the loss's term for changes from frame to frame.
+        alpha: Of the bias towards the tokens at high noise.
+        caption_dropout: Share of rows that are told no words.
+        precision: fp32 or bf16.
+        checkpointing: Compute blocks twice, to save memory.
+        seed: Of all draws.
+        device: Where to compute: cpu, cuda.
+        threads: Of torch, on the processor.
+        run: Folder for checkpoints, log and model card; beside OUT if not given.
+        cache: Folder for latents and text; RUN/cache if not given.
+        preview_every: Steps between films for TensorBoard.
+        preview_steps: Of denoising in these films.
+        checkpoint_every: Steps between checkpoints.
+        log_every: Steps between entries of the log.
+    """
 
     clip: Positional[Path]
     name: str

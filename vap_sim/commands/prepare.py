@@ -29,16 +29,30 @@ _LISTED = 4  # parts that are named for each reason; the index has all of them
 class Prepare:
     """Write clips with aligned prompts. Example: vap-sim prepare data/kitchen --out clips --cameras cameras.json
 
-    Reads any known format (`format` names one). `cameras` is what `vap-sim calibrate` wrote; without it, cameras that
-    the recordings state are used. `robot` is a name or a folder, where the recordings do not say. `views` leaves only
-    some cameras. Where an arm of six joints logged its tool alone, joints are found from that. Pictures become squares
-    of `size` pixels at `rate` Hz: `fit` crops them around the robot or stretches them whole. `state_source` says what
-    prompts are drawn from: the logged joints, the targets, or the nominal path that a controller with a time constant
-    of `lag` seconds makes of the targets (None: 0.22, and 0 for the twin, whose targets are that path already).
-    `align` corrects where the robot is drawn by what each picture shows; `matcher` is `outline`, or `loftr` with
-    `matcher_weights`, a local folder. Clips have `shortest` to `longest` frames. What is bad is left out, with the
-    reason, in DIR/prepared.json. The first `overlays` clips are shown as video and as a sheet in DIR/overlays. The same
-    command goes on where it was interrupted."""
+    Where an arm of six joints logged its tool alone, joints are found from that. What is bad is left out, with the
+    reason, in OUT/prepared.json. The same command goes on where it was interrupted.
+
+    Attributes:
+        path: Recordings of any known format.
+        out: Folder for the clips.
+        cameras: What `vap-sim calibrate` wrote; without it, cameras that the recordings state are used.
+        robot: Name or folder of the robot, where the recordings do not say.
+        format: Format of the recordings, where it is not to be guessed.
+        views: Only these cameras, by name.
+        size: Side of the pictures [px].
+        rate: Pictures a second.
+        fit: Crop pictures to squares around the robot, or stretch them whole.
+        state_source: What prompts are drawn from: the logged joints, the targets, or the nominal path that a controller
+            makes of the targets.
+        lag: Time constant of that controller [s]; 0.22 if not given, and 0 for the twin, whose targets are that path
+            already.
+        align: Correct where the robot is drawn by what each picture shows.
+        matcher: How: outline, or loftr.
+        matcher_weights: Local folder of the weights of loftr.
+        shortest: Frames of a clip at least.
+        longest: Frames of a clip at most.
+        overlays: So many of the first clips are shown as video and as a sheet in OUT/overlays.
+    """
 
     path: Positional[Path]
     out: Path

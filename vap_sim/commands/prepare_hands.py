@@ -33,15 +33,23 @@ MEDIAPIPE = "mediapipe"
 class PrepareHands:
     """Find hands in a video and write clips with prompts. Example: vap-sim prepare-hands a.mp4 --out hands
 
-    `detector` is `mediapipe`, which runs in an environment of its own that `python` (or VAP_SIM_MEDIAPIPE_PYTHON) names
-    the interpreter of; a file NAME.npz or NAME.json of key points that something else found; or a file NAME.py that
-    lets another detector speak, run by `python` (docs/hands.md says how such a file looks and how to make the
-    environment). What was found is kept beside the clips: the same command goes on where it was interrupted.
+    What was found is kept beside the clips: the same command goes on where it was interrupted.
 
-    size, frame_rate: of the clips, None for the video's own rate; shortest, longest: frames of a clip; focal: of the
-    video's camera in pixels, assumed and said so if not given; mirrored: the video is a mirror image, as selfies are;
-    second_look: look again where a hand was lost; people: more than one person's hands are seen, so that two may be of
-    one side."""
+    Attributes:
+        video: Film of a person's hands.
+        out: Folder for the clips.
+        detector: mediapipe, which runs in an environment of its own; a file NAME.npz or NAME.json of key points that
+            something else found; or a file NAME.py that lets another detector speak (docs/hands.md).
+        python: Interpreter of the detector's environment, by default that of VAP_SIM_MEDIAPIPE_PYTHON.
+        size: Width and height of the clips [px].
+        frame_rate: Of the clips [Hz], the video's own if not given.
+        shortest: Frames of a clip at least.
+        longest: Frames of a clip at most.
+        focal: Of the video's camera [px]; assumed, and said so, if not given.
+        mirrored: The video is a mirror image, as selfies are.
+        second_look: Look again where a hand was lost.
+        people: More than one person's hands are seen, so that two may be of one side.
+    """
 
     video: Positional[Path]
     out: Path

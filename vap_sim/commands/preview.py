@@ -30,12 +30,18 @@ _OUTLINE = (255, 255, 255)
 class Preview:
     """Draw a robot's skeleton over a photo. Example: vap-sim preview --robot widowx --image photo.png --camera wrist
 
-    `robot` is the name of a shipped robot or a folder with robot.urdf, robot.json and skeleton.json. `camera` names
-    one of the robot's cameras, or is a JSON file that holds cameras, of which `view` names one; neither is needed where
-    there is but one. `joints` are values in the robot's order, or name=value for some, with the home pose for the
-    others. White lines are the outline of the robot's shapes. A JSON file beside `out` holds the numbers.
+    White lines are the outline of the robot's shapes. A JSON file beside OUT holds the numbers. No model runs.
 
-    profile: how skeletons are drawn, as a model was trained with."""
+    Attributes:
+        robot: Name of a robot, or folder with robot.urdf, robot.json and skeleton.json.
+        image: The photo.
+        camera: Name of one of the robot's cameras, or a JSON file that holds cameras; not needed where there is but
+            one.
+        view: The camera of that file, by name.
+        joints: Values in the robot's order, or name=value for some, with the home pose for the others.
+        profile: How skeletons are drawn, as a model was trained with.
+        out: Picture to write, its name ends in .png.
+    """
 
     robot: str
     image: Path

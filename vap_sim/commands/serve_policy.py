@@ -14,10 +14,24 @@ TOKEN_VARIABLE = "VAP_SIM_POLICY_TOKEN"
 class ServePolicy:
     """Serve a policy until interrupted. Example: vap-sim serve-policy --policy bc@runs/reach.safetensors --port 8000
 
-    `policy` is a name as `vap-sim evaluate` takes it. It must need no more than pictures, joints and a prompt, which
-    leaves scripted experts out. `horizon` actions are sent an answer; 1 suits a policy that looks at every step.
-    Clients other than those on this machine need a token: set the variable VAP_SIM_POLICY_TOKEN, then `host`. Nothing
-    is encrypted: put a tunnel or a proxy with TLS in front where the network is not yours."""
+    Clients other than those on this machine need a token: set the variable VAP_SIM_POLICY_TOKEN, then --host. Nothing
+    is encrypted: put a tunnel or a proxy with TLS in front where the network is not yours.
+
+    Attributes:
+        policy: Name as `vap-sim evaluate` takes it, of one that needs no more than pictures, joints and a prompt, which
+            leaves scripted experts out.
+        host: Address to listen at.
+        port: Port to listen at, 0 for a free one.
+        horizon: Actions that are sent an answer; 1 suits a policy that looks at every step.
+        robot: Name of the robot that acts.
+        control: What the numbers of an action mean, see environments.
+        control_hz: Actions a second.
+        sessions: Clients at once.
+        idle: Seconds after which a silent client is forgotten.
+        size: Side of the pictures that the policy sees [px].
+        seed: Of the policy's draws.
+        trust: Load files that can run code, such as those of Stable-Baselines3.
+    """
 
     policy: str
     host: str = "127.0.0.1"

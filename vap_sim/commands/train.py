@@ -33,13 +33,31 @@ class Train:
     """Train the compact model. Example: vap-sim train --data data/train --run runs/compact --minutes 60
 
     The networks that read and paint pictures and the one that moves objects learn nothing from each other: these two
-    `parts` are trained side by side, each with half of the threads. Training stops after `minutes` with checkpoints;
-    the same command goes on from there. Whenever it stops, the averaged weights are written to
-    RUN/compact.safetensors. `weights` starts a new run from existing weights.
+    parts are trained side by side, each with half of the threads. Training stops after --minutes with checkpoints; the
+    same command goes on from there. Whenever it stops, the averaged weights are written to RUN/compact.safetensors.
 
-    `world` cogvideox trains that model instead, by the options below that name it; of these here it takes data, run,
-    steps, cooldown, minutes, seed, device, threads and validation. It runs in several processes under torchrun or
-    accelerate launch."""
+    --world cogvideox trains that model instead, by the options that name it; of the others it takes data, run, steps,
+    cooldown, minutes, seed, device, threads and validation. It runs in several processes under torchrun or accelerate
+    launch.
+
+    Attributes:
+        data: Folder of `vap-sim record`.
+        run: Folder for checkpoints and weights.
+        steps: Length of the training of what reads and paints pictures.
+        motion_steps: Length of the training of what moves objects.
+        cooldown: Steps at their ends over which the learning rate falls to zero.
+        minutes: Stop after so long, with checkpoints.
+        learning_rate: Of AdamW.
+        batch_scale: Factor of the batches' sizes.
+        seed: Of all draws.
+        device: Where to compute: cpu, cuda.
+        threads: Of torch, on the processor, for both parts together.
+        validation: Episodes that are kept to be shown.
+        weights: File to start a new run from.
+        parts: Only these: pictures, motion.
+        world: What to train: compact or cogvideox.
+        cogvideox: Options of that world.
+    """
 
     data: Path
     run: Path

@@ -50,12 +50,32 @@ OWN_STEPS = 10
 class CogVideoX:
     """Options of `--world cogvideox`.
 
-    model: a CogVideoX folder, its name on the hub, or "tiny" or "small" for one that is trained as a whole; form: of
-    the prompt; frames, video_stride, control_stride, spacing: of clips; also: folders of more data, mixed by the cube
-    root of their sizes; batch: rows of a process; mode: chunk, or history or forcing for stream mode; region: weight of
-    the error near the robot; blocks: copied for the control, a third if not given; lora: its rank, 0 for none; shard:
-    split the weights over the processes; cache: of latents and text, RUN/cache if not given; preview_steps: of
-    denoising in the films for TensorBoard."""
+    Attributes:
+        model: CogVideoX folder, its name on the hub, or "tiny" or "small" for one that is trained as a whole.
+        form: Of the prompt: skeleton, raw_action or text, and others by their names.
+        frames: Pixel frames of a clip.
+        video_stride: Recorded frames a frame of a clip.
+        control_stride: Only every so many poses of a clip are told; those between lie on straight lines.
+        spacing: Frames between the beginnings of clips.
+        also: Folders of more data, mixed by the cube root of their sizes.
+        batch: Rows of a process.
+        accumulate: Batches a step.
+        mode: chunk, or history or forcing for stream mode.
+        learning_rate: Of AdamW.
+        region: Weight of the error near the robot.
+        caption_dropout: Share of rows that are told no words.
+        control_dropout: Share of rows that are drawn no prompt.
+        blocks: Copied for the control, a third if not given.
+        lora: Rank of the updates on a published backbone, 0 for none.
+        precision: fp32 or bf16.
+        checkpointing: Compute blocks twice, to save memory.
+        shard: Split the weights over the processes.
+        cache: Folder for latents and text; RUN/cache if not given.
+        preview_every: Steps between films for TensorBoard.
+        preview_steps: Of denoising in these films.
+        checkpoint_every: Steps between checkpoints.
+        log_every: Steps between entries of the log.
+    """
 
     model: str = "tiny"
     form: str = "skeleton"

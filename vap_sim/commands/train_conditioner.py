@@ -35,21 +35,44 @@ SYSTEMS: Mapping[str, str] = MappingProxyType(
 class TrainConditioner:
     """Train what is shown actions. Example: vap-sim train-conditioner films --with action_prism --weights w --out p
 
-    `data` is a folder of films, whose subfolders are named by actions or whose labels.json tells them, or a table in
-    the layout of VAP-Data. Each film is dreamt after another that shows the same. `with` is action_prism,
-    video_as_prompt or flexiact_adapter, which learns from every film alone. `weights` is a CogVideoX folder, its name
-    on the hub, or a folder with world.json; nothing of it changes. What is not given is as the system's authors have
-    it, where they say. `out` is the file that is written, its name ends in .safetensors. Training stops after `minutes`
+    Each film is dreamt after another that shows the same; flexiact_adapter learns from every film alone. Nothing of the
+    model changes. What is not given is as the system's authors have it, where they say. Training stops after --minutes
     with a checkpoint; the same command goes on from there, or from the last checkpoint before it was killed. Whenever
-    it stops, what was learned so far is written.
+    it stops, what was learned so far is written. It runs in several processes under torchrun.
 
-    frames: pixel frames of a clip, as many as the model was trained with if not given; references: demonstrations of
-    each film; split: of the table; blocks: of the expert (released, first_and_last, all, ...); one_way: an expert for
-    dreams in stream mode; prism: sizes of the prism (standard, tiny); pretrain: steps in which a prism first learns
-    from pairs alone which films show the same (ours, not the authors'); rank: of the adapter; dropout: share of rows
-    that are shown nothing; run: checkpoints, log and model card, beside `out` if not given; cache: of latents and text,
-    RUN/cache if not given; preview_steps: of denoising in the films for TensorBoard. It runs in several processes under
-    torchrun."""
+    Attributes:
+        data: Folder of films, whose subfolders are named by actions or whose labels.json tells them, or a table in the
+            layout of VAP-Data.
+        with_: System: action_prism, video_as_prompt or flexiact_adapter.
+        weights: CogVideoX folder, its name on the hub, or a folder with world.json.
+        out: File to write, its name ends in .safetensors.
+        steps: Length of the training.
+        minutes: Stop after so long, with a checkpoint.
+        learning_rate: Of AdamW.
+        batch: Rows of a process.
+        accumulate: Batches a step.
+        frames: Pixel frames of a clip, as many as the model was trained with if not given.
+        references: Demonstrations of each film.
+        split: Of the table.
+        blocks: Of the expert: released, first_and_last, all, and others.
+        one_way: An expert for dreams in stream mode.
+        prism: Sizes of the prism: standard, tiny.
+        pretrain: Steps in which a prism first learns which films show the same (ours, not the authors').
+        rank: Of the adapter.
+        mode: chunk, or history or forcing for worlds in stream mode.
+        dropout: Share of rows that are shown nothing.
+        precision: fp32 or bf16.
+        checkpointing: Compute blocks twice, to save memory.
+        seed: Of all draws.
+        device: Where to compute: cpu, cuda.
+        threads: Of torch, on the processor.
+        run: Folder for checkpoints, log and model card; beside OUT if not given.
+        cache: Folder for latents and text; RUN/cache if not given.
+        preview_every: Steps between films for TensorBoard.
+        preview_steps: Of denoising in these films.
+        checkpoint_every: Steps between checkpoints.
+        log_every: Steps between entries of the log.
+    """
 
     data: Positional[Path]
     with_: Annotated[str, arg(name="with")]

@@ -21,11 +21,26 @@ because the moments of one episode err together."""
 class TrainJudge:
     """Train the learned judge. Example: vap-sim train-judge --data data/judge --run runs/judge
 
-    What DATA lacks is made first: `stills` files of 125 labelled pictures, and episodes of graded policies, played in
-    the twin and dreamt by `world`: `episodes` to learn from, from seed 0, and `dev` to calibrate by, from seed 900,000.
-    A file of stills takes about four seconds on one core, an episode two. Training stops after `minutes` with a
+    What DATA lacks is made first: labelled pictures, and episodes of graded policies, played in the twin and dreamt. A
+    file of stills takes about four seconds on one core, an episode two. Training stops after --minutes with a
     checkpoint, and the same command goes on from there. The judge is written to RUN/judge.safetensors whenever it
-    stops. `eyes`, a judge's file, are calibrated anew and not trained: for another world, or by more episodes."""
+    stops.
+
+    Attributes:
+        data: Folder for pictures and episodes.
+        run: Folder for checkpoints and the judge.
+        stills: Files of 125 labelled pictures.
+        episodes: To learn from, from seed 0 on.
+        dev: Episodes to calibrate by, from seed 900,000 on.
+        world: World that dreams the episodes.
+        weights: Other weights for a named world.
+        steps: Length of the training.
+        minutes: Stop after so long, with a checkpoint.
+        learning_rate: Of AdamW.
+        seed: Of all draws.
+        threads: Of torch, on the processor.
+        eyes: File of a judge that is calibrated anew and not trained: for another world, or by more episodes.
+    """
 
     data: Path
     run: Path
