@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any
 
 import cv2
+import gymnasium
 import numpy as np
 import torch
 
@@ -86,6 +87,7 @@ def main() -> None:
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    gymnasium.logger.min_level = gymnasium.logger.ERROR  # episodes go on a little after success
     for name in options.stations:
         station = get_station(name)
         for task in (task for task in station.tasks if not options.tasks or task in options.tasks):

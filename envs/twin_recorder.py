@@ -267,7 +267,7 @@ class _Tape:
         """(M, T, H, W, 3) the empty scene of every frame for the cameras on links."""
         moving = [view for view, camera in enumerate(self.cameras) if camera.parent_link is not None]
         if not moving or self.renderer is None:
-            return np.zeros((0, 0, 0, 0, 3), np.uint8)
+            return np.zeros((0,) * 5, np.uint8)
         return np.stack([[row[view] for row in self.plates] for view in moving])
 
 

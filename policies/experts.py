@@ -20,6 +20,12 @@ from vap_sim.robots.library import RobotModel
 
 Record = Mapping[str, Any]
 """A scene as `Scene.to_dict` writes it."""
+GOAL_TASKS = ("push", "pick_place", "tilt")
+"""Tasks that have a goal on the table."""
+PAIR_TASKS = ("put_on_plate", "stack", "move_near")
+"""Tasks that bring object 0 to object 1."""
+DRAWER_TASKS = ("open_drawer", "close_drawer")
+"""Tasks about the drawer of the first cabinet."""
 _SQUARE = ("cube", "cylinder", "sphere")
 _NEAR = 0.02  # [m] between two things that stand near each other
 _DROP = 0.004  # [m] above a thing at which another one is let go of over it

@@ -11,6 +11,7 @@ import numpy as np
 
 from vap_sim.errors import InvalidInput
 from vap_sim.policies.effects import Effect
+from vap_sim.policies.experts import DRAWER_TASKS, GOAL_TASKS, PAIR_TASKS
 from vap_sim.policies.plan_policy import ScriptedPolicy
 from vap_sim.policies.policy import Actions, Carry, Observations, Policy, brief
 
@@ -58,8 +59,9 @@ class MisledExpert:
     """A scripted expert that plans for the wrong thing.
 
     other: which other object the plan is made for, 0 for the right one; where the scene has no other, an empty place
-    0.2 m beside the right one. shift: how far [m] the goal of the plan is off, in a direction drawn by the seed; where
-    a task has no goal but the object itself, the object's place is off. Raises InvalidInput for negative values.
+    0.2 m beside the right one. shift: how far [m] the goal of the plan is off, in a direction drawn by the seed: the
+    disc, or the object onto or beside which another one belongs; where a task has no goal but the object itself, the
+    object's place is off. The object of a drawer's task is its cabinet. Raises InvalidInput for negative values.
     """
 
     policy: ScriptedPolicy
@@ -87,22 +89,25 @@ class MisledExpert:
 
     def _changed(self, scene: Mapping[str, Any], seed: int) -> dict[str, Any]:
         changed = deepcopy(dict(scene))
-        objects = list(changed["objects"])
-        if self.other and len(objects) > 1:
-            place = 1 + (self.other - 1) % (len(objects) - 1)
-            objects[0], objects[place] = objects[place], objects[0]
-        elif self.other and objects:
-            aside = -_APART if objects[0]["y"] > 0 else _APART
-            objects[0] = {**objects[0], "y": objects[0]["y"] + aside}
+        task = self.policy.task
+        kind, parts = "cabinets" if task in DRAWER_TASKS else "objects", 2 if task in PAIR_TASKS else 1
+        things = list(changed.get(kind, ()))
+        if self.other and len(things) > parts:
+            place = parts + (self.other - 1) % (len(things) - parts)
+            things[0], things[place] = things[place], things[0]
+        elif self.other and things:
+            aside = -_APART if things[0]["y"] > 0 else _APART
+            things[0] = {**things[0], "y": things[0]["y"] + aside}
         if self.shift:
             angle = np.random.default_rng([seed % 2**64, 43]).uniform(0, 2 * np.pi)
             dx, dy = float(self.shift * np.cos(angle)), float(self.shift * np.sin(angle))
             goal = changed.get("goal")
-            if goal is not None and self.policy.task != "reach":
+            if goal is not None and task in GOAL_TASKS:
                 changed["goal"] = [goal[0] + dx, goal[1] + dy, *goal[2:]]
-            elif objects:
-                objects[0] = {**objects[0], "x": objects[0]["x"] + dx, "y": objects[0]["y"] + dy}
-        return {**changed, "objects": objects}
+            elif len(things) >= parts:
+                off = things[parts - 1]
+                things[parts - 1] = {**off, "x": off["x"] + dx, "y": off["y"] + dy}
+        return {**changed, kind: things}
 
 
 def _joined(inner: Carry, own: Carry) -> Carry:

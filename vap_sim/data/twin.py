@@ -67,7 +67,7 @@ class TwinEpisode:
     actions: np.ndarray
     object_poses: np.ndarray
     meta: dict[str, Any]
-    plates: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0, 0, 3), np.uint8))
+    plates: np.ndarray = field(default_factory=lambda: np.zeros((0,) * 5, np.uint8))
 
     @property
     def length(self) -> int:
