@@ -21,6 +21,7 @@ from vap_sim.envs.demonstrating import begin_dreams, joined
 from vap_sim.envs.observations import Observation, make_layout
 from vap_sim.envs.rates import Rates, match_rates
 from vap_sim.envs.start import Start, check_start
+from vap_sim.envs.view_choice import chosen_views, rides
 from vap_sim.envs.worlds import open_world
 from vap_sim.errors import InvalidInput
 from vap_sim.models.protocol import WorldModel
@@ -141,6 +142,7 @@ class Session:
         if len(views) != spec.views:
             raise InvalidInput("views", tuple(views), f"{spec.views} names, as world {spec.name!r} makes pictures of")
         self.model, self.world, self.rates, self.meter = model, world, rates, meter
+        self.views = tuple(views)
         self.controller = Controller(model, control, rates.control_dt, clip=clip_actions)
         self.prompter = Prompter(model, profile(spec.profile), spec.size)
         self.layout = make_layout(model, views, spec.size)
@@ -155,6 +157,7 @@ class Session:
         shown their demonstrations and told their motions. Raises InvalidInput for a start that does not fit,
         Unsupported for a demonstration or a motion to a world that takes none, UnknownName for another motion."""
         spec, b = self.world.spec, len(starts)
+        starts = [chosen_views(start, self.views) for start in starts]
         for start in starts:
             check_start(start, self.model, spec.size, spec.views)
         frames = torch.stack([start.frames for start in starts])
@@ -280,7 +283,10 @@ def open_session(
 ) -> Session:
     """A session from an environment's arguments. Raises UnknownName or InvalidInput naming the argument at fault."""
     model = load_robot(robot)
-    loaded = open_world(world, weights=weights, options=world_options, device=device)
+    names = (views,) if isinstance(views, str) else tuple(views)
+    loaded = open_world(
+        world, weights=weights, options=world_options, device=device, views=len(names), moving=rides(model, names)
+    )
     rates = match_rates(
         control_hz, video_hz, model_rate=loaded.spec.frame_rate, frames_per_step=loaded.spec.frames_per_step
     )

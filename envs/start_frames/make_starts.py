@@ -4,6 +4,7 @@ pybullet. Stations to make may be named; all without."""
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from vap_sim.envs.stations import get_station, station_names
@@ -13,6 +14,8 @@ FIRST_SEED = 2_000_000
 """Beyond the seeds of recordings for training and for evaluation."""
 STARTS_PER_TASK = {"DROID": 8}
 FEW = 4
+MORE = {"DROID": ("exterior_2", "wrist")}
+"""Cameras of which a start has pictures in its folder `more`, read when an environment has such views."""
 
 
 def main(stations: tuple[str, ...]) -> None:
@@ -20,11 +23,16 @@ def main(stations: tuple[str, ...]) -> None:
     for station in stations:
         place, count = get_station(station), STARTS_PER_TASK.get(station, FEW)
         for index, task in enumerate(place.tasks):
-            env = TwinEnv(task=task, station=place)
+            further = MORE.get(station, ())
+            env = TwinEnv(task=task, station=place, views=(*place.views, *further))
             for number in range(count):
                 env.reset(seed=FIRST_SEED + index * count + number)
                 name = f"{task}_{number:02d}" if station == "DROID" else f"{station.lower()}_{task}_{number:02d}"
-                env.start(name).save(Path(__file__).parent / name)
+                start, folder, own = env.start(name), Path(__file__).parent / name, len(place.views)
+                replace(start, frames=start.frames[:own], cameras=start.cameras[:own]).save(folder)
+                if further:
+                    more = replace(start, frames=start.frames[own:], cameras=start.cameras[own:], scene=None)
+                    more.save(folder / "more")
             env.close()
 
 

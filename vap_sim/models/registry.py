@@ -65,6 +65,15 @@ def load_world(
     return world
 
 
+def world_settings(name_or_path: str | Path) -> tuple[str, ...]:
+    """Names of the options that `load_world` takes for this world. Raises as it does for a world that is not there."""
+    name = _world_of(Path(name_or_path)) if is_path(name_or_path) else str(name_or_path)
+    if name not in _WORLDS:
+        raise UnknownName("world", name, _WORLDS)
+    module, kind = _WORLDS[name]
+    return _settings(getattr(import_module(module), kind).load)
+
+
 def is_path(world: str | Path) -> bool:
     """Whether `load_world` takes this for a file or folder: a Path, or a text that is no world's name but has a path
     separator, ends in .safetensors or is a folder here."""
@@ -77,10 +86,14 @@ def is_path(world: str | Path) -> bool:
 
 
 def _check_options(name: str, load: Callable[..., WorldModel], options: Iterable[str]) -> None:
-    known = [option for option in inspect.signature(load).parameters if option not in ("path", "device")]
+    known = _settings(load)
     for option in options:
         if option not in known:
             raise UnknownName(f"option of world {name!r}", option, known)
+
+
+def _settings(load: Callable[..., WorldModel]) -> tuple[str, ...]:
+    return tuple(option for option in inspect.signature(load).parameters if option not in ("path", "device"))
 
 
 def _world_of(path: Path) -> str:

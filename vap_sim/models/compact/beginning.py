@@ -64,8 +64,8 @@ def _lent(
         return lent, cut_outs
     shown = torch.zeros(1, SLOTS, dtype=torch.bool, device=patches.device)
     shown[0, number] = True
-    pose = [torch.from_numpy(value[view].astype(np.float32))[None].to(patches.device) for value in (centre, turn)]
-    slots = Slots(cut_outs[view][None], *pose, torch.zeros_like(pose[0]), shown)
+    middle, turned = (torch.from_numpy(v[view].astype(np.float32))[None].to(patches.device) for v in (centre, turn))
+    slots = Slots(cut_outs[view][None], middle, turned, torch.zeros_like(middle), shown)
     alpha = lay(slots, reading.plate.shape[-1])[0, 3]
     if float(alpha.sum()) < 1.0:  # out of the picture
         return lent, cut_outs

@@ -36,8 +36,7 @@ def responses(projections: Floats, points: Floats) -> Floats:
 
 def facing(projections: Floats, points: Floats) -> Floats:
     """Displacements (..., 3, 2) [m] across the view that move points (..., 3) by one pixel to the right and down."""
-    out: Floats = np.linalg.inv(responses(projections, points))[..., :2]
-    return out
+    return np.asarray(np.linalg.inv(responses(projections, points))[..., :2], np.float64)
 
 
 def rays_of(projections: Floats, xy: Floats) -> tuple[Floats, Floats]:

@@ -39,7 +39,8 @@ class Placed:
     def of(cls, context: Mapping[str, Tensor], row: int) -> Placed:
         """Those of a row of a state's context."""
         values = {name: context[name][row].cpu().numpy() for name in cls.__dataclass_fields__}
-        return cls(**{n: v if v.dtype == np.bool_ else v.astype(np.float64) for n, v in values.items()})
+        numbers = {name: value.astype(np.float64) for name, value in values.items() if name != "present"}
+        return cls(present=values["present"], **numbers)
 
     def context(self) -> dict[str, Tensor]:
         """As a state keeps it, one row."""

@@ -219,8 +219,7 @@ class CompactViews:
         them."""
         slots = Slots(
             unit(context["patches"][row, view])[None],
-            *(context[name][row, view][None] for name in _POSES),
-            present=context["present"][row, view][None],
+            *(context[name][row, view][None] for name in (*_POSES, "present")),
         )
         objects = lay(slots, self.size, self._numbers(-depth)[None])
         return {"objects": objects, "blocks": to_blocks(objects.to(self._dtype))}
@@ -240,7 +239,8 @@ class CompactViews:
     def _foreseen(self, now: Context, history: Tensor, heard: Tensor, step: Tensor) -> Motion:
         """How objects will move in each view, (b, V, S, ...), where it is heard."""
         flat = {name: now[name].flatten(0, 1) for name in (*_POSES, "objects")}
-        slots = Slots(unit(now["patches"].flatten(0, 1)), *(flat[n] for n in _POSES), present=heard.flatten(0, 1))
+        poses = {name: flat[name] for name in _POSES}
+        slots = Slots(unit(now["patches"].flatten(0, 1)), **poses, present=heard.flatten(0, 1))
         told = () if self.demonstration is None else self.demonstration.told(now, step)
         each = [one for one in told for _ in range(self.views)]
         motion = move(self.network.motion, unit(history.flatten(0, 1)), flat["objects"], slots, each)

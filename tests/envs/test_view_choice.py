@@ -1,0 +1,79 @@
+"""Which pictures of a start an environment begins from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vap_sim.envs.start import Start, load_start
+from vap_sim.envs.view_choice import chosen_views, rides
+from vap_sim.errors import InvalidInput, UnknownName
+from vap_sim.models.compact.opening import CompactWorlds
+from vap_sim.models.compact.views import CompactViews
+from vap_sim.models.registry import load_world, world_settings
+from vap_sim.robots.library import load_robot
+
+
+@pytest.fixture
+def start() -> Start:
+    return load_start("push_03")
+
+
+def names(start: Start) -> list[str]:
+    return [camera.name for camera in start.cameras]
+
+
+def test_a_start_that_has_the_views_is_taken_as_it_is(start: Start) -> None:
+    assert chosen_views(start, ("exterior_1",)) is start
+
+
+def test_views_are_picked_by_name_and_in_order(start: Start) -> None:
+    wide = chosen_views(start, ("exterior_1", "exterior_2", "wrist"))
+    assert names(wide) == ["exterior_1", "exterior_2", "wrist"]
+    assert torch.equal(wide.frames[:1], start.frames) and wide.scene == start.scene
+    assert wide.cameras[2].parent_link == load_robot("panda_robotiq").camera("wrist").parent_link
+    for views in (("wrist",), ("exterior_2", "exterior_1")):
+        chosen = chosen_views(wide, views)
+        assert names(chosen) == list(views)
+        for frame, name in zip(chosen.frames, views, strict=True):
+            assert torch.equal(frame, wide.frames[names(wide).index(name)])
+
+
+def test_another_size_has_all_its_views(start: Start) -> None:
+    small = chosen_views(start.resized((64, 64)), ("exterior_1", "exterior_2"))
+    assert small.size == (64, 64) and small.cameras[1].size == (64, 64)
+
+
+def test_a_photo_by_a_camera_of_another_name_is_taken_as_it_is(start: Start) -> None:
+    photo = replace(start, cameras=(replace(start.cameras[0], name="phone"),))
+    assert chosen_views(photo, ("exterior_1",)) is photo
+
+
+def test_pictures_of_another_moment_are_not_mixed_in(start: Start) -> None:
+    moved = replace(start, joints=start.joints + 0.01)
+    with pytest.raises(UnknownName, match="view of start 'push_03' 'exterior_2'"):
+        chosen_views(moved, ("exterior_1", "exterior_2"))
+
+
+def test_which_views_ride(start: Start) -> None:
+    model = load_robot(start.robot)
+    assert rides(model, ("exterior_1", "wrist")) and not rides(model, ("exterior_1", "phone"))
+
+
+def test_the_compact_world_has_as_many_views_as_asked_for() -> None:
+    assert {"views", "moving", "table_height", "frame_rate"} <= set(world_settings("compact"))
+    assert load_world("compact").spec.reads_cameras is False
+    for options in ({"views": 2}, {"moving": True}):
+        world = CompactWorlds.load(**options)  # type: ignore[arg-type]
+        assert isinstance(world, CompactViews) and world.spec.reads_cameras
+        assert world.spec.views == options.get("views", 1)
+    with pytest.raises(InvalidInput, match="views of the compact world: given 5, expected 1 to 4"):
+        load_world("compact", views=5)
+
+
+def test_the_rate_is_said_by_the_spec() -> None:
+    for views in (1, 2):
+        assert load_world("compact", views=views).spec.frame_rate == 5.0
+        assert load_world("compact", views=views, frame_rate=3.0).spec.frame_rate == 3.0
