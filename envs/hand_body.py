@@ -99,17 +99,22 @@ def _links(model: RobotModel, client: int) -> list[_Link]:
             continue
         parent, share = places[joint.parent], _share(joint, gripper.joint)
         if share is not None:
-            _check_coaxial(model, joint, out[parent])
+            _check_coaxial(model, joint, out[parent] if parent >= 0 else None)
             out[parent] = replace(out[parent], name=tree.links[joint.child], closing=share)
             places[joint.child] = parent
             continue
         if joint.mimic is not None:
             raise Unsupported(f"joint {joint.name!r} of robot {model.name!r} follows {joint.mimic[0]!r}, not its grasp")
-        kind = pybullet.JOINT_PRISMATIC if joint.kind == "prismatic" else pybullet.JOINT_REVOLUTE
-        own = model.robot.joint_index(joint.name)
+        kinds = {"fixed": pybullet.JOINT_FIXED, "prismatic": pybullet.JOINT_PRISMATIC}
+        kind = kinds.get(joint.kind, pybullet.JOINT_REVOLUTE)
+        own = -1 if joint.kind == "fixed" else model.robot.joint_index(joint.name)
         places[joint.child] = len(out)
         out.append(_Link(tree.links[joint.child], parent, joint.origin, joint.axis, kind, own))
+    if not any(link.closing for link in out):
+        raise Unsupported(f"nothing of robot {model.name!r} closes that has a shape")
     for visual in model.robot.visuals:
+        if visual.link == 0:
+            raise Unsupported(f"the base of robot {model.name!r} has a shape; a hand's is the world")
         place, vertices = places[visual.link], visual.vertices.tolist()
         shape = pybullet.createCollisionShape(pybullet.GEOM_MESH, vertices=vertices, physicsClientId=client)
         if out[place].shape < 0:
@@ -140,6 +145,11 @@ def _share(joint: JointRecord, closing: str) -> float | None:
     return joint.mimic[1] if follows and joint.mimic is not None else None
 
 
-def _check_coaxial(model: RobotModel, joint: JointRecord, before: _Link) -> None:
-    if before.own < 0 or not np.allclose(joint.origin, np.eye(4)) or not np.allclose(joint.axis, before.axis):
+def _check_coaxial(model: RobotModel, joint: JointRecord, before: _Link | None) -> None:
+    if (
+        before is None
+        or before.own < 0
+        or not np.allclose(joint.origin, np.eye(4))
+        or not np.allclose(joint.axis, before.axis)
+    ):
         raise Unsupported(f"joint {joint.name!r} of robot {model.name!r} does not turn about the axis before it")

@@ -33,7 +33,10 @@ _SETTLING = 60
 
 
 class HandPhysics:
-    """A scene in motion under a hand. `follow` moves time on; everything else only looks or restores."""
+    """A scene in motion under a hand. `follow` moves time on; everything else only looks or restores.
+
+    hand: the hand's body in the engine; world: everything else of the scene.
+    """
 
     def __init__(self, scene: Scene, model: RobotModel, joints: Sequence[float] | Array) -> None:
         """Build the scene with the hand and the head at `joints` (J,) [rad, m].
@@ -46,10 +49,14 @@ class HandPhysics:
             raise InvalidInput("joints of the twin", f"shape {start.shape}", expected)
         self.scene, self.model = scene, model
         self.world = TwinWorld(scene)
-        client = self.world.client
-        self._hand = hand = build_hand(model, client)
+        try:
+            self.hand = hand = build_hand(model, self.world.client)
+        except BaseException:
+            self.world.close()
+            raise
         assert model.gripper is not None, "build_hand has refused a robot without"
         self._grasp = model.robot.joint_index(model.gripper.joint)
+        client = self.world.client
         for index in hand.links.values():
             pybullet.changeDynamics(
                 hand.body,
@@ -100,7 +107,7 @@ class HandPhysics:
         How far the hand has closed is the mean over all fingers; what a single joint is beyond or behind that, because
         something stopped it, is told by the joint's own bend.
         """
-        hand, joints = self._hand, self._nominal.copy()
+        hand, joints = self.hand, self._nominal.copy()
         states = pybullet.getJointStates(hand.body, hand.joints, physicsClientId=self.world.client)
         angles = np.array([state[0] for state in states])
         closes = hand.closing > 0
@@ -144,15 +151,15 @@ class HandPhysics:
     def _touching(self, index: int) -> set[str]:
         """Which parts of the hand press on object `index`."""
         body, client = self.world.objects[index], self.world.client
-        contacts = pybullet.getContactPoints(self._hand.body, body, physicsClientId=client)
+        contacts = pybullet.getContactPoints(self.hand.body, body, physicsClientId=client)
         return {self._parts[contact[3]] for contact in contacts if contact[9] > 0}
 
     def _angles(self, joints: Array) -> Array:
         """Joint values of the body (N,) from those of the robot (J,)."""
-        return joints[self._hand.own] + self._hand.closing * joints[self._grasp]
+        return joints[self.hand.own] + self.hand.closing * joints[self._grasp]
 
     def _drive(self, angles: Array, speed: Array) -> None:
-        client, hand = self.world.client, self._hand
+        client, hand = self.world.client, self.hand
         pybullet.setJointMotorControlArray(
             hand.body,
             hand.joints,

@@ -17,9 +17,9 @@ _HAND = MappingProxyType(
     {"hand_x": (0.17, 0.26), "hand_y": (-0.22, -0.08), "hand_z": (0.21, 0.28), "hand_yaw": (0.2, 0.7),
      "hand_pitch": (0.15, 0.5), "hand_roll": (-0.4, 0.3)}
 )  # fmt: skip
-_THUMB = MappingProxyType({"thumb_cmc_sideways": 0.42, "thumb_cmc_bend": 0.35})
+_THUMB = MappingProxyType({"thumb_cmc_sideways": 0.47, "thumb_cmc_bend": 0.42})
 """A thumb that stands opposite the fingers, ready to take something between them."""
-_EYE = ((-0.10, -0.06, 0.50), (0.00, 0.08, 0.60))
+_EYE = ((-0.02, -0.05, 0.46), (0.07, 0.08, 0.54))
 _WORK = ((0.38, -0.03, 0.00), (0.46, 0.06, 0.06))
 """Corners (x, y, z) [m] of where the eyes are and of what they look at, at the beginning."""
 _SPREAD = 0.04  # [rad] of the fingers' joints

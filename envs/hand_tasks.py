@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unu
 
 from vap_sim.envs.layouts import CameraSpread, Layout
 from vap_sim.envs.scene_parts import Box, Room
-from vap_sim.envs.scenes import Scene, sample_scene
+from vap_sim.envs.scenes import Scene, sample_scene, with_pose
 from vap_sim.envs.tasks import Situation, no_goal, words_of
 from vap_sim.errors import InvalidInput
 
@@ -18,6 +18,8 @@ LIFT = 0.06
 TILT = float(np.radians(60))
 """How far [rad] from upright a tilted object must be."""
 _REST = 0.05  # [m/s]
+_AHEAD = 0.26  # [rad] the middle of the directions in which a right hand pushes
+_EASY = (-0.35, 1.0)  # [rad] where a right hand points with an easy wrist
 _ARM = 0.1  # [m] that a radian counts for in a distance
 
 LAYOUT = Layout(
@@ -41,6 +43,8 @@ LAYOUT = Layout(
 """A table before somebody who sits at it; `exterior_1` looks at them from the front."""
 TALL = replace(LAYOUT, side=(0.045, 0.058), height=(0.10, 0.125))
 """The same table with things high enough to be held from the side."""
+GRASPED = ("cube", "brick", "cylinder", "hexagon", "sphere")
+"""Shapes that fingers and thumb hold from above; those of a wedge slip on its slopes."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ class GraspLift:
     name: str = "grasp_lift"
 
     def scene(self, rng: np.random.Generator) -> Scene:
-        return sample_scene(rng, int(rng.integers(1, 4)), layout=LAYOUT)
+        scene = sample_scene(rng, int(rng.integers(1, 4)), layout=LAYOUT, shapes=[GRASPED])
+        return _handy(scene, float(rng.uniform(*_EASY)))
 
     def lacks(self, scene: Scene) -> str | None:
         return None if scene.objects else "object"
@@ -69,12 +74,12 @@ class GraspLift:
 
 @dataclass(frozen=True)
 class PushAway:
-    """Slide object 0 onto the goal disc; it must stay on the table and come to rest."""
+    """Push object 0 away or aside, onto the goal disc; it must stay on the table and come to rest."""
 
     name: str = "push"
 
     def scene(self, rng: np.random.Generator) -> Scene:
-        return sample_scene(rng, int(rng.integers(1, 3)), goal=True, layout=LAYOUT)
+        return _outward(sample_scene(rng, int(rng.integers(1, 3)), goal=True, layout=LAYOUT))
 
     def lacks(self, scene: Scene) -> str | None:
         return no_goal(scene)
@@ -117,6 +122,21 @@ class Tilt:
     def success(self, situation: Situation) -> bool:
         above = _to_goal(situation) < _disc(situation)[2]
         return _carried(situation) and above and _tilt(situation) > TILT
+
+
+def _outward(scene: Scene) -> Scene:
+    """The same scene where the goal lies away from the person or aside; else object 0 and the goal change places."""
+    goal, item = scene.goal, scene.objects[0]
+    if goal is None or abs(np.arctan2(goal[1] - item.y, goal[0] - item.x) - _AHEAD) <= np.pi / 2:
+        return scene
+    moved = replace(scene, goal=(item.x, item.y, goal[2]))
+    return with_pose(moved, 0, goal[0], goal[1], item.yaw)
+
+
+def _handy(scene: Scene, yaw: float) -> Scene:
+    """The same scene with object 0, where it is long, lying so that a hand that points to `yaw` [rad] can take it."""
+    item = scene.objects[0]
+    return with_pose(scene, 0, item.x, item.y, yaw - np.pi / 2) if item.shape == "brick" else scene
 
 
 def _raised(situation: Situation) -> float:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unused-ignore]
 
@@ -23,6 +24,8 @@ Array = NDArray[np.float64]
 _POSE = ("hand_x", "hand_y", "hand_z", "hand_yaw", "hand_pitch", "hand_roll")
 _TURN_SPEED = 1.6  # [rad/s]
 _EASY_YAW = 0.45  # [rad] where a right hand points with an easy wrist
+_CLEAR = 0.14  # [m] above the table from where a plan begins: a lower hand rises first
+_ASIDE = 0.10  # [m] beside a thing, where the hand comes from that takes it from the side
 _TURNS = MappingProxyType({"cube": np.pi / 2, "hexagon": np.pi / 3, "brick": np.pi, "wedge": np.pi})
 """After which angle [rad] a thing can be grasped as before; round things can be from everywhere."""
 
@@ -36,7 +39,7 @@ class Grip:
     roll: float
 
 
-FROM_ABOVE = Grip((0.117, 0.012, -0.052), 0.32, 0.17)
+FROM_ABOVE = Grip((0.122, 0.011, -0.053), 0.38, 0.08)
 """Palm down over a low thing, the fingers beyond it and the thumb on this side."""
 FROM_THE_SIDE = Grip((0.107, -0.002, -0.043), -0.14, 1.40)
 """The palm against the right side of a tall thing, fingers around it."""
@@ -86,27 +89,37 @@ Plan = list[HandPoint]
 Goal = tuple[float, float]
 
 
-def grasp_lift(thing: Thing, goal: Goal | None = None) -> Plan:
-    """Take a thing from above and lift it."""
-    grip = FROM_ABOVE
-    here = HandPoint(thing.x, thing.y, thing.size[2] / 2, thing.grasp_yaw, grip.pitch, grip.roll, speed=0.25)
+def grasp_lift(thing: Thing, goal: Goal | None = None, grip: Grip = FROM_ABOVE) -> Plan:
+    """Take a thing, from above unless told otherwise, and lift it."""
+    side = grip is FROM_THE_SIDE
+    yaw = _EASY_YAW if side else thing.grasp_yaw
+    here = HandPoint(thing.x, thing.y, thing.size[2] / 2, yaw, grip.pitch, grip.roll, speed=0.22)
     taken = replace(here, closed=1.0, hold=4)
-    above = replace(here, z=here.z + 0.12, speed=0.35)
-    return [above, here, taken, replace(above, closed=1.0, hold=3, speed=0.25)]
+    lifted = replace(taken, z=here.z + 0.12, hold=3, speed=0.25)
+    if not side:
+        return [replace(here, z=here.z + 0.12, speed=0.35), here, taken, lifted]
+    aside = replace(here, x=here.x + _ASIDE * np.sin(yaw), y=here.y - _ASIDE * np.cos(yaw), speed=0.35)
+    return [replace(aside, z=aside.z + 0.10), aside, here, taken, lifted]
+
+
+def put_down(over: HandPoint, thing: Thing, grip: Grip) -> Plan:
+    """From above a place, put down there what is held, let go of it and withdraw."""
+    down = replace(over, z=thing.size[2] / 2 + 0.004, pitch=grip.pitch, roll=grip.roll, hold=0, speed=0.2)
+    left = replace(down, closed=0.0, hold=3)
+    if grip is not FROM_THE_SIDE:
+        return [down, left, replace(left, z=left.z + 0.12, hold=0, speed=0.3)]
+    aside = replace(left, x=left.x + _ASIDE * np.sin(left.yaw), y=left.y - _ASIDE * np.cos(left.yaw), hold=0)
+    return [down, left, aside, replace(aside, z=0.2, speed=0.3)]
 
 
 def tilt(thing: Thing, goal: Goal | None) -> Plan:
     """Take a tall thing from the side, carry it over the goal and turn it as if to pour."""
     if goal is None:
         raise InvalidInput("goal of a tilting hand", None, "a place (x, y) on the table")
-    grip, yaw = FROM_THE_SIDE, _EASY_YAW
-    here = HandPoint(thing.x, thing.y, thing.size[2] / 2, yaw, grip.pitch, grip.roll, speed=0.22)
-    aside = replace(here, x=thing.x + 0.10 * np.sin(yaw), y=thing.y - 0.10 * np.cos(yaw), speed=0.35)
-    taken = replace(here, closed=1.0, hold=4)
-    lifted = replace(taken, z=here.z + 0.10, hold=0, speed=0.25)
+    lifted = replace(grasp_lift(thing, grip=FROM_THE_SIDE)[-1], hold=0)
     over = replace(lifted, x=goal[0], y=goal[1])
-    poured = replace(over, roll=grip.roll - 1.5, pitch=0.15, hold=3)
-    return [replace(aside, z=aside.z + 0.10), aside, here, taken, lifted, over, poured]
+    poured = replace(over, roll=FROM_THE_SIDE.roll - 1.5, pitch=0.15, hold=3)
+    return [*grasp_lift(thing, grip=FROM_THE_SIDE)[:-1], lifted, over, poured]
 
 
 def push(thing: Thing, goal: Goal | None) -> Plan:
@@ -119,7 +132,7 @@ def push(thing: Thing, goal: Goal | None) -> Plan:
     angle = float(np.arctan2(along[1], along[0]))
     half = max(thing.size[:2]) / 2
     behind, stop = start - along * (half + 0.075), end - along * (half + 0.042)
-    yaw = float(np.clip(angle, -0.4, 1.2))
+    yaw = float(np.clip(_EASY_YAW + 0.5 * (angle - _EASY_YAW), -0.1, 1.0))
     low = HandPoint(float(behind[0]), float(behind[1]), 0.042, yaw, FIST.pitch, FIST.roll, closed=1.0)
     pushed = replace(low, x=float(stop[0]), y=float(stop[1]), speed=0.16)
     back = stop - along * 0.03
@@ -205,6 +218,9 @@ def follow(
     here[:3] += _turned(here, offset)
     closed = float((joints[grasp] - gripper.open_value) / travel)
     rows = [np.append(here, closed)]
+    if here[2] < _CLEAR:
+        x, y, _, yaw, pitch, roll = here.tolist()
+        plan = [HandPoint(x, y, _CLEAR, yaw, pitch, roll, closed), *plan]
     for point in plan:
         there = np.array([point.x, point.y, point.z, point.yaw, point.pitch, point.roll])
         distance, turn = np.linalg.norm(there[:3] - here[:3]), np.abs(there[3:] - here[3:]).max()
@@ -220,6 +236,13 @@ def follow(
     targets[:, pose[:3]] -= np.stack([_turned(row, offset) for row in path])
     targets[:, grasp] = gripper.open_value + path[:, 6] * travel
     return onlooking(model, targets, path[:, :3], control_dt, rng)
+
+
+def looked_on(model: RobotModel, targets: Array, control_dt: float, rng: np.random.Generator) -> Array:
+    """The same joint targets (T, J) with a head that looks on, at where the hand closes."""
+    place = model.robot.link_index(model.tool_link)
+    watched = model.robot.forward(torch.as_tensor(targets, dtype=torch.float64))[:, place, :3, 3].numpy()
+    return onlooking(model, targets, watched, control_dt, rng)
 
 
 def _turned(pose: Array, offset: Array) -> Array:
