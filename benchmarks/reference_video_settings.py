@@ -31,20 +31,20 @@ _OF_SYSTEMS = {"references", "guidance"}
 class RunSettings:
     """What all runs of a comparison share.
 
-    frames, side: of clips [px]; steps: of training without demonstrations, and on it of an action prism, which begins
-    from nothing, of an expert, which begins as a copy, and of the tokens of one action; prism_pretraining:
-    steps in which a prism first learns from pairs alone which films show the same; batch, learning_rate, warmup,
-    average, region: of the training (the learning rate falls over its second half); token_rate: the learning rate of
-    tokens, which begin at zero and have far to go; references: demonstrations of a film to learn from; channels: of a
-    latent frame; heads, head_width, blocks, patch, words: of the network; denoising: steps of a dream; guidance: over
-    the demonstration, 1 for none.
+    frames, side: of clips [px]; steps: of training without demonstrations, and on it of what listens to an action
+    prism, which begins from nothing, of an expert, which begins as a copy, and of the tokens of one action;
+    prism_pretraining: steps before, in which a prism's encoder learns from pairs alone which films show the same;
+    batch, learning_rate, warmup, average, region: of the training (the learning rate falls over its second half);
+    token_rate: the learning rate of tokens, which begin at zero and have far to go; references: demonstrations of a
+    film to learn from; channels: of a latent frame; heads, head_width, blocks, patch, words: of the network; denoising:
+    steps of a dream; guidance: over the demonstration, 1 for none.
     """
 
     frames: int = 17
     side: int = 64
     steps: int = 10_000
-    prism_pretraining: int = 800
-    prism_steps: int = 12_000
+    prism_pretraining: int = 1200
+    prism_steps: int = 6000
     expert_steps: int = 6000
     token_steps: int = 400
     batch: int = 8

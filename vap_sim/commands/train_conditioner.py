@@ -57,7 +57,8 @@ class TrainConditioner:
         blocks: Of the expert: released, first_and_last, all, and others.
         one_way: An expert for dreams in stream mode.
         prism: Sizes of the prism: standard, tiny.
-        pretrain: Steps in which a prism first learns which films show the same (ours, not the authors').
+        pretrain: Steps in which a prism's encoder first learns which films show the same; only what listens to it is
+            trained then (ours, not the authors').
         rank: Of the adapter.
         mode: chunk, or history or forcing for worlds in stream mode.
         dropout: Share of rows that are shown nothing.
@@ -108,13 +109,11 @@ class TrainConditioner:
 
 @dataclass(frozen=True, eq=False)
 class _Lesson:
-    """What is trained. recipe: for the loop; save: writes what was learned; given what it is to say about itself;
-    contrast: what is trained before."""
+    """What is trained. recipe: for the loop; save: writes what was learned; given what it is to say about itself."""
 
     recipe: Any
     data: DataSet
     save: Callable[[Mapping[str, Any]], None]
-    contrast: MotionContrast | None = None
 
 
 def run(command: TrainConditioner) -> Path:
@@ -150,8 +149,6 @@ def _train(command: TrainConditioner, settings: LoopSettings, team: Team) -> Pat
     lesson = (_adapter if command.with_ == ADAPTER else _demonstrated)(command, world, team)
     if command.checkpointing:
         checkpoint_blocks(world.parts.backbone)
-    if lesson.contrast is not None:
-        _pretrain(command, lesson.contrast, team)
     outcome = train(lesson.recipe, settings, team)
     if team.leads:
         settle(lesson.recipe.denoiser, outcome.weights)
@@ -182,11 +179,12 @@ def _demonstrated(command: TrainConditioner, world: CogVideoXWorld, team: Team) 
     else:
         system = VideoAsPrompt(parts.backbone, blocks=command.blocks, one_way=command.one_way)
         save = partial(save_video_as_prompt, command.out, system)
-    pretrained = command.with_ == "action_prism" and command.pretrain > 0
     system.float()  # averages and small steps need all their digits
     captions = [film.caption for pair in pairs for film in (pair.target, pair.reference)]
     codec, words = CachedCodec(parts.codec, cache), _words(world, captions, cache)
-    contrast = MotionContrast(system, codec, words, data, ContrastTraining(seed=command.seed)) if pretrained else None
+    if command.pretrain:
+        contrast = MotionContrast(system, codec, words, data, ContrastTraining(seed=command.seed))
+        _pretrain(command, contrast, team)
     recipe = ReferenceRecipe(
         parts.backbone,
         system,
@@ -200,11 +198,13 @@ def _demonstrated(command: TrainConditioner, world: CogVideoXWorld, team: Team) 
         preview_steps=command.preview_steps,
         team=team,
     )
-    return _Lesson(recipe, data, save, contrast)
+    return _Lesson(recipe, data, save)
 
 
 def _pretrain(command: TrainConditioner, contrast: MotionContrast, team: Team) -> None:
-    """Every process of a team learns the same from the same batches."""
+    """The encoder learns what films show, and is left as it is by what follows: the denoiser's error would undo it.
+
+    Every process of a team learns the same from the same batches."""
     from vap_sim.training.loop import LoopSettings, train
 
     steps = command.pretrain
@@ -212,6 +212,7 @@ def _pretrain(command: TrainConditioner, contrast: MotionContrast, team: Team) -
     often = {"checkpoint_every": command.checkpoint_every, "preview_every": steps + 1, "log_every": command.log_every}
     outcome = train(contrast, LoopSettings(_folder(command) / "pretraining", steps, **rate, **often), team)
     contrast.network.load_state_dict(outcome.weights)
+    contrast.network.requires_grad_(False)
 
 
 def _adapter(command: TrainConditioner, world: CogVideoXWorld, team: Team) -> _Lesson:

@@ -3,8 +3,9 @@
 A prism begins from nothing, and in a denoiser's error, which is all that AICL's training tells it, looks weigh far more
 than which action it is. Pairs say more: a film and its demonstration show the same action, in other scenes and by other
 cameras. Their tokens are brought together and those of the other films of a batch kept apart (InfoNCE, van den Oord et
-al., arXiv 1807.03748; both ways, as in CLIP, Radford et al., arXiv 2103.00020). No denoiser takes part. This stage is
-ours, not AICL's.
+al., arXiv 1807.03748; both ways, as in CLIP, Radford et al., arXiv 2103.00020). No denoiser takes part, and where one
+trains the listeners afterwards the encoder is best left as it is: its gradient undoes in a few thousand steps what was
+learned (docs/experiments.md). This stage is ours, not AICL's.
 """
 
 from __future__ import annotations
