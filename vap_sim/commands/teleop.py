@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import warnings
 import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,8 @@ def run(command: Teleop) -> Outcome:
 
     gate = Gate(command.host, command.port, os.environ.get(TOKEN_VARIABLE), GateLimits(pages=command.pages))
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    # A page may close between any two messages to it; that is no news.
+    warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
     driver = _Driver(command)
     page = TeleopPage(gate, driver.desk(), driver.session)
     page.serve()

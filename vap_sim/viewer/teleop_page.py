@@ -55,9 +55,8 @@ class TeleopPage:
         """Open the page and begin to load the world. Raises what the gate's `open_server` raises."""
         self._server = server = self.gate.open_server("VAPSim")
         self.gate.on_input = self._listen
-        server.gui.configure_theme(
-            control_layout="collapsible", control_width="medium", show_logo=False, show_share_button=False
-        )
+        server.gui.configure_theme(show_logo=False, show_share_button=False)
+        server.gui.main_panel.dock_right()
         waiting = np.full((128, 128, 3), 48, np.uint8)
         panel = server.gui.add_panel()
         with panel.add_tab("Pictures"):

@@ -35,10 +35,12 @@ class RobotScene:
             corners = np.asarray(triangles, np.float32).reshape(-1, 3)
             faces = np.arange(len(corners), dtype=np.uint32).reshape(-1, 3)
             tint = tuple(round(255 * part) for part in color[:3])
-            scene.add_mesh_simple(name, corners, faces, color=tint, flat_shading=True)
+            scene.add_mesh_simple(name, corners, faces, color=tint, flat_shading=True, cast_shadow=False)
         reach = model.robot.reach(model.flange_link)
-        server.initial_camera.position = (1.9 * reach, 1.2 * reach, 1.2 * reach)
-        server.initial_camera.look_at = (0.4 * reach, 0.0, 0.3 * reach)
+        place, aim = (1.15 * reach, 0.75 * reach, 0.8 * reach), (0.35 * reach, 0.0, 0.2 * reach)
+        # The first for pages to come, the others for those that are here already.
+        for camera in (server.initial_camera, *(client.camera for client in server.get_clients().values())):
+            camera.position, camera.look_at = place, aim
 
     def set_cameras(self, cameras: Mapping[str, Camera]) -> None:
         """The cameras to draw, in place of those before."""
@@ -48,7 +50,9 @@ class RobotScene:
         for name, camera in cameras.items():
             fov = 2 * float(np.arctan2(camera.size[1] / 2, float(camera.intrinsics[1, 1])))
             aspect = camera.size[0] / camera.size[1]
-            handle = self._server.scene.add_camera_frustum(f"/cameras/{name}", fov=fov, aspect=aspect, scale=_FRUSTUM)
+            handle = self._server.scene.add_camera_frustum(
+                f"/cameras/{name}", fov, aspect, scale=_FRUSTUM, thickness=0.004, cast_shadow=False
+            )
             self._frustums[name] = (handle, camera)
 
     def show(self, seen: Seen) -> None:
@@ -75,16 +79,9 @@ class Gizmo:
         _place(self._handle, pose)
 
         @self._handle.on_update
-        def _(_: Any) -> None:
+        def _(event: Any) -> None:
+            self._dragged = event.phase != "end"
             on_goal(pose_of(self._handle.wxyz, self._handle.position))
-
-        @self._handle.on_drag_start
-        def _(_: Any) -> None:
-            self._dragged = True
-
-        @self._handle.on_drag_end
-        def _(_: Any) -> None:
-            self._dragged = False
 
     def follow(self, pose: Array) -> None:
         """Sit on the tool, unless it is being dragged."""
