@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -58,6 +59,18 @@ def test_every_command_takes_json(name: str) -> None:
     command, as_json = parse(name, kind, words)
     assert type(command) is kind and not as_json
     assert parse(name, kind, [*words, "--json"]) == (command, True)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_explained(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside the option, by the section Attributes of the command's record."""
+    kind, _ = COMMANDS[name]
+    attributes = str(kind.__doc__).partition("Attributes:\n")[2]
+    assert [one.name for one in fields(kind)] == re.findall(r"^ {8}(\w+): \S", attributes, re.MULTILINE)
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    text = capsys.readouterr().out
+    assert "--json" in text and "Attributes:" not in text
 
 
 def test_a_result_is_text_or_one_object(
@@ -175,13 +188,16 @@ def test_bash_completes_commands_options_and_names(script: Path) -> None:
     assert completed(script, "vap-sim", "rec") == ["record"]
     assert set(completed(script, "vap-sim", "")) == {*COMMANDS, "--help", "--version"}
     assert completed(script, "vap-sim", "evaluate", "--env-") == ["--env-options"]
-    assert completed(script, "vap-sim", "evaluate", "--env", "VAPT") == ["VAPTwin-DROID-v0"]
-    assert completed(script, "vap-sim", "evaluate", "--tasks", "reach", "pu") == ["push"]
+    twins = completed(script, "vap-sim", "evaluate", "--env", "VAPT")
+    assert "VAPTwin-DROID-v0" in twins and all(name.startswith("VAPTwin-") for name in twins)
+    assert completed(script, "vap-sim", "evaluate", "--tasks", "reach", "pus") == ["push"]
     assert completed(script, "vap-sim", "preview", "--robot", "wid") == ["widowx"]
     assert completed(script, "vap-sim", "preview", "--robot", "widowx", "wid") == [], "one value is all it takes"
     assert set(completed(script, "vap-sim", "demo", "--world", "")) >= {"compact", "kinematic", "still"}
     assert completed(script, "vap-sim", "completion", "z") == ["zsh"]
     assert completed(script, "vap-sim", "inspect", "--no-p") == ["--no-pictures"]
+    assert completed(script, "vap-sim", "record", "--station", "Br") == ["Bridge"]
+    assert {"reach", "stack"} <= set(completed(script, "vap-sim", "evaluate", "--tasks", ""))
     assert completed(script, "vap-sim", "train", "--cogvideox.fra") == ["--cogvideox.frames"]
 
 

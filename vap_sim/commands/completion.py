@@ -59,7 +59,7 @@ def known_names() -> Mapping[str, tuple[str, ...]]:
 
     from vap_sim.commands import imagine, train, train_conditioner
     from vap_sim.data.dataset import FORMATS
-    from vap_sim.envs.tasks import TASKS
+    from vap_sim.envs.stations import get_station, station_names
     from vap_sim.models.registry import world_names
     from vap_sim.policies.registry import GRADED, policy_kinds
     from vap_sim.prompts.profiles import form_names, profile_names
@@ -67,6 +67,7 @@ def known_names() -> Mapping[str, tuple[str, ...]]:
     from vap_sim.robots.library import robot_names
 
     envs = tuple(sorted(name for name in gymnasium.registry if name.startswith("VAP")))
+    tasks = tuple(dict.fromkeys(task for name in station_names() for task in get_station(name).tasks))
     policies = tuple(dict.fromkeys([*GRADED, *policy_kinds()]))
     return {
         "robot": robot_names(),
@@ -78,8 +79,9 @@ def known_names() -> Mapping[str, tuple[str, ...]]:
         "baselines": world_names(),
         "env": envs,
         "reference": envs,
-        "task": tuple(TASKS),
-        "tasks": tuple(TASKS),
+        "task": tasks,
+        "tasks": tasks,
+        "station": station_names(),
         "policy": policies,
         "policies": policies,
         "teachers": policies,

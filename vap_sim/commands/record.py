@@ -20,11 +20,22 @@ if TYPE_CHECKING:
 class Record:
     """Record twin episodes; those already there are kept. Example: vap-sim record --out data/train --episodes 800
 
-    `seed` is the first of consecutive seeds. Seeds from 1,000,000 on are kept for evaluation (`held_out`). Without
-    `pictures` only motion is recorded, in a fifth of the time: enough to train what moves objects. `flawed` is the
-    share of behaviours in which something goes wrong: open fingers, low speed, a hand that drifts. `behaviours` and
-    `flaws` leave only some of them, by name. `station`: DROID, Bridge, RT1 or EgoVid; `views`: its cameras to record,
-    also those of the robot, such as wrist or head; the station's own by default."""
+    Each seed fixes one episode. Seeds from 1,000,000 on are kept for evaluation.
+
+    Attributes:
+        out: Folder for the episodes.
+        episodes: How many.
+        seed: The first of consecutive seeds.
+        steps: Actions of an episode.
+        held_out: Record seeds that are kept for evaluation, and no others.
+        workers: Processes at once.
+        pictures: Without them only motion is recorded, in a fifth of the time: enough to train what moves objects.
+        flawed: Share of behaviours in which something goes wrong: open fingers, low speed, a hand that drifts.
+        behaviours: Only these, by name.
+        flaws: Only these, by name.
+        station: DROID, Bridge, RT1 or EgoVid.
+        views: Cameras to record, those of the robot among them, such as wrist or head; by default the station's own.
+    """
 
     out: Path
     episodes: int = 800

@@ -32,6 +32,7 @@ class TrainJudge:
         stills: Files of 125 labelled pictures.
         episodes: To learn from, from seed 0 on.
         dev: Episodes to calibrate by, from seed 900,000 on.
+        eyes: File of a judge that is calibrated anew and not trained: for another world, or by more episodes.
         world: World that dreams the episodes.
         weights: Other weights for a named world.
         steps: Length of the training.
@@ -39,7 +40,6 @@ class TrainJudge:
         learning_rate: Of AdamW.
         seed: Of all draws.
         threads: Of torch, on the processor.
-        eyes: File of a judge that is calibrated anew and not trained: for another world, or by more episodes.
     """
 
     data: Path
