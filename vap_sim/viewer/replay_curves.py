@@ -91,7 +91,7 @@ def plots_of(tracks: Sequence[Track]) -> tuple[Plot, ...]:
     remark = "" if trust else "no detector is known for these pictures"
     plots = [
         _ranged("PSNR on moving pixels [dB]", error, 1, "nothing moved"),
-        Plot("agreement with the prompt, risk", 0.0, 1.0, 2, tuple(trust), remark),
+        Plot("agreement; dashed: recording, risk", 0.0, 1.0, 2, tuple(trust), remark),
     ]
     if len(nominal) < len(colored):
         apart = [_curve(track, "apart", track.name, color) for track, color in colored if not track.nominal]

@@ -40,7 +40,7 @@ each under the prompt that belongs to it."""
 WIDEST, HIGHEST = 1920, 1080
 _HEIGHTS = (288, 240, 208, 176, 144, 112, 96)  # of a panel [px]
 _HEAD, _TITLE, _PLOT, _TIMELINE = 26, 22, 150, 26
-_NARROWEST = 560
+_NARROWEST, _GAP = 560, 3
 _UNKEPT = (200, 60, 60)
 
 
@@ -128,6 +128,7 @@ class Film:
             for number, panel in enumerate(self._panels):
                 x, y = self._place(number)
                 picture[y : y + plan.panel[1], x : x + plan.panel[0]] = panel.picture(frame)
+                picture[y : y + plan.panel[1], x : x + _GAP] = PAPER
             for number, drawn in enumerate(plots):
                 left = sum(wide[:number])
                 drawn.mark(picture[top : top + _PLOT, left : left + wide[number]], frame / self.rate)

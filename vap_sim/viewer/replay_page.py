@@ -31,7 +31,8 @@ h1{font-size:1.3rem;margin:.2rem 0 .8rem}.s{color:#96a0af;font-size:.88em}
 select,button{font:inherit;background:#2a2a2e;color:inherit}
 select,button{border:1px solid #555;border-radius:4px;padding:.15rem .6rem}
 video{width:100%;background:#000;display:block}section[hidden]{display:none}
-.plots{display:flex;flex-wrap:wrap;gap:.6rem}figure{flex:1 1 420px;margin:.4rem 0;min-width:0}
+.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(340px,1fr));gap:.6rem}
+figure{margin:.4rem 0;min-width:0;display:flex;flex-direction:column;justify-content:end}
 figcaption{font-size:.88em;color:#96a0af}figcaption b{font-weight:500}
 svg{width:100%;height:auto;cursor:crosshair;touch-action:none;display:block}
 text{font:11px system-ui,sans-serif;fill:#96a0af}.head{stroke:#ebebeb;stroke-width:1.5}

@@ -67,7 +67,7 @@ def need_rerun() -> Any:
 
 def entity(name: str) -> str:
     """A lane's name as a part of an entity's path."""
-    return "".join(letter if letter.isalnum() or letter in "._-@" else "_" for letter in name)
+    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
 
 
 def _columns(rr: Any, count: int, rate: float, first: int = 0) -> list[Any]:
