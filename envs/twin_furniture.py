@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vap_sim.envs.scene_parts import HANDLE_THICKNESS, HANDLE_WIDTH, Box, Cabinet
 from vap_sim.envs.twin_engine import pybullet
@@ -62,6 +63,13 @@ def handle_boards(cabinet: Cabinet) -> tuple[Box, ...]:
     return (bar, *posts)
 
 
+def drawer_corners(cabinet: Cabinet) -> NDArray[np.float64]:
+    """(n, 3) [m] corners of the drawer and its handle, in the drawer's frame."""
+    boards = (*drawer_boards(cabinet), *handle_boards(cabinet))
+    signs = np.stack(np.meshgrid(*[(-1.0, 1.0)] * 3), axis=-1).reshape(8, 3)
+    return np.concatenate([np.asarray(box.centre) + signs * box.half for box in boards])
+
+
 def drawer_pose(cabinet: Cabinet, opening: float) -> Pose:
     """Where the drawer's frame is when it is out by `opening` [m]; shut, it is the cabinet's."""
     ahead = (opening * float(np.cos(cabinet.yaw)), opening * float(np.sin(cabinet.yaw)))
@@ -89,7 +97,10 @@ def add_cabinet(cabinet: Cabinet, client: int) -> int:
 def _as_urdf(cabinet: Cabinet) -> str:
     drawer = (*drawer_boards(cabinet), *handle_boards(cabinet))
     return f"""<robot name="cabinet">
-  <link name="case">{_collisions(case_boards(cabinet))}</link>
+  <link name="case">
+    <inertial><mass value="5"/><inertia ixx="1" ixy="0" ixz="0" iyy="1" iyz="0" izz="1"/></inertial>
+    {_collisions(case_boards(cabinet))}
+  </link>
   <link name="drawer">
     <inertial>
       <origin xyz="{-cabinet.size[0] / 2} 0 {cabinet.handle_height}"/>

@@ -22,7 +22,7 @@ from vap_sim.envs.scenes import Scene
 from vap_sim.envs.stations import get_station
 from vap_sim.envs.twin_behaviours import FLAWS
 from vap_sim.envs.twin_episode import build_physics, cameras_of
-from vap_sim.envs.twin_furniture import Pose
+from vap_sim.envs.twin_furniture import Pose, drawer_corners
 from vap_sim.envs.twin_physics import SUBSTEP, Physics
 from vap_sim.envs.twin_renderer import SUPERSAMPLING, Picture, Snapshot, TwinRenderer, object_mesh
 from vap_sim.envs.twin_repertoires import Repertoire
@@ -144,7 +144,7 @@ def record_episode(seed: int, settings: RecorderSettings, *, held_out: bool = Fa
             "control_dt": settings.control_dt,
             "scene": scene.to_dict(),
             "cameras": [camera.to_dict() for camera in cameras],
-            "outlines": [np.round(object_mesh(item).vertices, 6).tolist() for item in scene.objects],
+            "outlines": _outlines(scene),
         }
         # DROID's files are what they were before there were other stations.
         return tape.episode(meta if settings.station == "DROID" else {**meta, "station": settings.station})
@@ -159,6 +159,12 @@ def record_file(seed: int, folder: Path, settings: RecorderSettings, *, held_out
     if not path.exists():
         save_episode(path, record_episode(seed, settings, held_out=held_out))
     return path
+
+
+def _outlines(scene: Scene) -> list[list[list[float]]]:
+    """Corners [m] of every object, and then of every drawer, in its own frame."""
+    objects = [np.round(object_mesh(item).vertices, 6).tolist() for item in scene.objects]
+    return [*objects, *(np.round(drawer_corners(cabinet), 6).tolist() for cabinet in scene.cabinets)]
 
 
 class _Tape:

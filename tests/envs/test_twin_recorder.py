@@ -188,14 +188,22 @@ def test_a_range_of_seeds_is_checked_throughout() -> None:
         check_seeds(range(999_990, 2_000_010), held_out=False)
 
 
-@pytest.mark.parametrize("change", [{"steps": 0}, {"views": ()}, {"size": (1, 64)}])
-def test_impossible_settings_are_refused(change: dict[str, object]) -> None:
-    with pytest.raises(InvalidInput, match=r"recorder settings: .* expected at least one step, one view"):
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steps": 0}, r"recorder settings: .* expected at least one step"),
+        ({"size": (1, 64)}, r"recorder settings: .* expected at least one step"),
+        ({"control_dt": 0.21}, r"control_dt of a recording \[s\]: given 0.21, expected a multiple of 0.00833333"),
+        ({"control_dt": 1 / 240}, r"control_dt of a recording \[s\]"),
+    ],
+)
+def test_impossible_settings_are_refused(change: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
         replace(SETTINGS, **change)  # type: ignore[arg-type]
 
 
 def test_an_unknown_view_names_the_nearest() -> None:
-    with pytest.raises(UnknownName, match=r"view to record 'exterior1'\. Did you mean 'exterior_1'"):
+    with pytest.raises(UnknownName, match=r"view of the twin 'exterior1'\. Did you mean 'exterior_1'"):
         record_episode(0, replace(SETTINGS, views=("exterior1",)))
 
 

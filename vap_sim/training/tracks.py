@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unu
 from vap_sim.data.twin import TwinEpisode
 from vap_sim.models.compact.slots import SLOTS
 from vap_sim.robots.camera import Camera
+from vap_sim.robots.library import RobotModel
 
 _FINE = 4  # samples a pixel, each way
 _BITS = 4  # of sub-pixel precision that OpenCV fills polygons with
@@ -35,9 +36,12 @@ class Bodies:
         meta: dict[str, Any] = episode.meta
         turns = Rotation.from_quat(poses[..., 3:].reshape(-1, 4)).as_matrix().reshape(length, count, 3, 3)
         signs = np.stack(np.meshgrid(*[(-0.5, 0.5)] * 3), axis=-1).reshape(8, 3)
-        corners = signs * np.asarray([item["size"] for item in meta["scene"]["objects"]])[:, None]
-        boxes = np.einsum("tkij,kpj->tkpi", turns, corners) + poses[:, :, None, :3]
         hulls = [np.asarray(outline, np.float64).reshape(-1, 3) for outline in meta["outlines"]]
+        sizes = [np.asarray(item["size"]) for item in meta["scene"]["objects"]]
+        # Objects are centred on their boxes; drawers, which follow them, are as large as their outlines say.
+        drawers = [np.ptp(hull, axis=0) * signs + (hull.max(0) + hull.min(0)) / 2 for hull in hulls[len(sizes) :]]
+        corners = np.stack([*(signs * size for size in sizes), *drawers]).reshape(-1, 8, 3)
+        boxes = np.einsum("tkij,kpj->tkpi", turns, corners) + poses[:, :, None, :3]
         outlines = tuple(
             (np.einsum("tij,pj->tpi", turns[:, k], hull) + poses[:, k, None, :3]).astype(np.float32)
             for k, hull in zip(range(count), hulls, strict=True)
@@ -49,30 +53,60 @@ class Bodies:
 class Track:
     """Objects of one view over T frames, object k in slot k, unused slots zero.
 
-    centres (T, S, 2) [px] of the projected bounding box; steps (T, S, 4) float32 from the frame before: x, y [px], turn
-    [rad], log of growth.
+    centres (T, S, 2) [px] of the projected bounding box; steps (T, S, 4) float32 from the frame before, as the camera
+    of the frame itself would have seen both: x, y [px], turn [rad], log of growth; carried (T, S, 4) float32, the same
+    of what the camera's own motion did before, zero for one that stands still.
     """
 
     centres: NDArray[np.float32]
     steps: NDArray[np.float32]
+    carried: NDArray[np.float32]
+
+
+def ridden(camera: Camera, model: RobotModel, joints: NDArray[np.float32]) -> Camera:
+    """A camera on a link as one of every frame of joints (T, J), its axes leading; one that stands still as it is."""
+    if camera.parent_link is None:
+        return camera
+    with torch.no_grad():
+        pose = camera.T_base_camera(model.robot.forward(torch.from_numpy(joints).double()), model.robot).float()
+    intrinsics = camera.intrinsics.expand(len(joints), 3, 3)
+    return replace(camera, intrinsics=intrinsics, T_parent_camera=pose, parent_link=None)
+
+
+def of_frames(camera: Camera, frames: NDArray[np.intp] | slice) -> Camera:
+    """The cameras of some frames, of what `ridden` gives."""
+    if camera.intrinsics.ndim == 2:
+        return camera
+    return replace(camera, intrinsics=camera.intrinsics[frames], T_parent_camera=camera.T_parent_camera[frames])
 
 
 def follow(bodies: Bodies, camera: Camera) -> Track:
-    """The track of one view: bounding boxes projected, and what best carries each from frame to frame."""
+    """The track of one view: bounding boxes projected, and what best carries each from frame to frame. camera: one, or
+    one a frame."""
     boxes, _ = _project(bodies.boxes, camera)
     length, count = boxes.shape[:2]
     centres = np.zeros((length, SLOTS, 2), np.float32)
-    steps = np.zeros((length, SLOTS, 4), np.float32)
+    steps, carried = (np.zeros((length, SLOTS, 4), np.float32) for _ in range(2))
     kept = min(count, SLOTS)
     centres[:, :kept] = boxes[:, :kept].mean(2)
-    steps[1:, :kept] = _similarity(boxes[:-1, :kept], boxes[1:, :kept])
-    return Track(centres, steps)
+    before = boxes[:-1]
+    if camera.intrinsics.ndim > 2:
+        before, _ = _project(bodies.boxes[:-1], of_frames(camera, slice(1, None)))
+        carried[1:, :kept] = _similarity(boxes[:-1, :kept], before[:, :kept])
+    steps[1:, :kept] = _similarity(before[:, :kept], boxes[1:, :kept])
+    return Track(centres, steps, carried)
 
 
-def see(bodies: Bodies, camera: Camera, frames: NDArray[np.intp]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def see(
+    bodies: Bodies, camera: Camera, frames: NDArray[np.intp], *, later: int = 0
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The objects in n frames: numbers (n, H, W) uint8, 0 nothing, k + 1 object k; alpha (n, H, W) uint8, the share of
-    a pixel that objects cover. Nearer objects hide farther ones; a pixel belongs to the nearest that has half of it."""
+    a pixel that objects cover. Nearer objects hide farther ones; a pixel belongs to the nearest that has half of it.
+
+    camera: one, or one a frame; later: by how many frames it is ahead of the objects, at most to its last."""
     width, height = camera.size
+    moved = camera.intrinsics.ndim > 2
+    camera = of_frames(camera, np.minimum(frames + later, len(camera.intrinsics) - 1)) if moved else camera
     outlines = [_project(outline[frames], camera) for outline in bodies.outlines[:SLOTS]]
     numbers, alpha = (np.zeros((len(frames), height, width), np.uint8) for _ in range(2))
     for frame in range(len(frames)):
