@@ -29,6 +29,7 @@ from vap_sim.models.tensor_cache import TensorCache
 from vap_sim.prompts.visual_prompt import ReferenceClip, VisualPrompt
 from vap_sim.training.diffusion import DiffusionRecipe, DiffusionTraining
 from vap_sim.training.loop import LoopSettings, train
+from vap_sim.training.motion_contrast import ContrastTraining, MotionContrast
 from vap_sim.training.parallel import settle
 from vap_sim.training.reference_clips import PairSettings, open_pairs
 from vap_sim.training.reference_footage import Footage
@@ -51,11 +52,14 @@ def learn(folder: Path, steps: int) -> Path:
     pairs = pairs_of(films_in(folder))  # every film with a demonstration of its action in another scene
     data = open_pairs(pairs, PairSettings(FRAMES, (SIDE, SIDE), images=1), codec, TensorCache(folder / "cache"))
     training = DiffusionTraining(batch=2, caption=0.0, control=0.0, image=0.0, noisy_image=False)
-    prism = None
+    prism, words = None, HashedWords(WORDS, config.text_width)
     for kind in (DiffusionRecipe, ReferenceRecipe):
         if kind is ReferenceRecipe:
             prism = ActionPrism(backbone.requires_grad_(False), preset="tiny", blocks=range(config.blocks))
-        words = HashedWords(WORDS, config.text_width)
+            first = MotionContrast(prism, codec, words, data, ContrastTraining(pairs=4))  # which films show the same?
+            loop = LoopSettings(folder / "pairs", steps, learning_rate=2e-3, warmup=0, average=0.0)
+            prism.encoder.load_state_dict(train(first, loop).weights)
+            prism.encoder.requires_grad_(False)
         recipe = kind(backbone, prism, codec, words, Schedule.of(PUBLISHED), [data], training)
         loop = LoopSettings(folder / kind.__name__, steps, learning_rate=2e-3, warmup=0, average=0.0)
         settle(recipe.denoiser, train(recipe, loop).weights)
