@@ -12,6 +12,7 @@ from importlib import import_module
 from types import MappingProxyType
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vap_sim.envs import layouts
@@ -97,7 +98,7 @@ class Station:
         moving = [index for index, name in enumerate(model.robot.joint_names) if name != gripper]
         spread = [self.start_spreads.get(model.robot.joint_names[index], self.start_spread) for index in moving]
         joints[moving] += rng.normal(0, spread)
-        return np.clip(joints, model.robot.lower.double().numpy(), model.robot.upper.double().numpy())
+        return np.asarray(model.robot.clamp(torch.from_numpy(joints)))
 
 
 def _by_name(*tasks: Task) -> Mapping[str, Task]:

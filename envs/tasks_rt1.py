@@ -56,7 +56,7 @@ class MoveNear:
 
     def scene(self, rng: np.random.Generator) -> Scene:
         while True:  # half of the scenes or more have the two apart
-            scene = sample_scene(rng, int(rng.integers(2, 5)), layout=layouts.RT1, shapes=[_GRIPPED])
+            scene = sample_scene(rng, int(rng.integers(2, 4)), layout=layouts.RT1, shapes=[_GRIPPED, _GRIPPED])
             first, other = scene.objects[:2]
             if np.hypot(other.x - first.x, other.y - first.y) - (first.width + other.width) / 2 > NEAR + _APART:
                 return scene

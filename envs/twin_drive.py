@@ -73,12 +73,12 @@ def drive_of(model: RobotModel) -> Drive | None:
             )
             for item in values["fingers"]
         )
-        numbers = [float(values[name]) for name in ("force", "lead", "friction")]
+        force, lead, friction = (float(values[name]) for name in ("force", "lead", "friction"))
         gain = float(values.get("gain", 0.25))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         expected = "expected fingers (joint, grips, followers), force, lead, friction"
         raise BadFile(path, f"field 'drive': {expected} ({error!r})") from error
-    drive = Drive(fingers, *numbers, gain, ratios)
+    drive = Drive(fingers, force, lead, friction, gain, ratios)
     _check(model, drive)
     return drive
 

@@ -25,6 +25,7 @@ from vap_sim.envs.stations import Station, get_station
 from vap_sim.envs.tasks import Situation, Task
 from vap_sim.envs.twin_episode import Episode, Masks, TwinState, View, cameras_of
 from vap_sim.envs.twin_physics import SUBSTEP
+from vap_sim.envs.view_choice import chosen_views
 from vap_sim.envs.world_env import check_render_mode, check_render_views, instance_metadata
 from vap_sim.errors import InvalidInput
 from vap_sim.prompts.profiles import profile
@@ -241,7 +242,7 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._window, self._episode, self._closed = None, None, True
 
     def _checked(self, start: StartLike) -> Start:
-        resolved = resolve_start(start, self._model)
+        resolved = chosen_views(resolve_start(start, self._model), self._views)
         check_start(resolved, self._model, self._size, len(self._views))
         if resolved.scene is None:
             raise InvalidInput(f"scene of start {resolved.name!r}", None, "a scene, without which no twin can be built")
