@@ -31,7 +31,7 @@ BEHAVIOURS: Mapping[str, float] = MappingProxyType(
 _CLUMSY = (0.008, 0.025)  # [m] by which clumsy plans miss
 _TALL = 0.085  # [m] from which on a thing is taken from the side
 _LYING = 0.7  # cosine of the tilt [rad] from which on a thing lies
-_LOW, _HIGH = (0.30, -0.20, 0.03), (0.60, 0.24, 0.28)
+_LOW, _HIGH = (0.32, -0.20, 0.03), (0.60, 0.24, 0.20)
 """Corners (x, y, z) [m] of where aimless motion goes."""
 
 
@@ -104,7 +104,7 @@ def _wander(rng: np.random.Generator) -> Plan:
 
 def _anywhere(rng: np.random.Generator, low: tuple[float, ...], high: tuple[float, ...]) -> HandPoint:
     x, y, z = (float(value) for value in rng.uniform(low, high))
-    yaw, pitch, roll = float(rng.uniform(-0.2, 1.0)), float(rng.uniform(0.0, 0.6)), float(rng.uniform(-0.5, 1.3))
+    yaw, pitch, roll = float(rng.uniform(0.1, 0.9)), float(rng.uniform(0.0, 0.5)), float(rng.uniform(-0.5, 1.3))
     return HandPoint(x, y, z, yaw, pitch, roll, float(rng.uniform()), speed=float(rng.uniform(0.12, 0.4)))
 
 

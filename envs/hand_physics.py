@@ -156,7 +156,8 @@ class HandPhysics:
 
     def _angles(self, joints: Array) -> Array:
         """Joint values of the body (N,) from those of the robot (J,)."""
-        return joints[self.hand.own] + self.hand.closing * joints[self._grasp]
+        angles: Array = joints[self.hand.own] + self.hand.closing * joints[self._grasp]
+        return angles
 
     def _drive(self, angles: Array, speed: Array) -> None:
         client, hand = self.world.client, self.hand

@@ -14,7 +14,7 @@ from vap_sim.policies.head_motion import looking_at
 from vap_sim.robots.library import RobotModel
 
 _HAND = MappingProxyType(
-    {"hand_x": (0.17, 0.26), "hand_y": (-0.22, -0.08), "hand_z": (0.21, 0.28), "hand_yaw": (0.2, 0.7),
+    {"hand_x": (0.17, 0.26), "hand_y": (-0.22, -0.08), "hand_z": (0.25, 0.30), "hand_yaw": (0.2, 0.7),
      "hand_pitch": (0.15, 0.5), "hand_roll": (-0.4, 0.3)}
 )  # fmt: skip
 _THUMB = MappingProxyType({"thumb_cmc_sideways": 0.47, "thumb_cmc_bend": 0.42})

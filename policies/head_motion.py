@@ -40,7 +40,7 @@ def onlooking(model: RobotModel, targets: Array, watched: Array, control_dt: flo
     out, places = np.asarray(targets, np.float64).copy(), _places(model)
     eye, first = out[0, places[:3]], out[0, places[3:]]
     start = eye + _gaze(eye, first)
-    time = np.arange(1, len(out) + 1) * control_dt
+    time = np.arange(1, len(out) + 1, dtype=np.float64) * control_dt
     sways, strays = _sway(rng, time, 3), _sway(rng, time, 3)
     gaze, keep = start.copy(), np.exp(-control_dt / _LAG)
     for row, (point, sway, stray) in enumerate(zip(watched, sways, strays, strict=True)):

@@ -1,4 +1,4 @@
-"""The physics of a hand: bones are where joints say, fingers stop at what they hold, and what they hold can be lifted."""
+"""The physics of a hand: bones are where joints say, fingers stop at what they hold, and what they hold is lifted."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_hand_that_meets_nothing_follows_its_path(model: RobotModel, start: np
     goal[model.robot.joint_index("head_yaw")] += 0.2
     with closing(HandPhysics(scene_of(), model, start)) as physics:
         targets = start + (goal - start) * np.linspace(0.25, 1, 4)[:, None]
-        *_, reached = play(physics, [*targets, goal], start)
+        *_, reached = play(physics, np.concatenate([targets, goal[None]]), start)
         np.testing.assert_allclose(reached, goal, atol=0.01)
         tool = model.robot.forward(torch.from_numpy(goal))[model.robot.link_index("tool"), :3, 3].numpy()
         np.testing.assert_allclose(physics.tool_position(), tool, atol=5e-3)

@@ -13,7 +13,7 @@ import torch
 from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unused-ignore]
 
 from vap_sim.envs.hand_tasks import GRASPED, LAYOUT, LIFT, GraspLift, PushAway, Tilt
-from vap_sim.envs.scenes import Scene, SceneObject
+from vap_sim.envs.scenes import Scene
 from vap_sim.envs.tasks import Situation, Task
 from vap_sim.errors import InvalidInput
 from vap_sim.policies.hand_plans import hand_targets
