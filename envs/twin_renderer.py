@@ -143,6 +143,8 @@ class TwinRenderer:
         self.scene = scene
         self._client = pybullet.connect(pybullet.DIRECT)
         self._robot = pybullet.loadURDF(str(urdf), useFixedBase=True, physicsClientId=self._client)
+        # The engine places a body's centre of mass, which need not be where the base frame is.
+        self._foot = pybullet.getBasePositionAndOrientation(self._robot, physicsClientId=self._client)
         self._joints = {
             pybullet.getJointInfo(self._robot, index, physicsClientId=self._client)[1].decode(): index
             for index in range(pybullet.getNumJoints(self._robot, physicsClientId=self._client))
@@ -221,8 +223,8 @@ class TwinRenderer:
         if robot:
             for name, angle in snapshot.joints.items():
                 pybullet.resetJointState(self._robot, self._joints[name], angle, physicsClientId=client)
-        base = (0.0, 0.0, 0.0) if robot else _AWAY
-        pybullet.resetBasePositionAndOrientation(self._robot, base, (0, 0, 0, 1), physicsClientId=client)
+        foot, turn = self._foot
+        pybullet.resetBasePositionAndOrientation(self._robot, foot if robot else _AWAY, turn, physicsClientId=client)
         for body, (position, quaternion) in zip(self._bodies, snapshot.bodies, strict=True):
             where = position if objects else _AWAY
             pybullet.resetBasePositionAndOrientation(body, where, quaternion, physicsClientId=client)
