@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vap_sim.envs.hand_tasks import LAYOUT, GraspLift, PushAway, Tilt
 from vap_sim.envs.scenes import Scene
 from vap_sim.envs.stations import Station
-from vap_sim.policies.head_motion import looking_at
+from vap_sim.robots.gaze import looking_at
 from vap_sim.robots.library import RobotModel
 
 _HAND = MappingProxyType(

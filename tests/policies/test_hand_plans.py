@@ -20,8 +20,9 @@ from vap_sim.policies.hand_plans import (
     noisy,
     put_down,
 )
-from vap_sim.policies.head_motion import HEAD, looking_at, onlooking
+from vap_sim.policies.head_motion import onlooking
 from vap_sim.robots.control import Controller
+from vap_sim.robots.gaze import HEAD, looked_at, looking_at
 from vap_sim.robots.library import RobotModel, load_robot
 
 DT = 0.2
@@ -170,6 +171,7 @@ def test_the_gaze_goes_through_the_middle_of_the_picture(model: RobotModel) -> N
         xy, depth = camera.project(torch.from_numpy(target)[None], poses, model.robot)
         np.testing.assert_allclose(xy[0], camera.intrinsics[:2, 2], atol=1e-3)
         assert float(depth[0]) == pytest.approx(np.linalg.norm(target - eye), abs=1e-5)
+        np.testing.assert_allclose(looked_at(joints[columns(model, *HEAD)], float(target[2])), target, atol=1e-9)
 
 
 def test_the_head_starts_where_it_is_sways_a_little_and_follows(model: RobotModel, start: np.ndarray) -> None:
