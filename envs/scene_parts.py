@@ -30,13 +30,15 @@ COLORS: dict[str, tuple[float, float, float]] = {
 }
 
 Vector3 = tuple[float, float, float]
+Quaternion = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class SceneObject:
     """One loose object, standing on the table at (x, y) [m] with `yaw` [rad].
 
-    `size` is its bounding box (x, y, z) [m] at yaw 0.
+    `size` is its bounding box (x, y, z) [m] at yaw 0. Where it does not stand on the table but lies, leans, is held or
+    is on top of something, `z` [m] is the height of its middle and `turn` its rotation (quaternion xyzw); both or none.
     """
 
     shape: str
@@ -45,6 +47,8 @@ class SceneObject:
     x: float
     y: float
     yaw: float
+    z: float | None = None
+    turn: Quaternion | None = None
 
     def __post_init__(self) -> None:
         if self.shape not in ALL_SHAPES:
@@ -55,6 +59,12 @@ class SceneObject:
             raise InvalidInput("object size [m]", self.size, "three sides between 0.01 and 0.3")
         if not np.isfinite((self.x, self.y, self.yaw)).all():
             raise InvalidInput("object pose (x, y, yaw)", (self.x, self.y, self.yaw), "finite numbers")
+        if (self.z is None) != (self.turn is None):
+            raise InvalidInput("object pose (z, turn)", (self.z, self.turn), "both or none")
+        if self.z is not None and self.turn is not None:
+            straight = len(self.turn) == 4 and abs(float(np.linalg.norm(self.turn)) - 1) < 1e-3
+            if not (np.isfinite(self.z) and straight):
+                raise InvalidInput("object pose (z, turn)", (self.z, self.turn), "a finite height, a unit quaternion")
 
     @property
     def width(self) -> float:
@@ -154,9 +164,26 @@ def three(values: Sequence[float]) -> Vector3:
     return float(first), float(second), float(third)
 
 
-def read_object(shape: str, color: str, size: Sequence[float], x: float, y: float, yaw: float) -> SceneObject:
+def read_object(
+    shape: str,
+    color: str,
+    size: Sequence[float],
+    x: float,
+    y: float,
+    yaw: float,
+    z: float | None = None,
+    turn: Sequence[float] | None = None,
+) -> SceneObject:
     """An object of its record."""
-    return SceneObject(shape, color, three(size), float(x), float(y), float(yaw))
+    height = None if z is None else float(z)
+    return SceneObject(shape, color, three(size), float(x), float(y), float(yaw), height, _four(turn))
+
+
+def _four(turn: Sequence[float] | None) -> Quaternion | None:
+    if turn is None:
+        return None
+    x, y, z, w = turn
+    return float(x), float(y), float(z), float(w)
 
 
 def read_cabinet(size: Sequence[float], color: Sequence[float], **numbers: float) -> Cabinet:

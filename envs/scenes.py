@@ -19,6 +19,7 @@ from vap_sim.envs.scene_parts import (
     Cabinet,
     CameraPose,
     Light,
+    Quaternion,
     Room,
     SceneObject,
     Vector3,
@@ -67,8 +68,12 @@ class Scene:
             raise InvalidInput("object colors of a scene", colors, "a different color for each object")
 
     def to_dict(self) -> dict[str, Any]:
-        """Tuples, texts and numbers, ready for JSON; DROID's room and an absence of cabinets are left unsaid."""
+        """Tuples, texts and numbers, ready for JSON; left unsaid are DROID's room, an absence of cabinets, and heights
+        and turns of objects that stand on the table."""
         values = asdict(self)
+        for item in values["objects"]:
+            if item["z"] is None:
+                del item["z"], item["turn"]
         for name in _LATER:
             if getattr(self, name) == type(self).__dataclass_fields__[name].default:
                 del values[name]
@@ -220,11 +225,19 @@ def _sample_camera(rng: np.random.Generator, spread: CameraSpread) -> CameraPose
     )
 
 
-def with_pose(scene: Scene, index: int, x: float, y: float, yaw: float) -> Scene:
-    """The same scene with object `index` moved to (x, y, yaw)."""
+def with_pose(
+    scene: Scene,
+    index: int,
+    x: float,
+    y: float,
+    yaw: float,
+    z: float | None = None,
+    turn: Quaternion | None = None,
+) -> Scene:
+    """The same scene with object `index` moved to (x, y, yaw), on the table unless `z` and `turn` say how it is."""
     if not 0 <= index < len(scene.objects):
         raise InvalidInput("object index", index, f"0 to {len(scene.objects) - 1}")
-    moved = replace(scene.objects[index], x=x, y=y, yaw=yaw)
+    moved = replace(scene.objects[index], x=x, y=y, yaw=yaw, z=z, turn=turn)
     return replace(scene, objects=(*scene.objects[:index], moved, *scene.objects[index + 1 :]))
 
 

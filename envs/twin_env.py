@@ -36,13 +36,23 @@ from vap_sim.robots.library import load_robot
 
 
 class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
-    """The ground truth beside every dream: the same robot, table and actions in pybullet. Id `VAPTwin-DROID-v0`.
+    """The ground truth beside every dream: the same robot, table and actions in pybullet. Ids `VAPTwin-<station>-v0`.
 
-    Action: as in `WorldEnv`, by `control`; the default `joint_velocity` is Box float32 (8,): seven joint speeds in
-    [-1, 1] (1 = 3 rad/s) and the gripper in [0, 1] (1 closed). Actions beyond the box are moved to its edge, or refused
-    with `clip_actions=False`.
+    A station (`stations.get_station`, or a record of your own) says what is not said here: robot, task, control, rates,
+    views and size.
 
-    Observation (`Dict`):
+    | station | robot        | tasks                                              | control          | Hz | view         |
+    | ------- | ------------ | -------------------------------------------------- | ---------------- | -- | ------------ |
+    | DROID   | Panda        | `reach`, `push`, `pick_place`                      | `joint_velocity` | 5  | `exterior_1` |
+    | Bridge  | WidowX       | `put_on_plate`, `stack`                            | `ee_delta`       | 5  | `exterior_1` |
+    | RT1     | Google robot | `pick`, `move_near`, `open_drawer`, `close_drawer` | `ee_delta`       | 3  | `head`       |
+    | EgoVid  | human hand   | `grasp_lift`, `push`, `tilt`                       | `ee_head_delta`  | 5  | `head`       |
+
+    Action: as in `WorldEnv`, by `control`; DROID's is Box float32 (8,): seven joint speeds in [-1, 1] (1 = 3 rad/s) and
+    the gripper in [0, 1] (1 closed). Actions beyond the box are moved to its edge, or refused with
+    `clip_actions=False`.
+
+    Observation (`Dict`; shapes for DROID):
 
     | key                | space                   | meaning                                                     |
     | ------------------ | ----------------------- | ----------------------------------------------------------- |
@@ -50,15 +60,15 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     | `joint_position`   | Box float32 (7,)        | measured arm joints [rad]                                   |
     | `gripper_position` | Box float32 (1,)        | measured, 0 open .. 1 closed; stops at what it holds        |
 
-    `views` are cameras of the scene ("exterior_1", "exterior_2") or the robot's own ("wrist"), drawn at `size`.
+    `views` are cameras of the scene ("exterior_1", "exterior_2") or the robot's own ("wrist", "head"), drawn at `size`.
     Rates: an action lasts 1 / `control_hz`, which divides 240; a picture is made every 1 / `video_hz`, of which
     `control_hz` is an integer multiple.
 
     Reward: 1.0 in a step after which the task is done, else 0.0; with `dense_reward` minus the distance left [m].
     End: `terminated` when the task is done; never `truncated` by itself (`gymnasium.make` adds a limit of 200 steps).
-    Start: a scene of `task` ("reach", "push", "pick_place") drawn by the seed, with the arm near its home pose; or the
-    argument `start`, or `reset(options={"start": ...})`, of which the scene, joints and cameras are rebuilt.
-    Option keys that are not known are ignored. A reset that fails leaves the environment as it was.
+    Start: a scene of `task` drawn by the seed, with the arm near its home pose; or the argument `start`, or
+    `reset(options={"start": ...})`, of which the scene (drawers and stacked things, too), joints and cameras are
+    rebuilt. Option keys that are not known are ignored. A reset that fails leaves the environment as it was.
 
     Info: `joints` (J,) float32 measured [rad], `steps`, `new_frame`, `state_source` ("measured"), `world` ("twin"),
     `instruction`, `success`, `distance` [m]; at a reset also `start` and `scene`. Equal seeds and actions give equal

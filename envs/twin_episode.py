@@ -24,6 +24,8 @@ from vap_sim.robots.control import ControlState
 from vap_sim.robots.library import RobotModel
 
 Masks = NDArray[np.bool_]
+_STANDING, _UPRIGHT = 4e-3, 0.999
+"""An object stands if its middle is this near [m] to half its height, and its axis this upright (cosine)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,11 +119,15 @@ class Episode:
         )
 
     def present_scene(self) -> Scene:
-        """The scene with its objects and drawers where they are now; heights and tilts are not part of a scene."""
+        """The scene with its objects and drawers where they are now."""
         scene = self.scene
-        for index, ((x, y, _), (qx, qy, qz, qw)) in enumerate(self.physics.snapshot().objects):
+        for index, ((x, y, z), turn) in enumerate(self.physics.world.poses()):
+            qx, qy, qz, qw = (float(value) for value in turn)
             yaw = np.arctan2(2 * (qw * qz + qx * qy), 1 - 2 * (qy * qy + qz * qz))
-            scene = with_pose(scene, index, float(x), float(y), float(yaw))
+            upright = 1 - 2 * (qx * qx + qy * qy) > _UPRIGHT
+            stands = upright and abs(float(z) - scene.objects[index].size[2] / 2) < _STANDING
+            place = (None, None) if stands else (float(z), (qx, qy, qz, qw))
+            scene = with_pose(scene, index, float(x), float(y), float(yaw), *place)
         travels = [cabinet.travel for cabinet in scene.cabinets]
         return with_openings(scene, np.clip(self.physics.world.openings(), 0.0, travels).tolist())
 

@@ -90,8 +90,8 @@ def _add(item: SceneObject, client: int) -> int:
     else:
         vertices = object_mesh(item).vertices.tolist()
         shape = pybullet.createCollisionShape(pybullet.GEOM_MESH, vertices=vertices, physicsClientId=client)
-    turn = pybullet.getQuaternionFromEuler((0, 0, item.yaw))
-    position = (item.x, item.y, item.size[2] / 2 + 0.001)
+    turn = pybullet.getQuaternionFromEuler((0, 0, item.yaw)) if item.turn is None else item.turn
+    position = (item.x, item.y, (item.size[2] / 2 if item.z is None else item.z) + 0.001)
     mass = _MASS * min(1.0, float(np.prod(item.size)) / _FULL)
     body = pybullet.createMultiBody(mass, shape, -1, position, turn, physicsClientId=client)
     pybullet.changeDynamics(

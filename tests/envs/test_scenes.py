@@ -153,3 +153,15 @@ def test_two_objects_of_one_color_are_refused() -> None:
     data["objects"][0]["color"] = data["objects"][1]["color"]
     with pytest.raises(InvalidInput, match=r"object colors of a scene.*expected a different color for each object"):
         Scene.from_dict(data)
+
+
+def test_things_that_do_not_stand_on_the_table_say_how_they_lie() -> None:
+    scene = sample_scene(np.random.default_rng(5), 2)
+    lying = with_pose(scene, 1, 0.4, 0.1, 0.3, 0.07, (0.0, 0.6, 0.0, 0.8))
+    told = json.loads(json.dumps(lying.to_dict()))
+    assert "z" not in told["objects"][0] and told["objects"][1]["turn"] == [0.0, 0.6, 0.0, 0.8]
+    assert Scene.from_dict(told) == lying
+    assert with_pose(lying, 1, 0.4, 0.1, 0.3).objects[1].z is None
+    for z, turn in ((0.1, None), (None, (0.0, 0.0, 0.0, 1.0)), (0.1, (0.0, 0.0, 0.0, 0.5)), (np.nan, (0, 0, 0, 1))):
+        with pytest.raises(InvalidInput, match=r"object pose \(z, turn\)"):
+            with_pose(scene, 0, 0.4, 0.1, 0.3, z, turn)

@@ -1,4 +1,4 @@
-"""Drawers in the twin: they slide and stop, are pushed and pulled, are seen, told, saved and built again."""
+"""Drawers in the twin: they slide and stop, are seen, told, saved and built again; so are things that are stacked."""
 
 from __future__ import annotations
 
@@ -135,3 +135,25 @@ def test_a_moved_drawer_is_done_reported_and_built_again(env: TwinEnv) -> None:
     env.reset(seed=3)
     assert env.situation().drawers[0] > 0.7 * CABINET.travel
     assert before is not None
+
+
+def test_what_is_stacked_is_built_again_where_it_was() -> None:
+    env = TwinEnv(station="Bridge", task="stack")
+    env.reset(seed=2)
+    world = env._present().physics.world
+    scene = env._present().scene
+    base, item = scene.objects[1], scene.objects[0]
+    place = (base.x, base.y, base.size[2] + item.size[2] / 2 + 0.002)
+    pybullet.resetBasePositionAndOrientation(world.objects[0], place, (0, 0, 0, 1), physicsClientId=world.client)
+    hold = np.zeros(env.action_space.shape, np.float32)
+    done = env.step(hold)[2]
+    assert done
+    start = env.start("stacked")
+    assert start.scene is not None
+    told = [sorted(item) for item in start.scene["objects"]]
+    assert "z" in told[0] and "z" not in told[1]
+    _, info = env.reset(options={"start": start})
+    assert info["success"]
+    assert np.abs(env.situation().objects[0] - place).max() < 4e-3
+    assert Scene.from_dict(info["scene"]).objects[0].z == pytest.approx(place[2], abs=4e-3)
+    env.close()
