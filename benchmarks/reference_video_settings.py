@@ -16,12 +16,11 @@ from vap_sim.models.cogvideox.text import HashedWords
 from vap_sim.training.diffusion import DiffusionTraining
 from vap_sim.training.loop import LoopSettings
 
-_OWN: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "action_prism": ("prism_pretraining", "prism_steps"),
-        "video_as_prompt": ("expert_steps",),
-        "flexiact": ("token_steps", "token_rate"),
-    }
+_STEPS: Mapping[str, str] = MappingProxyType(
+    {"action_prism": "prism_steps", "video_as_prompt": "expert_steps", "flexiact": "token_steps"}
+)
+_OTHERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"action_prism": ("prism_pretraining",), "flexiact": ("token_rate",)}
 )
 _OF_SYSTEMS = {"references", "guidance"}
 """What matters to one system, and what to all but the model without demonstrations; the rest is for every run."""
@@ -44,7 +43,7 @@ class RunSettings:
     side: int = 64
     steps: int = 10_000
     prism_pretraining: int = 1200
-    prism_steps: int = 6000
+    prism_steps: int = 1200
     expert_steps: int = 6000
     token_steps: int = 400
     batch: int = 8
@@ -65,13 +64,13 @@ class RunSettings:
 
     def of(self, system: str) -> dict[str, Any]:
         """Those that a run of this system depends on, as plain values."""
-        others = {name for one, names in _OWN.items() if one != system for name in names}
+        others = {name for one in _STEPS for name in (_STEPS[one], *_OTHERS.get(one, ())) if one != system}
         shared = _OF_SYSTEMS if system == BASE else set()
         return {name: value for name, value in asdict(self).items() if name not in others | shared}
 
     def steps_of(self, system: str) -> int:
         """Of its training."""
-        return self.steps if system == BASE else int(getattr(self, _OWN[system][0]))
+        return self.steps if system == BASE else int(getattr(self, _STEPS[system]))
 
     @property
     def config(self) -> ModelConfig:

@@ -96,9 +96,9 @@ class Brightness:
 def stage(parts: SimpleNamespace, films: Any, held: Any, codec: Any, folder: Path, **changes: Any) -> Any:
     """Settings that train in a moment."""
     settings = replace(
-        parts.runs.RunSettings(), frames=FRAMES, side=SIDE, steps=3, prism_pretraining=2, prism_steps=3, expert_steps=3,
-        token_steps=2, batch=2, warmup=1, channels=CHANNELS, heads=1, head_width=16, blocks=2, words=4, denoising=2,
-        references=1, **changes,
+        parts.runs.RunSettings(), frames=FRAMES, side=SIDE, steps=3, prism_steps=3, expert_steps=3, batch=2, warmup=1,
+        channels=CHANNELS, heads=1, head_width=16, blocks=2, words=4, denoising=2, references=1,
+        **{"prism_pretraining": 2, "token_steps": 2, **changes},
     )  # fmt: skip
     return parts.runs.Stage(films, parts.films.encoded(films, codec), held, Brightness(parts), settings, folder)
 
@@ -141,7 +141,8 @@ def test_no_caption_of_a_pair_names_the_action_and_half_of_the_others_do(
 
 
 def test_an_action_is_learned_from_one_clip_by_its_own_tokens(parts: SimpleNamespace, films: Any, codec: Any) -> None:
-    settings = stage(parts, films, films, codec, Path()).settings
+    settings = stage(parts, films, films, codec, Path(), prism_pretraining=9, token_steps=7).settings
+    assert [settings.steps_of(name) for name in parts.systems.SYSTEMS] == [3, 3, 7]
     from vap_sim.models.cogvideox.backbone import Backbone
     from vap_sim.models.cogvideox.config import build_transformer
 
