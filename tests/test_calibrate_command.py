@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from tests.extraction.camera_clips import CAMERA, MODEL, clip, poses
 from vap_sim.commands import calibrate
 from vap_sim.commands.calibrate import Calibrate, run
+from vap_sim.commands.outcome import record_of
 from vap_sim.errors import BadFile, InvalidInput, UnknownName
 from vap_sim.extraction.cameras import Calibration, CalibrationSettings
 from vap_sim.extraction.cameras_file import read_cameras
@@ -53,6 +54,7 @@ def test_cameras_of_a_folder(tmp_path: Path, hasty: None) -> None:
     record(data / "short", clip().frames[:6], clip().joints[:6])
     text = run(Calibrate(data, out, robot="panda_robotiq", views=("exterior_1",), together=False))
     assert "1 of 2 cameras" in text
+    assert record_of(text)["cameras"] == json.loads((out / "cameras.json").read_text())["cameras"]
     assert "left out: " in text
     assert "0.mp4" in text
     cameras = read_cameras(out)

@@ -166,6 +166,21 @@ def test_plain_values() -> None:
         plain(object())
 
 
+def test_a_preview_tells_a_program_what_its_report_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import cv2
+
+    photo, out = tmp_path / "photo.png", tmp_path / "out" / "seen.png"
+    cv2.imwrite(str(photo), np.full((128, 128, 3), 90, np.uint8))
+    words = ["--robot", "widowx", "--image", str(photo), "--camera", "exterior_1", "--out", str(out)]
+    assert main(["preview", *words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["written"] == [str(out), str(out.with_suffix(".json"))]
+    report = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
+    assert {name: told[name] for name in report} == report and report
+    assert main(["preview", *words]) == 0
+    assert f"written: {out}" in capsys.readouterr().out
+
+
 # Completion ----------------------------------------------------------------------------------------------------------
 
 

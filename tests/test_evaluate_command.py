@@ -17,6 +17,7 @@ from vap_sim.cli import main
 from vap_sim.commands import evaluate as command
 from vap_sim.commands.evaluate import Evaluate, run
 from vap_sim.commands.evaluate_films import side_by_side
+from vap_sim.commands.outcome import record_of
 from vap_sim.errors import InvalidInput, MissingDependency, UnknownName, VAPSimError
 from vap_sim.metrics.trial_log import load_trials
 from vap_sim.metrics.trials import TrialKey, plan_trials
@@ -117,7 +118,9 @@ def test_a_finished_evaluation_is_only_told_again(
     monkeypatch.setattr("vap_sim.policies.episodes.rehearse", lambda job: pytest.fail("rehearsed again"))
     monkeypatch.setattr("vap_sim.policies.evaluate.read_starts", lambda *_, **__: pytest.fail("starts read again"))
     before = (out / "dream.jsonl").read_bytes()
-    assert run(small(out, videos=0)) == said and (out / "dream.jsonl").read_bytes() == before
+    again = run(small(out, videos=0))
+    assert record_of(again)["written"] == [str(out / "report.html"), str(out / "report.json")]
+    assert again == said and (out / "dream.jsonl").read_bytes() == before
 
 
 def test_what_was_stopped_goes_on_and_more_episodes_join(whole: tuple[Path, str], tmp_path: Path) -> None:

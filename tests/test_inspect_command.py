@@ -17,6 +17,7 @@ from tests.data.episodes import episode, flange_poses, joint_path, pictures
 from tests.data.lerobot_folders import write_v21
 from vap_sim.cli import main
 from vap_sim.commands.inspect import Inspect, run
+from vap_sim.commands.outcome import record_of
 from vap_sim.data.dataset import open_dataset
 from vap_sim.data.film import FilmSettings
 from vap_sim.data.footage import ArrayFootage
@@ -48,7 +49,9 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def looked(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any, Path]:
     out = tmp_path_factory.mktemp("looked") / "at it"
     text = run(Inspect(recordings, out))
-    return text, json.loads((out / "inspection.json").read_text()), out
+    kept = json.loads((out / "inspection.json").read_text())
+    assert record_of(text) == {**kept, "written": [str(out / "inspection.json"), str(out / "pictures.png")]}
+    return text, kept, out
 
 
 def test_what_is_in_it(looked: tuple[str, Any, Path]) -> None:

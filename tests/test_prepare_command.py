@@ -12,6 +12,7 @@ import torch
 
 import vap_sim.commands.prepare as command
 from vap_sim.cli import main
+from vap_sim.commands.outcome import record_of
 from vap_sim.commands.prepare import Prepare, run
 from vap_sim.data.prepared import INDEX, open_prepared, prompt_of
 from vap_sim.data.twin import TwinEpisode, save_episode
@@ -66,7 +67,9 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def prepared(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("prepared") / "out"
-    return out, run(Prepare(recordings, out, size=48, shortest=4, overlays=1))
+    told = run(Prepare(recordings, out, size=48, shortest=4, overlays=1))
+    assert len(record_of(told)["clips"]) == len(list(out.glob("*.clip.npz")))
+    return out, told
 
 
 def content(folder: Path) -> dict[str, bytes]:

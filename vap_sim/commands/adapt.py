@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
+from vap_sim.commands.outcome import Outcome
 from vap_sim.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class _Station:
     twin: tuple[PictureFilm, ...]
 
 
-def run(command: Adapt) -> str:
+def run(command: Adapt) -> Outcome:
     """Train, write the weights and the detector, and say where. Raises InvalidInput, UnknownName, BadFile, OSError."""
     import torch
 
@@ -95,7 +96,9 @@ def run(command: Adapt) -> str:
     step = _train_network(command, network, station, profile, start, began)
     done = f"{len(station.films)} views of {len(station.learned)} clips"
     lines.append(f"step {step} of {command.steps} on {done}, {len(station.held_out)} clips held out: {command.out}")
-    return "\n".join(lines)
+    told = {"step": step, "steps": command.steps, "views": len(station.films), "clips": station.learned}
+    written = [command.out, *([detector_beside(command.out)] if command.detector_steps else [])]
+    return Outcome("\n".join(lines), {**told, "held_out": station.held_out, "written": written})
 
 
 def detector_beside(weights: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 from tyro.conf import Positional
 
+from vap_sim.commands.outcome import Outcome
 from vap_sim.errors import BadFile, InvalidInput, UnknownName
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ class _Station:
     frames: int
 
 
-def run(command: Calibrate) -> str:
+def run(command: Calibrate) -> Outcome:
     """Find the cameras; returns a table of those found and those refused.
 
     Raises BadFile where nothing can be read, InvalidInput, UnknownName. What concerns one episode goes into the table.
@@ -77,7 +79,7 @@ def run(command: Calibrate) -> str:
     import torch
 
     from vap_sim.data.dataset import open_dataset
-    from vap_sim.extraction.cameras_file import read_found, write_cameras
+    from vap_sim.extraction.cameras_file import FILE, read_found, write_cameras
 
     torch.set_num_threads(1)  # poses are few, and threads that wait for each other take the time
     dataset = open_dataset(command.path, command.format)
@@ -101,7 +103,9 @@ def run(command: Calibrate) -> str:
         seen = _calibrated(command, dataset, stations[row], model, others)
         found[row] = (found[row][0], replace(seen, looked=2))
         write_cameras(command.out, model.name, found, asked)
-    return summary(command.out, found, left_out)
+    record = json.loads((command.out / FILE).read_text(encoding="utf-8"))
+    told = {"left_out": left_out, "written": [command.out / FILE]}
+    return Outcome(summary(command.out, found, left_out), {**record, **told})
 
 
 def _asked(command: Calibrate) -> dict[str, Any]:

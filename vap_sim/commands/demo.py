@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vap_sim.commands.outcome import Outcome
+
 if TYPE_CHECKING:
     from vap_sim.data.joint_log import JointLog
 
@@ -52,7 +54,7 @@ class Episode:
     success: bool | None
 
 
-def run(command: Demo) -> str:
+def run(command: Demo) -> Outcome:
     """Play both episodes, write the files, and return the table to show."""
     from vap_sim.errors import InvalidInput
     from vap_sim.viewer.video import write_mp4
@@ -66,7 +68,8 @@ def run(command: Demo) -> str:
     write_mp4(command.out / "demo.mp4", frames, frame_rate=5)
     figures = {"world": command.world, "replay": source, "episodes": [_figures(episode) for episode in episodes]}
     (command.out / "demo.json").write_text(json.dumps(figures, indent=1))
-    return _table(figures["episodes"], source, command.out)  # type: ignore[arg-type]
+    told = _table(figures["episodes"], source, command.out)  # type: ignore[arg-type]
+    return Outcome(told, {**figures, "written": [command.out / "demo.mp4", command.out / "demo.json"]})
 
 
 def _joint_log(folder: Path | None) -> tuple[JointLog, str]:

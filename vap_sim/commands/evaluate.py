@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vap_sim.commands.evaluate_films import filmed
 from vap_sim.commands.evaluate_setup import check_options, kept_trials, make_arenas, make_judge
+from vap_sim.commands.outcome import Outcome
 
 if TYPE_CHECKING:
     from vap_sim.metrics.policy_report import PolicyReport
@@ -68,7 +70,7 @@ class Evaluate:
     videos: int = 6
 
 
-def run(command: Evaluate) -> str:
+def run(command: Evaluate) -> Outcome:
     """Play what is missing, write the report, and return what it says in short.
 
     What cannot work is found before long work begins: names, files of policies, servers that do not answer, logs that
@@ -121,7 +123,9 @@ def run(command: Evaluate) -> str:
         report = told()
     write_json(command.out / "report.json", report)
     write_page(command.out / "report.html", report)
-    return _summary(report, command.out)
+    written = [command.out / "report.html", command.out / "report.json"]
+    record = json.loads(written[1].read_text(encoding="utf-8"))
+    return Outcome(_summary(report, command.out), {**record, "written": written})
 
 
 def _starts(reference: Arena, places: Collection[tuple[str, int]], progress: bool = True) -> dict[Any, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from tyro.conf import arg
 
+from vap_sim.commands.outcome import Outcome
 from vap_sim.errors import BadFile, InvalidInput, UnknownName
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class _Film:
     seconds: float
 
 
-def run(command: Imagine) -> str:
+def run(command: Imagine) -> Outcome:
     """Dream, write the film and what was done, and say so.
 
     Raises InvalidInput, UnknownName, BadFile, Unsupported, MissingDependency, OSError.
@@ -116,7 +117,8 @@ def run(command: Imagine) -> str:
     _write(place, about)
     notes = [f"note: {note}" for note in film.notes]
     done = f"dreamt {len(film.frames)} pictures with {command.with_} in {film.seconds:.1f} s"
-    return "\n".join([done, *notes, f"written: {command.out}, {place}"])
+    told = "\n".join([done, *notes, f"written: {command.out}, {place}"])
+    return Outcome(told, {**about, "written": [command.out, place]})
 
 
 def _check(command: Imagine) -> None:

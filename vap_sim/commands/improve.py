@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vap_sim.commands.outcome import Outcome
 from vap_sim.errors import InvalidInput, UnknownName
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Improve:
     threads: int = 2
 
 
-def run(command: Improve) -> str:
+def run(command: Improve) -> Outcome:
     """Practise and clone, and return what each round brought.
 
     Raises what `policies.improvement.improve` raises, InvalidInput and UnknownName for options, OSError.
@@ -134,7 +135,8 @@ def run(command: Improve) -> str:
         f"round {number}: {one.successes} of {one.episodes} episodes succeeded; cloned {one.steps} steps"
         for number, one in enumerate(rounds, 1)
     ]
-    return "\n".join([*lines, f"written: {command.out}"])
+    told = "\n".join([*lines, f"written: {command.out}"])
+    return Outcome(told, {"rounds": rounds, "written": [command.out]})
 
 
 def _arena(command: Improve) -> Arena:

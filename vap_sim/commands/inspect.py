@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 from tyro.conf import Positional
 
+from vap_sim.commands.outcome import Outcome
 from vap_sim.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Inspect:
     rows: int = 8
 
 
-def run(command: Inspect) -> str:
+def run(command: Inspect) -> Outcome:
     """Inspect, and return the report. Raises BadFile where the recordings as a whole cannot be read, UnknownName."""
     from vap_sim.data.checks import check_episode
     from vap_sim.data.dataset import Refused, open_dataset
@@ -75,9 +76,10 @@ def run(command: Inspect) -> str:
         if name in shown:
             sheet.add(episode)
     command.out.mkdir(parents=True, exist_ok=True)
-    _write(command.out / "inspection.json", json.dumps(seen.to_dict(), indent=2, ensure_ascii=False).encode())
-    _write(command.out / "pictures.png", _png(sheet.draw()))
-    return f"{report(seen)}\nwritten: {command.out / 'inspection.json'}, {command.out / 'pictures.png'}"
+    figures, written = seen.to_dict(), [command.out / "inspection.json", command.out / "pictures.png"]
+    _write(written[0], json.dumps(figures, indent=2, ensure_ascii=False).encode())
+    _write(written[1], _png(sheet.draw()))
+    return Outcome(f"{report(seen)}\nwritten: {written[0]}, {written[1]}", {**figures, "written": written})
 
 
 def _spread(dataset: Dataset, most: int | None) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tqdm import tqdm
 from tyro.conf import Positional
 
+from vap_sim.commands.outcome import Outcome
 from vap_sim.errors import BadFile, InvalidInput, UnknownName
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Prepare:
     overlays: int = 6
 
 
-def run(command: Prepare) -> str:
+def run(command: Prepare) -> Outcome:
     """Prepare what is not yet prepared; returns a table of what became clips and what did not.
 
     Raises BadFile, InvalidInput, UnknownName for what concerns all episodes; what concerns one goes into the table.
@@ -94,7 +95,8 @@ def run(command: Prepare) -> str:
     for name in tqdm(left, desc="preparing", unit="episode", dynamic_ncols=True):
         index = _prepared(command, dataset, name, calibrated, settings, matcher, index)
         index.save()
-    return summary(index)
+    told = {"finished": index.finished, "clips": index.clips, "left_out": index.left_out, "written": [command.out]}
+    return Outcome(summary(index), told)
 
 
 def _prepared(

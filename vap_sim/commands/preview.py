@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vap_sim.commands.outcome import Outcome
 from vap_sim.commands.preview_inputs import find_camera, find_robot, read_joints, read_photo
 from vap_sim.errors import InvalidInput, UnknownName
 
@@ -76,7 +77,7 @@ class Sighting:
     notes: tuple[str, ...]
 
 
-def run(command: Preview) -> str:
+def run(command: Preview) -> Outcome:
     """Draw, write the picture and the numbers, and return them as a table.
 
     Raises BadFile, InvalidInput, UnknownName, Unsupported, OSError.
@@ -93,8 +94,10 @@ def run(command: Preview) -> str:
     command.out.parent.mkdir(parents=True, exist_ok=True)
     numbers = command.out.with_suffix(".json")
     _write(command.out, _png(seen.picture))
-    _write(numbers, json.dumps(_about(model, photo, camera, pose, seen), indent=1).encode())
-    return "\n".join([*_table(model, camera, photo, seen), f"written: {command.out}, {numbers}"])
+    about = _about(model, photo, camera, pose, seen)
+    _write(numbers, json.dumps(about, indent=1).encode())
+    told = "\n".join([*_table(model, camera, photo, seen), f"written: {command.out}, {numbers}"])
+    return Outcome(told, {**about, "written": [command.out, numbers]})
 
 
 def look(
