@@ -41,12 +41,12 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     A station (`stations.get_station`, or a record of your own) says what is not said here: robot, task, control, rates,
     views and size.
 
-    | station | robot        | tasks                                              | control          | Hz | view         |
-    | ------- | ------------ | -------------------------------------------------- | ---------------- | -- | ------------ |
-    | DROID   | Panda        | `reach`, `push`, `pick_place`                      | `joint_velocity` | 5  | `exterior_1` |
-    | Bridge  | WidowX       | `put_on_plate`, `stack`                            | `ee_delta`       | 5  | `exterior_1` |
-    | RT1     | Google robot | `pick`, `move_near`, `open_drawer`, `close_drawer` | `ee_delta`       | 3  | `head`       |
-    | EgoVid  | human hand   | `grasp_lift`, `push`, `tilt`                       | `ee_head_delta`  | 5  | `head`       |
+    | station | robot  | tasks                                              | control          | Hz | view         |
+    | ------- | ------ | -------------------------------------------------- | ---------------- | -- | ------------ |
+    | DROID   | Panda  | `reach`, `push`, `pick_place`                      | `joint_velocity` | 5  | `exterior_1` |
+    | Bridge  | WidowX | `put_on_plate`, `stack`                            | `ee_delta`       | 5  | `exterior_1` |
+    | RT1     | Google | `pick`, `move_near`, `open_drawer`, `close_drawer` | `ee_delta`       | 3  | `head`       |
+    | EgoVid  | hand   | `grasp_lift`, `push`, `tilt`                       | `ee_head_delta`  | 5  | `head`       |
 
     Action: as in `WorldEnv`, by `control`; DROID's is Box float32 (8,): seven joint speeds in [-1, 1] (1 = 3 rad/s) and
     the gripper in [0, 1] (1 closed). Actions beyond the box are moved to its edge, or refused with
