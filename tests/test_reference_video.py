@@ -98,8 +98,7 @@ def stage(parts: SimpleNamespace, films: Any, held: Any, codec: Any, folder: Pat
     settings = replace(
         parts.runs.RunSettings(), frames=FRAMES, side=SIDE, steps=3, prism_steps=3, expert_steps=3, batch=2, warmup=1,
         channels=CHANNELS, heads=1, head_width=16, blocks=2, words=4, denoising=2, references=1,
-        **{"prism_pretraining": 2, "token_steps": 2, **changes},
-    )  # fmt: skip
+        **{"prism_pretraining": 2, "token_steps": 2, **changes})  # fmt: skip
     return parts.runs.Stage(films, parts.films.encoded(films, codec), held, Brightness(parts), settings, folder)
 
 
