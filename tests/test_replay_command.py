@@ -84,8 +84,8 @@ def test_the_same_command_goes_on(recordings: Path, tmp_path: Path, monkeypatch:
     whole = tmp_path / "whole"
     assert replay(data, whole, *wanted) == 0
     dreamt: list[str] = []
-    write = command._write
-    monkeypatch.setattr(command, "_write", lambda told, scene: (dreamt.append(scene.name), write(told, scene))[1])
+    write = command.write_scene
+    monkeypatch.setattr(command, "write_scene", lambda told, scene: (dreamt.append(scene.name), write(told, scene))[1])
     assert replay(data, out, *wanted) == 0
     assert dreamt == ["c.left"]
     same = {name: told(out)[name] for name in ("replays", "mean", "worlds", "refused")}

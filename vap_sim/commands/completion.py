@@ -58,8 +58,10 @@ def known_names() -> Mapping[str, tuple[str, ...]]:
     import gymnasium
 
     from vap_sim.commands import imagine, train, train_conditioner
+    from vap_sim.commands.replay_stages import NO_DETECTOR, SHIPPED
     from vap_sim.data.dataset import FORMATS
     from vap_sim.envs.stations import get_station, station_names
+    from vap_sim.metrics.counterfactual import ALTERATIONS
     from vap_sim.models.registry import world_names
     from vap_sim.policies.registry import GRADED, policy_kinds
     from vap_sim.prompts.profiles import form_names, profile_names
@@ -76,6 +78,9 @@ def known_names() -> Mapping[str, tuple[str, ...]]:
         "train.world": train.WORLDS,
         "adapt.weights": ("compact",),
         "replay.weights": world_names(),
+        "worlds": world_names(),
+        "altered": tuple(ALTERATIONS),
+        "replay.detector": (SHIPPED, NO_DETECTOR),
         "baselines": world_names(),
         "env": envs,
         "reference": envs,

@@ -147,7 +147,7 @@ def _replayed(
             recorded, view, seen, settings, others, lambda lane: bar.set_postfix_str(f"{recorded.name}: {lane}")
         )
         bar.set_postfix_str(f"{recorded.name}: writing")
-        files = _write(command, scene)
+        files = write_scene(command, scene)
         rows += [row_of(scene, lane, files) for lane in scene.lanes]
     if not rows:
         reasons = "; ".join(f"{view}: {why}" for view, why in left_out.items()) or "it has none of the views asked for"
@@ -155,7 +155,7 @@ def _replayed(
     return record.with_episode(recorded.name, stamp_of(recorded.source), rows, left_out)
 
 
-def _write(command: Replay, scene: Scene) -> dict[str, str]:
+def write_scene(command: Replay, scene: Scene) -> dict[str, str]:
     """Write what was asked for of a scene; returns the files' names by kind."""
     from vap_sim.viewer.gif import write_gif
     from vap_sim.viewer.replay import replay_sheet, write_picture
@@ -171,7 +171,9 @@ def _write(command: Replay, scene: Scene) -> dict[str, str]:
     for kind in dict.fromkeys(command.files):
         path = command.out / f"{stem}.{kind}"
         if kind == "mp4":
-            write_mp4(path, film.pictures(), film.rate, quality=20, key_every=max(1, round(2 * film.rate)))
+            write_mp4(
+                path, film.pictures(), film.rate, quality=20, key_every=max(1, round(2 * film.rate)), preset="veryfast"
+            )
         elif kind == "gif":
             write_gif(path, film.pictures, film.rate, _GIF_WIDTH)
         else:

@@ -19,7 +19,7 @@ from torch import Tensor
 from vap_sim.data.fitted_view import FittedView
 from vap_sim.errors import InvalidInput, Unsupported
 from vap_sim.metrics.detector import ROBOT, Detector
-from vap_sim.metrics.fidelity import copy_first_frame, moving_gain, moving_pixels, psnr
+from vap_sim.metrics.fidelity import copy_first_frame, moving_pixels, psnr
 from vap_sim.metrics.masks import Scores, scores
 from vap_sim.models.protocol import WorldModel
 from vap_sim.prompts.visual_prompt import VisualPrompt
@@ -180,11 +180,12 @@ def judge(replayed: Replay, detector: Detector | None = None, recorded_robot: Te
     truth, dreamt, kept = replayed.recorded, replayed.dreamt, replayed.kept[1:]
     still = copy_first_frame(truth).contiguous()
     moved = moving_pixels(truth)
+    moving, copy = (psnr(generated=frames, truth=truth, where=moved) for frames in (dreamt, still))
     found = ReplayFigures(
         psnr=_where(psnr(generated=dreamt, truth=truth), kept),
-        moving=_where(psnr(generated=dreamt, truth=truth, where=moved), kept),
-        copy=_where(psnr(generated=still, truth=truth, where=moved), kept),
-        gain=_where(moving_gain(generated=dreamt, truth=truth), kept),
+        moving=_where(moving, kept),
+        copy=_where(copy, kept),
+        gain=_where(scores("gain", moving.values - copy.values, moving.defined & copy.defined), kept),
     )
     more: dict[str, Scores] = signals(replayed)
     if detector is not None:
