@@ -41,7 +41,7 @@ def test_pictures_have_the_shapes_that_the_loss_takes(picture_films: list[Pictur
     pictures = draw(picture_films, 0, scenes=3, painted=4)
     assert {name: tuple(value.shape) for name, value in vars(pictures).items()} == {
         "frames": (3, 5, 3, 64, 64), "skeletons": (3, 5, 3, 64, 64), "objects": (3, 5, 4, 64, 64),
-        "plate": (3, 3, 64, 64), "robot": (3, 5, 1, 64, 64), "seen": (3, 5, 1, 64, 64),
+        "plate": (3, 5, 3, 64, 64), "robot": (3, 5, 1, 64, 64), "seen": (3, 5, 1, 64, 64),
     }  # fmt: skip
     assert {value.dtype for value in vars(pictures).values()} == {torch.uint8}
 
@@ -64,7 +64,7 @@ def test_layers_belong_together_whatever_the_colors(picture_films: list[PictureF
             (which, colors)
             for which, film in enumerate(picture_films)
             for colors in COLORS
-            if np.array_equal(film.plate[..., colors], pictures.plate[0].permute(1, 2, 0))
+            if np.array_equal(film.plate[..., colors], pictures.plate[0, 0].permute(1, 2, 0))
             and any(np.array_equal(picture, shown[0]) for picture in film.frames[..., colors])
         ]
         film = picture_films[which]

@@ -20,7 +20,7 @@ from vap_sim.prompts.prompter import Prompter
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import load_robot
 
-_MEMBERS = ("frames", "objects", "plate", "robot", "labels", "joints")
+_MEMBERS = ("frames", "objects", "plate", "plates", "robot", "labels", "joints")
 
 
 class Film(Protocol):
@@ -41,8 +41,8 @@ class Film(Protocol):
 class PictureFilm:
     """For the picture networks, channels last, uint8: what every frame shows and of what layers it is made.
 
-    frames and skeletons (T, H, W, 3), objects (T, H, W, 4) premultiplied, plate (H, W, 3); robot and seen (T, H, W),
-    the visible share of robot and objects."""
+    frames and skeletons (T, H, W, 3), objects (T, H, W, 4) premultiplied, plate (H, W, 3), or (T, H, W, 3) of a camera
+    that moves; robot and seen (T, H, W), the visible share of robot and objects."""
 
     frames: np.ndarray
     skeletons: np.ndarray
@@ -54,11 +54,12 @@ class PictureFilm:
     @classmethod
     def of(cls, episode: TwinEpisode, view: int, skeletons: np.ndarray) -> PictureFilm:
         """The film of one view."""
+        riding = [n for n, camera in enumerate(episode.meta["cameras"]) if camera.get("parent_link") is not None]
         return cls(
             frames=episode.frames[view],
             skeletons=skeletons,
             objects=episode.objects[view],
-            plate=episode.plate[view],
+            plate=episode.plates[riding.index(view)] if view in riding else episode.plate[view],
             robot=episode.robot[view],
             seen=np.where(episode.labels[view] >= 2, np.uint8(255), np.uint8(0)),
         )

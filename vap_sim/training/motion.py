@@ -104,6 +104,9 @@ class PathSource:
         numbers, alpha = film.objects(np.arange(part.start, part.stop))
         own = numbers == index + 1
         centre, patch = cut_alpha(alpha[0], own[0])
+        if film.rides:
+            numbers, alpha = film.objects(np.arange(part.start, part.stop), later=1)
+            own = numbers == index + 1
         known = rng.uniform() >= self.training.unknown_velocity and film.moving[part.start, index]
         return (
             np.ascontiguousarray(np.moveaxis(film.skeletons(history), -1, 1)),
@@ -114,6 +117,7 @@ class PathSource:
             film.centres[part, index],
             film.steps[part, index],
             self._frame(rng),
+            film.carried[part, index],
         )
 
     def _frame(self, rng: np.random.Generator) -> np.ndarray:
@@ -197,7 +201,9 @@ class MotionRecipe:
         size, upright = paths.skeletons.shape[-1], paths.start.new_tensor([[1.0, 0.0]]).expand(len(paths.start), 2)
         columns = []
         for step_before in range(0, length - 1, 3):
-            true = paths.centres[:, step_before] + paths.start - paths.centres[:, 0]
+            # Misses are seen by the camera of the next frame.
+            carried = paths.carried[:, step_before + 1, :2]
+            true = paths.centres[:, step_before] + carried + paths.start - paths.centres[:, 0]
             picture = unit(paths.skeletons[:, step_before + 2]) * 0.6
             for channel, centre in ((0, true - misses[step_before]), (1, true)):
                 shown = place(unit(paths.patches), centre, upright, size)[:, 0]

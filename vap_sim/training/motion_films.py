@@ -23,7 +23,7 @@ from vap_sim.prompts.profiles import profile
 from vap_sim.prompts.prompter import Prompter
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import load_robot
-from vap_sim.training.tracks import Bodies, follow, see
+from vap_sim.training.tracks import Bodies, follow, ridden, see
 
 _MEMBERS = ("joints", "object_poses")
 _NEAR = 20  # [px] from an object's centre
@@ -31,15 +31,18 @@ _NEAR = 20  # [px] from an object's centre
 
 @dataclass(frozen=True, eq=False)
 class MotionFilm:
-    """One episode of T frames by one camera. joints (T, J) nominal [rad]; centres (T, S, 2) and steps (T, S, 4) as in
-    `tracks.Track`; moving (T, S): the object moved into frame t; near (T, S): the skeleton is close."""
+    """One episode of T frames by one camera. joints (T, J) nominal [rad]; seen: the camera, or where it was in every
+    frame; centres (T, S, 2), steps and carried (T, S, 4) as in `tracks.Track`; moving (T, S): the object moved into
+    frame t; near (T, S): the skeleton is close."""
 
     prompter: Prompter
     camera: Camera
+    seen: Camera
     joints: NDArray[np.float32]
     bodies: Bodies
     centres: NDArray[np.float32]
     steps: NDArray[np.float32]
+    carried: NDArray[np.float32]
     moving: NDArray[np.bool_]
     near: NDArray[np.bool_]
 
@@ -47,14 +50,17 @@ class MotionFilm:
     def of(cls, episode: TwinEpisode, camera: Camera, prompter: Prompter, bodies: Bodies | None = None) -> MotionFilm:
         """The film by a camera; bodies: those of the episode, where they are at hand."""
         bodies = Bodies.of(episode) if bodies is None else bodies
-        track = follow(bodies, camera)
+        seen = ridden(camera, prompter.model, episode.joints)
+        track = follow(bodies, seen)
         return cls(
             prompter=prompter,
             camera=camera,
+            seen=seen,
             joints=episode.joints,
             bodies=bodies,
             centres=track.centres,
             steps=track.steps,
+            carried=track.carried,
             moving=is_moving(torch.from_numpy(track.steps)).numpy(),
             near=_near(_drawn(prompter, camera, episode.joints), track.centres),
         )
@@ -73,9 +79,15 @@ class MotionFilm:
         """The prompts (n, H, W, 3) of n frames."""
         return _drawn(self.prompter, self.camera, self.joints[frames])
 
-    def objects(self, frames: NDArray[np.intp]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Numbers and alpha (n, H, W) of the objects in n frames, as `tracks.see` gives them."""
-        return see(self.bodies, self.camera, frames)
+    @property
+    def rides(self) -> bool:
+        """Whether the camera moves."""
+        return self.camera.parent_link is not None
+
+    def objects(self, frames: NDArray[np.intp], *, later: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Numbers and alpha (n, H, W) of the objects in n frames, as `tracks.see` gives them; later: seen by the camera
+        where it is so many frames on."""
+        return see(self.bodies, self.seen, frames, later=later)
 
 
 def _drawn(prompter: Prompter, camera: Camera, joints: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -99,7 +111,7 @@ def _near(skeletons: NDArray[np.uint8], centres: NDArray[np.float32]) -> NDArray
 def load_motion_films(
     files: Sequence[Path], profile_name: str, *, views: int = 1, seed: int = 0, progress: bool = True
 ) -> tuple[MotionFilm, ...]:
-    """Films of episodes by their own cameras and, up to `views` of each episode, by cameras of the others.
+    """Films of episodes by their own cameras and, up to `views` of each episode, by cameras of others of its robot.
 
     seed: decides which. Raises BadFile for the first file that is no good."""
     if not files:
@@ -108,10 +120,13 @@ def load_motion_films(
         load_episode(path, _MEMBERS) for path in tqdm(files, "reading motion", disable=not progress, mininterval=5)
     ]
     cameras = [_cameras(path, episode) for path, episode in zip(files, episodes, strict=True)]
-    pool = [camera for own in cameras for camera in own]
+    pools: dict[str, list[Camera]] = {}
+    for episode, own in zip(episodes, cameras, strict=True):
+        pools.setdefault(str(episode.meta.get("robot")), []).extend(own)
     films: list[MotionFilm] = []
     bar = tqdm(files, "following objects", disable=not progress, mininterval=5)
     for number, (path, episode, own) in enumerate(zip(bar, episodes, cameras, strict=True)):
+        pool = pools[str(episode.meta.get("robot"))]
         others = np.random.default_rng([seed, number]).integers(len(pool), size=max(0, views - len(own)))
         try:
             prompter = Prompter(load_robot(episode.meta["robot"]), profile(profile_name), own[0].size)

@@ -85,11 +85,12 @@ def draw_pictures(films: Sequence[PictureFilm], rng: np.random.Generator, scenes
 
 
 def _row(film: PictureFilm, picks: list[int], colors: np.ndarray) -> tuple[np.ndarray, ...]:
+    shape = (len(picks), *film.frames.shape[1:])
     return (
         _first(film.frames[picks][..., colors]),
         _first(film.skeletons[picks]),
         _first(film.objects[picks][..., np.append(colors, 3)]),
-        _first(film.plate[..., colors]),
+        _first(np.broadcast_to(film.plate[picks] if film.plate.ndim == 4 else film.plate, shape)[..., colors]),
         film.robot[picks][:, None],
         film.seen[picks][:, None],
     )
@@ -115,6 +116,8 @@ def _paint_all(network: CompactNetwork, pictures: Pictures) -> Tensor:
     reading = layers.read(network, unit(pictures.frames[:, 0]), skeletons[:1])
     count = len(skeletons) - 1
     style, plate = reading.style.expand(count, -1), reading.plate.expand(count, -1, -1, -1)
+    if not torch.equal(pictures.plate[0, 1:], pictures.plate[0, :1].expand_as(pictures.plate[0, 1:])):
+        plate = unit(pictures.plate[0, 1:])  # a camera that moves: where to is not for these networks to say
     painted = layers.paint(network, skeletons[1:], unit(pictures.objects[0, 1:]), style, plate).frame
     pair = torch.stack([unit(pictures.frames[0, 1:]), painted.clamp(0, 1)])  # kind, frame, 3, H, W
     sheet = pair.permute(2, 0, 3, 1, 4).reshape(3, 2 * pair.shape[-2], count * pair.shape[-1])

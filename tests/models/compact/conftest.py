@@ -96,6 +96,7 @@ def make_paths(seed: int, shifts: Sequence[tuple[float, float]] = ((1.0, 0.5), (
         centres=torch.from_numpy(centres),
         steps=torch.from_numpy(steps),
         frames=torch.eye(2).expand(count, 2, 2).clone(),
+        carried=torch.zeros(count, length, 4),
     )
 
 

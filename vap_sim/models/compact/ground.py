@@ -12,20 +12,22 @@ from torch.nn import functional as F
 from vap_sim.models.compact.geometry import NEAREST, Floats
 from vap_sim.models.compact.layers import fill
 
+_BARE = 0.99
 FARTHEST = 4.0
 """[m] from the camera; a table ends before, and what lies there is seen as if it were infinitely far."""
 
 
-def plate_now(plates: Tensor, first: Floats, now: Floats, view: int, table: float) -> Tensor:
+def plate_now(plates: Tensor, bare: Tensor, first: Floats, now: Floats, view: int, table: float) -> Tensor:
     """The plate (1, 3, H, W) in [0, 1] of a view whose camera has moved.
 
     Args:
-        plates: (V, 3, H, W) in [0, 1], as read from the first pictures. first: (V, 3, 4), where their cameras stood.
+        plates: (V, 3, H, W) in [0, 1], as read from the first pictures; bare: (V, 1, H, W), 1 where they show the plate
+            itself, less where robot or objects hid it and it was guessed. first: (V, 3, 4), where their cameras stood.
         now: (3, 4), where this view's camera stands. table: height of its plane [m].
 
-    Pixels that show the table are looked up where the view's own first camera saw the same place, else where another's
-    did; those above its horizon where the own first camera saw the same direction. What none saw is continued from what
-    lies beside it.
+    Pixels that show the table are looked up where the view's own first camera saw the same place bare, else where
+    another's did, else where one of them guessed it; those above its horizon where the own first camera saw the same
+    direction. What none had in its picture is continued from what lies beside it.
     """
     size = plates.shape[-1]
     pixels = _pixels(plates.shape[-2], size)
@@ -34,16 +36,23 @@ def plate_now(plates: Tensor, first: Floats, now: Floats, view: int, table: floa
     shows = ground[..., 2] > 1 / FARTHEST
     canvas = plates.new_zeros(1, *plates.shape[1:])
     known = plates.new_zeros(1, 1, *plates.shape[2:])
-    for source in (view, *(other for other in range(len(plates)) if other != view)):
-        found = ground @ _level(first[source], table).T
-        canvas, known = _over(canvas, known, plates[source : source + 1], found, shows)
+    sources = [view, *(other for other in range(len(plates)) if other != view)]
+    founds = [ground @ _level(first[source], table).T for source in sources]
+    for mask in (bare, torch.ones_like(bare)):
+        for source, found in zip(sources, founds, strict=True):
+            one = slice(source, source + 1)
+            canvas, known = _over(canvas, known, plates[one], mask[one], found, shows)
     away = pixels @ (first[view, :, :3] @ np.linalg.inv(now[:, :3])).T
-    canvas, known = _over(canvas, known, plates[view : view + 1], away, ~shows)
+    one = slice(view, view + 1)
+    canvas, known = _over(canvas, known, plates[one], torch.ones_like(bare[one]), away, ~shows)
     return canvas if bool((known == 1).all()) else fill(canvas, known)
 
 
-def _over(canvas: Tensor, known: Tensor, plate: Tensor, found: Floats, where: np.ndarray) -> tuple[Tensor, Tensor]:
-    """The canvas with what a plate shows where it is not known yet; found: (H, W, 3), its pixels times depth."""
+def _over(
+    canvas: Tensor, known: Tensor, plate: Tensor, mask: Tensor, found: Floats, where: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    """The canvas with what a plate shows where a mask (1, 1, H, W) lets it and nothing is known yet; found: (H, W, 3),
+    its pixels times depth."""
     height, width = plate.shape[-2:]
     ahead = found[..., 2] > NEAREST * 1e-2
     xy = found[..., :2] / np.where(ahead, found[..., 2], 1.0)[..., None]
@@ -53,9 +62,11 @@ def _over(canvas: Tensor, known: Tensor, plate: Tensor, found: Floats, where: np
     grid = torch.from_numpy((xy * np.array([2 / (width - 1), 2 / (height - 1)]) - 1).astype(np.float32)).to(
         plate.device
     )
-    looked = F.grid_sample(plate, grid[None], mode="bilinear", padding_mode="border", align_corners=True)
-    fresh = torch.from_numpy(inside).to(plate.device)[None, None].to(plate.dtype) * (1 - known)
-    return torch.lerp(canvas, looked, fresh), known + fresh
+    both = torch.cat([plate, mask], dim=1)
+    looked = F.grid_sample(both, grid[None], mode="bilinear", padding_mode="border", align_corners=True)
+    lets = torch.from_numpy(inside).to(plate.device)[None, None] & (looked[:, 3:] > _BARE)
+    fresh = lets.to(plate.dtype) * (1 - known)
+    return torch.lerp(canvas, looked[:, :3], fresh), known + fresh
 
 
 def _level(projection: Floats, height: float) -> Floats:

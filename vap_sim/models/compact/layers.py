@@ -67,6 +67,11 @@ def read(network: CompactNetwork, frame: Tensor, skeleton: Tensor) -> Reading:
     return Reading(plate, torch.cat([color * alpha, alpha], dim=1), color, style, planes)
 
 
+def bare(reading: Reading) -> Tensor:
+    """Where a picture showed its plate, (b, 1, H, W): 1, down to 0 where robot or objects hid it."""
+    return 1 - F.max_pool2d(share(reading.planes[:, 5:6]), 3, stride=1, padding=1)
+
+
 def fill(image: Tensor, known: Tensor) -> Tensor:
     """Continue what is known into what is not, from ever coarser means; image (b, 3, H, W), known (b, 1, H, W) in [0,
     1].

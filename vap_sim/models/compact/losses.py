@@ -20,7 +20,8 @@ class Pictures:
     """A batch of P pictures each of b scenes, channels first; the first of a scene is read, the others are painted.
 
     frames (b, P, 3, H, W), skeletons (b, P, 3, H, W), objects (b, P, 4, H, W) premultiplied rgba, plate (b, 3, H, W),
-    robot (b, P, 1, H, W) and seen (b, P, 1, H, W) visible shares of robot and objects: uint8.
+    or (b, P, 3, H, W) one a frame, robot (b, P, 1, H, W) and seen (b, P, 1, H, W) visible shares of robot and objects:
+    uint8.
     """
 
     frames: Tensor
@@ -61,14 +62,15 @@ def picture_loss(
     robot, seen = unit(pictures.robot), unit(pictures.seen)
     skeletons = torch.stack([layers.skeleton_blocks(unit(item)) for item in pictures.skeletons.unbind(1)], dim=1)
     reading = layers.read(network, unit(pictures.frames[:, 0]), skeletons[:, 0])
-    _reading_terms(terms, reading, objects[:, 0], plate, robot[:, 0], seen[:, 0])
     painted = pictures.frames.shape[1] - 1
+    plates = plate if plate.ndim == 5 else plate[:, None].expand(-1, 1 + painted, -1, -1, -1)
+    _reading_terms(terms, reading, objects[:, 0], plates[:, 0], robot[:, 0], seen[:, 0])
     painting = layers.paint(
         network,
         skeletons[:, 1:].flatten(0, 1),
         objects[:, 1:].flatten(0, 1),
         reading.style.repeat_interleave(painted, 0),
-        plate.repeat_interleave(painted, 0),
+        plates[:, 1:].flatten(0, 1),
     )
     truth = unit(pictures.frames[:, 1:].flatten(0, 1))
     _painting_terms(terms, painting, truth, robot[:, 1:].flatten(0, 1), seen[:, 1:].flatten(0, 1))

@@ -6,7 +6,7 @@ errors; no gradient flows from one step into another.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,7 +25,9 @@ class Paths:
     skeletons (b, T + 2, 3, H, W) uint8, two older ones first; others (b, T, 1, H, W) uint8 alpha of all other objects;
     patches (b, 1, PATCH, PATCH) uint8 alpha of the object's cut-out, as the first frame shows it; start (b, 2) [px] its
     centre there, and velocity (b, 2) [px] its last motion; centres (b, T, 2) [px] of its bounding box; steps (b, T, 4)
-    from the frame before: x, y [px], turn [rad], log of growth; frames (b, 2, 2), see `windows.offsets`.
+    from the frame before: x, y [px], turn [rad], log of growth; frames (b, 2, 2), see `windows.offsets`; carried
+    (b, T, 4), by what the camera's own motion carried the object before each step; others of frame t are seen from
+    where such a camera is in frame t + 1.
     """
 
     skeletons: Tensor
@@ -36,6 +38,7 @@ class Paths:
     centres: Tensor
     steps: Tensor
     frames: Tensor
+    carried: Tensor
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ def roll_out(network: MotionNet, paths: Paths, *, jitter: Tensor) -> tuple[list[
     motions, truths, misses = [], [], []
     for step in range(1, paths.centres.shape[1]):
         history = skeletons[:, step : step + 3].flip(1).flatten(1, 2)
+        slots = _carried(slots, paths.carried[:, step])
+        before = paths.centres[:, step - 1] + paths.carried[:, step, :2]
         with torch.no_grad():
             own = place(patches, slots.centre[:, 0], slots.turn[:, 0], size)
             alpha = own + others[:, step - 1] * (1 - own)
@@ -90,10 +95,16 @@ def roll_out(network: MotionNet, paths: Paths, *, jitter: Tensor) -> tuple[list[
         motion = foresee(network, view(history, alpha, patches, **pose, frames=paths.frames), paths.frames)
         motions.append(motion)
         truths.append(paths.steps[:, step])
-        misses.append(paths.centres[:, step - 1] + offset - pose["centre"])
+        misses.append(before + offset - pose["centre"])
         moves = surely(motion.logit[:, None])
         slots = advance(slots, motion.shift[:, None], motion.twist[:, None], moves).detach()
     return motions, truths, misses
+
+
+def _carried(slots: Slots, motion: Tensor) -> Slots:
+    """The slots as a camera sees them after its own motion (b, 4); an object's own last motion stays what it was."""
+    every = torch.ones_like(slots.present)
+    return replace(advance(slots, motion[:, None, :2], motion[:, None, 2:], every), velocity=slots.velocity)
 
 
 def _as_slots(paths: Paths, jitter: Tensor) -> Slots:

@@ -148,6 +148,7 @@ class CompactViews:
         projections = torch.from_numpy(seen.astype(np.float32))[None].to(self.device)
         context = {
             "plate": levels(torch.stack([reading.plate for reading in readings], dim=1)),
+            "bare": levels(torch.stack([layers.bare(reading) for reading in readings], dim=1)),
             "style": torch.stack([reading.style for reading in readings], dim=1).to(self._dtype),
             "skeletons": torch.stack([torch.cat([one, one], dim=1) for one in drawn], dim=1),
             "patches": levels(patches)[None],
@@ -270,7 +271,7 @@ class CompactViews:
         if not bool(context["roams"][row, view]):
             return unit(plates[view : view + 1])
         first, now = (context[name][row].cpu().double().numpy() for name in ("first", "projections"))
-        return plate_now(unit(plates), first, now[view], view, self.table)
+        return plate_now(unit(plates), unit(context["bare"][row]), first, now[view], view, self.table)
 
 
 def _projections(prompt: VisualPrompt) -> Floats:
