@@ -26,7 +26,7 @@ LAYOUT = Layout(
     low=(0.34, -0.14),
     high=(0.54, 0.18),
     cameras=(
-        CameraSpread("exterior_1", (0.35, 0.75), (0.38, 0.60), (0.85, 1.00), (0.40, 0.0, 0.08), (0.62, 0.72)),
+        CameraSpread("exterior_1", (0.35, 0.75), (0.38, 0.60), (0.85, 1.00), (0.37, 0.0, 0.10), (0.64, 0.74)),
     ),
     gap=0.125,
     shapes=("cube", "brick", "cylinder", "hexagon", "wedge", "sphere"),

@@ -14,7 +14,12 @@ FIRST_SEED = 2_000_000
 """Beyond the seeds of recordings for training and for evaluation."""
 STARTS_PER_TASK = {"DROID": 8}
 FEW = 4
-MORE = {"DROID": ("exterior_2", "wrist"), "Bridge": ("exterior_2", "wrist"), "RT1": ("exterior_1",)}
+MORE = {
+    "DROID": ("exterior_2", "wrist"),
+    "Bridge": ("exterior_2", "wrist"),
+    "RT1": ("exterior_1",),
+    "EgoVid": ("exterior_1",),
+}
 """Cameras of which a start has pictures in its folder `more`, read when an environment has such views."""
 
 

@@ -30,6 +30,10 @@ class TestRT1World(EnvContract, EnvRefusals, EnvRendering):
     subject = EnvSubject("VAPWorld-RT1-v0", task="open_drawer", intervals=4)
 
 
+class TestEgoVidWorld(EnvContract, EnvRefusals, EnvRendering):
+    subject = EnvSubject("VAPWorld-EgoVid-v0", task="tilt")
+
+
 @pytest.mark.skipif(not WEIGHTS.exists(), reason="the compact world has no weights here")
 class TestDefaultWorld:
     """What costs a network: the whole contract is the kinematic world's."""
@@ -74,3 +78,7 @@ class TestBridgeTwin(_Twin):
 
 class TestRT1Twin(_Twin):
     subject = EnvSubject("VAPTwin-RT1-v0", task="open_drawer", fork_seconds=5e-3, intervals=4)
+
+
+class TestEgoVidTwin(_Twin):
+    subject = EnvSubject("VAPTwin-EgoVid-v0", task="tilt", fork_seconds=5e-3)

@@ -48,7 +48,7 @@ def test_the_station_is_known_by_name() -> None:
 
 
 def test_the_eyes_look_at_the_work_and_the_hand_hovers_open(model: RobotModel) -> None:
-    robot, camera = model.robot, model.cameras["head"]
+    robot, camera, beside = model.robot, model.cameras["head"], list[float]()
     for seed in range(20):
         rng = np.random.default_rng(seed)
         scene = EGOVID.sample_scene(rng)
@@ -58,8 +58,12 @@ def test_the_eyes_look_at_the_work_and_the_hand_hovers_open(model: RobotModel) -
         places = torch.tensor([(item.x, item.y, item.size[2] / 2) for item in scene.objects]).to(poses)
         xy, depth = camera.project(places, poses, robot)
         assert bool((xy[0] > 2).all() & (xy[0] < 125).all() & (depth[0] > 0))
-        points = model.skeleton.positions(robot, poses)
+        points, seen = model.skeleton.positions(robot, poses), xy[0]
+        xy, _ = camera.project(points, poses, robot)
+        beside.append(float((xy - seen).norm(dim=-1).min()))
+        assert float(((xy > 0) & (xy < 127)).all(-1).double().mean()) > 0.5
         assert float(points[:, 2].min()) > max(item.size[2] for item in scene.objects)
+    assert np.mean(np.array(beside) > 11) > 0.9  # px: nearly always the hand hides nothing
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
