@@ -14,7 +14,7 @@ from torch import Tensor
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.policies.experts import check_expert, expert_targets
 from vap_sim.policies.policy import Actions, Carry, Observations, info_rows
-from vap_sim.robots.actions import MODES
+from vap_sim.robots.actions import MODES, SPEED_MODES
 from vap_sim.robots.control import Controller, ControlState
 from vap_sim.robots.library import RobotModel, load_robot
 
@@ -192,7 +192,7 @@ class ReplayPolicy:
         actions, step = carry["actions"], carry["step"]
         length = actions.shape[1]
         chosen = actions[np.arange(len(actions)), np.minimum(step, length - 1)]
-        if self.control in ("joint_velocity", "ee_delta"):
+        if self.control in SPEED_MODES:
             body = chosen.shape[1] - 1
             chosen[step >= length, :body] = 0
         return chosen, {"actions": actions, "step": step + 1}
