@@ -40,7 +40,9 @@ def target_of(scene: Record, index: int = 0) -> Target:
         raise InvalidInput("scene of a scripted expert", f"{len(objects)} objects", f"at least {index + 1}")
     item = objects[index]
     size = (float(item["size"][0]), float(item["size"][1]), float(item["size"][2]))
-    return Target(float(item["x"]), float(item["y"]), float(item["yaw"]), size, item["shape"] in _SQUARE)
+    height = item.get("z")  # of its middle, where it does not stand on the table
+    base = 0.0 if height is None else max(0.0, float(height) - size[2] / 2)
+    return Target(float(item["x"]), float(item["y"]), float(item["yaw"]), size, item["shape"] in _SQUARE, base)
 
 
 def arm_of(model: RobotModel) -> NDArray[np.intp]:

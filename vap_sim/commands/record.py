@@ -35,6 +35,7 @@ class Record:
         flaws: Only these, by name.
         station: DROID, Bridge, RT1 or EgoVid.
         views: Cameras to record, those of the robot among them, such as wrist or head; by default the station's own.
+        robot: Another arm with a gripper at that station's table, by name; by default the station's own.
     """
 
     out: Path
@@ -49,6 +50,7 @@ class Record:
     flaws: tuple[str, ...] = ()
     station: str = "DROID"
     views: tuple[str, ...] = ()
+    robot: str = ""
 
 
 def run(command: Record) -> Path:
@@ -69,6 +71,7 @@ def run(command: Record) -> Path:
         flaws=command.flaws,
         station=command.station,
         views=command.views,
+        robot=command.robot,
     )
     jobs = [(seed, command.out, settings, command.held_out) for seed in seeds]
     with ProcessPoolExecutor(command.workers, mp_context=get_context("spawn")) as pool:
