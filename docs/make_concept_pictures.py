@@ -151,20 +151,23 @@ def views(seed: int) -> None:
 
 
 def trust() -> None:
-    """Of pushes with an open gripper those that the meter believes most and least: signals, and how they end."""
-    found = []
-    for seed in DOUBTED:
-        truth, start, actions = scripted("push", seed, shut=False)
-        dream = dreamt("compact", start, actions, trust=True)
-        found.append((max(info.get("dream_risk", 0.0) for info in dream.infos), truth, dream))
-    found.sort(key=lambda one: one[0])
+    """Of pushes the one that the meter believes most, of those with an open gripper the one that it believes least."""
+    by_hand = {}
+    for shut in (True, False):
+        found = []
+        for seed in DOUBTED:
+            truth, start, actions = scripted("push", seed, shut=shut)
+            dream = dreamt("compact", start, actions, trust=True)
+            found.append((max(info.get("dream_risk", 0.0) for info in dream.infos), truth, dream))
+        by_hand[shut] = sorted(found, key=lambda one: one[0])
+    chosen = (("believed", by_hand[True][0]), ("doubted", by_hand[False][-1]))
     figure = Figure(figsize=(11, 4.6), facecolor=PAPER)
-    for row, (name, (_, truth, dream)) in enumerate((("believed", found[0]), ("doubted", found[-1]))):
+    for row, (name, (_, truth, dream)) in enumerate(chosen):
         axes = figure.add_axes((0.06, 0.57 - 0.48 * row, 0.5, 0.36))
         plain(axes)
         for key, colour in (("prompt_agreement", ACCENT), ("dream_risk", "#ef8a62"), ("dream_doubt", "#c2a5cf")):
             axes.plot([info.get(key, np.nan) for info in dream.infos], label=key, color=colour, lw=1.6)
-        axes.set_ylim(0, 1.05)
+        axes.set_ylim(0, 1.55)
         axes.set_title(f"a dream that is {name}", color=INK, loc="left", fontsize=9)
         both = (torch.from_numpy(one.pictures) for one in (dream, truth))
         error = float(psnr(generated=next(both), truth=next(both)).values[-1])
@@ -186,18 +189,18 @@ def fork(start: Any, actions: np.ndarray) -> None:
     trunk = [env.step(action)[0]["image"] for action in actions[:9]]
     state = env.get_state()
     away, shut = actions.copy(), actions.copy()
-    away[:, 0], shut[:, -1] = 0.12, 1.0
+    away[:, 0], shut[:, -1] = -0.07, 1.0
     futures = {"as planned": actions, "never lets go": shut, "turned away": away}
-    figure = Figure(figsize=(11, 5.0), facecolor=PAPER)
+    figure = Figure(figsize=(11, 5.15), facecolor=PAPER)
     whole = figure.add_axes((0, 0, 1, 1))
     bare(whole)
-    whole.set(xlim=(0, 11), ylim=(0, 5.0))
+    whole.set(xlim=(0, 11), ylim=(0, 5.15))
     for column, step in enumerate((0, 4, 8)):
         place(figure, trunk[step], (0.25 + 1.6 * column, 1.8), f"step {step + 1}")
     for row, (name, told) in enumerate(futures.items()):
         env.set_state(state)
         seen = [env.step(action)[0]["image"] for action in told[9:26]]
-        low = 3.5 - 1.62 * row
+        low = 3.55 - 1.62 * row
         whole.add_patch(arrow((4.95, 2.5), (5.75, low + 0.7), colour=ACCENT))
         for column, step in enumerate((4, 10, 16)):
             place(figure, seen[step], (5.85 + 1.6 * column, low), f"step {step + 10}" if row == 2 else "")

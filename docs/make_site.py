@@ -7,17 +7,15 @@ made of that file, so that every link of a page holds in both places.
 from __future__ import annotations
 
 import ast
-import contextlib
-import io
+import inspect
 import logging
-import os
 import posixpath
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 LOG = logging.getLogger("mkdocs.hooks.vap_sim")
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,26 +159,49 @@ def _short(name: str) -> str:
 
 
 def help_page() -> str:
-    """`vap-sim COMMAND --help` of every command, as a terminal of 100 columns shows it."""
-    from vap_sim.cli import commands
+    """What `vap-sim COMMAND --help` says of every command, as a page."""
+    from vap_sim.cli import GROUPS, commands
 
+    known = commands()
+    names = [name for group in GROUPS.values() for name in group if name in known]
+    names += [name for name in known if name not in names]
     text = "# Commands and options\n\nWhat `vap-sim COMMAND --help` says; [the command line](../command_line.md).\n"
-    for name in commands():
-        text += f"\n## {name}\n\n```text\n{_help(name)}\n```\n"
-    return text
+    return text + "".join(_help(name, known[name][0]) for name in names)
 
 
-def _help(name: str) -> str:
-    from vap_sim.cli import main
+def _help(name: str, kind: type) -> str:
+    """One command: what it does, an example, and its options in a table."""
+    told, _, _ = str(inspect.getdoc(kind)).partition("\nAttributes:\n")
+    (first, *rest) = told.strip().split("\n\n")
+    does, _, example = first.partition("Example: ")
+    lines = [f"\n## {name}\n", f"{does.strip()}\n", f"```console\n{example}\n```\n", *(f"{one}\n" for one in rest)]
+    return "\n".join([*lines, "| option | default | |", "| --- | --- | --- |", *_rows(kind)]) + "\n"
 
-    shown, columns = io.StringIO(), os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = "100"
-    try:
-        with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
-            main([name, "--help"])
-    finally:
-        os.environ.pop("COLUMNS") if columns is None else os.environ.update(COLUMNS=columns)
-    return re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue()).strip()
+
+def _rows(kind: type, prefix: str = "") -> Iterator[str]:
+    """The options of a record: as they are typed, what they are by default, and what they mean."""
+    from tyro.conf import Positional
+
+    attributes = str(inspect.getdoc(kind)).partition("\nAttributes:\n")[2]
+    meant = dict(re.findall(r"^ {4}(\w+): ((?:.|\n {8})+)", attributes, re.MULTILINE))
+    hints = get_type_hints(kind, include_extras=True)
+    for one in fields(kind):
+        word, hint = one.name.strip("_").replace("_", "-"), hints[one.name]
+        if is_dataclass(hint):
+            yield from _rows(hint, f"{prefix}{word}.")  # type: ignore[arg-type]
+            continue
+        bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+        shown = word.upper() if hint is Positional[bare] else f"--{prefix}{word}"
+        default = "needed" if one.default is MISSING else _default(one.default)
+        words = " ".join(meant.get(one.name, "").split()).replace("|", r"\|")
+        yield f"| `{shown}` | {default} | {words} |"
+
+
+def _default(value: object) -> str:
+    """As one would type it; nothing for what is left open."""
+    if value is None or value == ():
+        return ""
+    return f"`{' '.join(map(str, value)) if isinstance(value, tuple) else value}`"
 
 
 # Pages of the checkout -------------------------------------------------------------------------------------------

@@ -1,15 +1,28 @@
-"""Gives methods that fulfil a protocol the protocol's docstring where they have none."""
+"""Makes docstrings ready for the site: methods that fulfil a protocol get its words, stars of shapes stay stars."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import griffe
 
+CODE = re.compile(r"(`+.*?`+)", re.DOTALL)
+STAR = re.compile(r"(?<![\w*\\])\*(?=\w)(?!\w+\*)")
+"""As in "(*batch, 3)", which Markdown would take for the beginning of emphasis; *emphasis* is left."""
+
 
 class Inherit(griffe.Extension):
-    """For the reference: a method without a docstring shows that of the protocol which its class fulfils."""
+    """A method without a docstring shows that of the protocol which its class fulfils; shapes are shown as written."""
+
+    def on_object(self, *, obj: griffe.Object, **others: Any) -> None:
+        """Keep the stars of a docstring that was just read."""
+        if obj.docstring:
+            parts = CODE.split(obj.docstring.value)
+            obj.docstring.value = "".join(
+                part if number % 2 else STAR.sub(r"\\*", part) for number, part in enumerate(parts)
+            )
 
     def on_package(self, *, pkg: griffe.Module, **others: Any) -> None:
         """Fill in docstrings throughout a package that was just read."""
