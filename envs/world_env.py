@@ -58,6 +58,7 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     | `joint_position` | the seven arm joints [rad]                                      | limits    | gripper    |
     | `ee_delta`       | flange speeds x y z, 1 = 1.125 m/s; turning, 1 = 2.25 rad/s     | [-1, 1]   | gripper    |
     | `ee_pose`        | flange x y z [m], roll pitch yaw [rad], in the base frame       | reach, pi | gripper    |
+    | `ee_head_delta`  | as `ee_delta`, then speeds of the head's joints, 1 = 3 rad/s    | [-1, 1]   | gripper    |
 
     The gripper is a position, 0 open .. 1 closed.
 
