@@ -23,6 +23,7 @@ NEEDS = {
     "11": ["pybullet"],
     "12": ["stable_baselines3"],
     "16": ["tensorboard"],
+    "17": ["pybullet"],
 }
 NEEDS |= {name: [*NEEDS["09"], "diffusers"] for name in ("10", "13", "14", "15")}
 QUICK = {"10": ["3", "2"]}  # arguments that make an example short
@@ -223,6 +224,18 @@ def adapt_to_your_station(said: str, out: Path) -> None:
     assert picture(out / "16_adapt_to_your_station.png").shape == (4 * 288, 2 * 432, 3)
 
 
+def replay_teleop(said: str, out: Path) -> None:
+    rows = re.findall(r"^ *\d+  +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+)$", said, re.MULTILINE)
+    kinematic, compact, still, agreement, ceiling, risk = (np.array(c, float) for c in zip(*rows, strict=True))
+    assert len(rows) > 8 and compact.mean() > still.mean() + 3 and compact.mean() > kinematic.mean()
+    assert agreement.mean() > 0.7 and ceiling.mean() > 0.8 and 0 <= risk.min() <= risk.max() <= 1
+    assert number(r"mirrored: ([\d.]+) grey levels", said) > 1 and number(r"what was done, agreement ([\d.]+)", said) > 0.7
+    (name,) = (path.name for path in (out / "17_replay").glob("*.mp4"))
+    frames = film(out / "17_replay" / name)
+    assert frames.shape[0] == 15 and frames.shape[2] == 6 * 288, "recorded, prompt, and two dreams in each of two worlds"
+    assert (out / "17_replay" / "replay.html").is_file() and (out / "17_replay" / "replay.csv").is_file()
+
+
 CHECKS: dict[str, Callable[[str, Path], None]] = {
     "01": first_dream,
     "02": beside_twin,
@@ -240,6 +253,7 @@ CHECKS: dict[str, Callable[[str, Path], None]] = {
     "14": video_as_prompt,
     "15": flexiact,
     "16": adapt_to_your_station,
+    "17": replay_teleop,
 }
 
 
