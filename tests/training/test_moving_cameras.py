@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from vap_sim.data.twin import TwinEpisode
+from vap_sim.data.twin import TwinEpisode, save_episode
+from vap_sim.errors import BadFile
 from vap_sim.prompts.profiles import profile
 from vap_sim.prompts.prompter import Prompter
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import load_robot
 from vap_sim.training.films import PictureFilm
+from vap_sim.training.learned_from import learned_from
 from vap_sim.training.motion import MotionTraining, PathSource
 from vap_sim.training.motion_films import MotionFilm
 from vap_sim.training.pictures import draw_pictures
@@ -101,3 +104,15 @@ def test_pictures_of_a_moving_view_come_with_the_plate_of_each_frame(recording: 
     assert pictures.plate.shape == pictures.frames.shape
     first = np.sort(pictures.plate[0, 0].permute(1, 2, 0).numpy(), axis=-1)  # colors may be permuted
     assert any(np.array_equal(first, np.sort(plate, axis=-1)) for plate in plates[0])
+
+
+def test_weights_say_what_they_have_seen(recording: TwinEpisode, tmp_path: Path) -> None:
+    save_episode(tmp_path / "a.vap.npz", recording)
+    slow = replace(recording, meta={**recording.meta, "control_dt": 1 / 3})
+    save_episode(tmp_path / "b.vap.npz", slow)
+    files = sorted(tmp_path.glob("*.npz"))
+    assert learned_from(files) == {"frame_rates": [3.0, 5.0], "moving_views": False}
+    bad = replace(recording, meta={**recording.meta, "control_dt": 0})
+    save_episode(tmp_path / "c.vap.npz", bad)
+    with pytest.raises(BadFile, match=r"c\.vap\.npz: meta\.json: control_dt or cameras"):
+        learned_from([tmp_path / "c.vap.npz"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context, parent_process
@@ -98,7 +99,7 @@ def run(command: Train) -> Path:
         "seed": command.seed,
         "episodes": len(halves[0]),
     }
-    path = _join(command, record)
+    path = _join(command, {**record, **_learned(command, halves[0])})
     record |= {"command": {k: str(v) for k, v in asdict(command).items()}, "seconds": time.time() - began}
     (command.run / "run.json").write_text(json.dumps(record, indent=1))
     return path
@@ -193,6 +194,17 @@ def _join(command: Train, record: dict[str, Any]) -> Path:
     description = {"name": "compact", "network": asdict(network.config), "profile": "compact", **record}
     save_tensors(path, {name: value.to(torch.bfloat16) for name, value in network.state_dict().items()}, description)
     return path
+
+
+def _learned(command: Train, files: Sequence[Path]) -> dict[str, Any]:
+    """What the motion network of the weights has seen: these files, or what the weights that it keeps say."""
+    from vap_sim.models.checkpoint import read_description
+    from vap_sim.training.learned_from import learned_from
+
+    if "motion" in command.parts:
+        return learned_from(files)
+    before = {} if command.weights is None else read_description(command.weights)
+    return {name: before[name] for name in ("frame_rates", "moving_views") if name in before}
 
 
 def _check(command: Train) -> None:

@@ -18,7 +18,7 @@ from vap_sim.errors import BadFile
 from vap_sim.models.checkpoint import save_tensors
 from vap_sim.models.compact import layers
 from vap_sim.models.compact.losses import Pictures, unit
-from vap_sim.models.compact.model import CompactWorld, read_config
+from vap_sim.models.compact.model import CompactWorld, UntrainedRate, read_config
 from vap_sim.models.compact.motion import apply, move
 from vap_sim.models.compact.network import CompactConfig, CompactNetwork
 from vap_sim.models.compact.slots import render
@@ -164,3 +164,19 @@ def test_a_missing_field_of_the_description_is_named(network: CompactNetwork) ->
         del values[field]
         with pytest.raises(BadFile, match=rf"field 'network' of its description: KeyError\('{field}'\)"):
             read_config(values, "w.safetensors")
+
+
+def test_rates_that_the_weights_have_not_seen_are_warned_of(network: CompactNetwork, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    header = {"network": plain(network.config)}
+    save_tensors(path, network.state_dict(), header)
+    with pytest.warns(UntrainedRate, match="has seen objects move at 5 Hz, not at 3 Hz"):
+        assert CompactWorld.load(path, frame_rate=3.0).spec.frame_rate == 3.0
+    save_tensors(path, network.state_dict(), {**header, "frame_rates": [3.0, 5.0]})
+    assert CompactWorld.load(path, frame_rate=3.0).spec.frame_rate == 3.0
+    assert CompactWorld.load(path).spec.frame_rate == 5.0
+    save_tensors(path, network.state_dict(), {**header, "frame_rates": [3.0]})
+    assert CompactWorld.load(path).spec.frame_rate == 3.0
+    save_tensors(path, network.state_dict(), {**header, "frame_rates": "fast"})
+    with pytest.raises(BadFile, match="field 'frame_rates' of its description is 'fast'"):
+        CompactWorld.load(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -89,8 +90,9 @@ class CompactWorld:
         demonstration: a file of `demonstration.save_demonstration`, for worlds that are shown clips. frame_rate [Hz]:
         see `opening.CompactWorlds`. Raises BadFile, and InvalidInput for a demonstration's weights of other sizes.
         """
-        network, description, watching = read_weights(WEIGHTS if path is None else Path(path), demonstration)
-        rate = float(description.get("frame_rate", FRAME_RATE) if frame_rate is None else frame_rate)
+        path = WEIGHTS if path is None else Path(path)
+        network, description, watching = read_weights(path, demonstration)
+        rate = rate_of(description, frame_rate, path)
         profile = str(description.get("profile", "compact"))
         return cls(network, profile, device, demonstration=watching, frame_rate=rate)
 
@@ -238,6 +240,25 @@ def read_weights(
     from vap_sim.models.compact.demonstration import load_demonstration
 
     return network, description, load_demonstration(demonstration, network.config)
+
+
+class UntrainedRate(UserWarning):
+    """A world dreams at a rate that its weights have not seen."""
+
+
+def rate_of(description: Mapping[str, Any], asked: float | None, source: object) -> float:
+    """The frame rate [Hz] that is asked for, by default one that the weights of this header have seen: FRAME_RATE, or
+    their lowest. Warns with UntrainedRate of another. Raises BadFile for a header whose rates are none."""
+    seen = description.get("frame_rates", [FRAME_RATE])
+    if not isinstance(seen, list) or not seen or not all(isinstance(rate, int | float) and rate > 0 for rate in seen):
+        raise BadFile(source, f"field 'frame_rates' of its description is {seen!r}, expected rates in Hz")
+    if asked is None:
+        return FRAME_RATE if FRAME_RATE in seen else float(min(seen))
+    if not any(abs(asked - rate) < 1e-6 * rate for rate in seen):
+        known = " and ".join(f"{rate:g}" for rate in seen)
+        told = f"{source} has seen objects move at {known} Hz, not at {asked:g} Hz: they may go too far, or not enough"
+        warnings.warn(told, UntrainedRate, stacklevel=3)
+    return float(asked)
 
 
 def read_config(values: Any, source: object) -> CompactConfig:

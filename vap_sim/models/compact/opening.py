@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vap_sim.errors import InvalidInput
-from vap_sim.models.compact.model import FRAME_RATE, WEIGHTS, CompactWorld, read_weights
+from vap_sim.models.compact.model import WEIGHTS, CompactWorld, rate_of, read_weights
 from vap_sim.models.compact.views import CompactViews
 from vap_sim.models.protocol import WorldModel
 
@@ -35,7 +35,7 @@ class CompactWorlds:
                 move.
             frame_rate: pictures a second of dreamt time [Hz]; by default what the weights were trained on. At another
                 rate the skeletons still tell where the robot is in every frame, but what objects do is guessed from
-                motion of another pace.
+                motion of another pace: `model.UntrainedRate` warns of it.
 
         Raises BadFile, and InvalidInput for a number of views or a rate that cannot be.
         """
@@ -51,7 +51,7 @@ class CompactWorlds:
             device,
             views=views,
             table_height=table_height,
-            frame_rate=float(description.get("frame_rate", FRAME_RATE) if frame_rate is None else frame_rate),
+            frame_rate=rate_of(description, frame_rate, path),
             hears_moving=bool(description.get("moving_views", False)),
             demonstration=watching,
         )
