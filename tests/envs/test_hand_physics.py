@@ -114,6 +114,19 @@ def test_fingers_stop_at_a_thing_which_then_is_lifted(model: RobotModel, start: 
         assert min(contact[8] for contact in contacts) > -3e-3  # nothing goes through anything
 
 
+@pytest.mark.parametrize(
+    ("touching", "held"),
+    [({"thumb"}, False), ({"thumb", "wrist"}, False), ({"index", "middle"}, False), ({"thumb", "little"}, True)],
+)
+def test_a_thing_is_held_between_the_thumb_and_another_finger(
+    touching: set[str], held: bool, model: RobotModel, start: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(HandPhysics(scene_of(), model, start)) as physics:
+        monkeypatch.setattr(physics, "_touching", lambda index: touching)
+        assert physics.held(0) == held
+        assert physics.touched(0)
+
+
 def test_saved_moments_come_back_and_equal_paths_give_equal_bits(model: RobotModel, start: np.ndarray) -> None:
     plan = grasp_lift(thing_of(scene_of(CUBE).to_dict()["objects"][0]))
     targets = follow(model, start, plan, FROM_ABOVE, DT, np.random.default_rng(0))[:10]
