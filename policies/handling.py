@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vap_sim.robots.library import RobotModel
@@ -73,6 +74,7 @@ PANDA = Handling(
     start_spread=(0.12, 0.10, 0.12, 0.10, 0.12, 0.10, 0.15, 0.0),
     joint_spread=(0.6, 0.5, 0.6, 0.5, 0.9, 0.6, 1.0, 0.0),
 )
+_OFF = 0.006  # [m] between a finger and the table
 _LIKE_ANY = 0.12, 0.4  # [rad] spreads of joints about which nothing is known, at a start and in motion
 _KNOWN: Mapping[str, Handling] = MappingProxyType(
     {
@@ -114,7 +116,8 @@ _KNOWN: Mapping[str, Handling] = MappingProxyType(
 def handling_of(model: RobotModel) -> Handling:
     """What is known of a shipped robot's hand; of any other, what its home pose tells.
 
-    A robot of one's own is taken to hold its tool over the middle of its workspace when at home.
+    A robot of one's own is taken to hold its tool over the middle of its workspace when at home, with the tool's z axis
+    along its fingers, and to keep its fingers off the table.
     """
     if model.name in _KNOWN:
         return _KNOWN[model.name]
@@ -126,9 +129,29 @@ def handling_of(model: RobotModel) -> Handling:
         start_spread=(),
         joint_spread=(),
         clear=min(PANDA.clear, max(z, 0.12)),
+        lowest=_beyond_tool(model) + _OFF,
         yaw=yaw,
         sweep_low=(x - 0.12, y - 0.20),
         sweep_high=(x + 0.12, y + 0.20),
         wander_low=(x - 0.12, y - 0.22, 0.10),
         wander_high=(x + 0.12, y + 0.22, max(z + 0.10, 0.22)),
     )
+
+
+def _beyond_tool(model: RobotModel) -> float:
+    """How far the fingers reach beyond the tool point along its z axis [m], open or closed; 0 without a gripper."""
+    if model.gripper is None:
+        return 0.0
+    robot, index = model.robot, model.robot.joint_index(model.gripper.joint)
+    joints = model.home.double().repeat(2, 1)
+    joints[0, index], joints[1, index] = model.gripper.open_value, model.gripper.closed_value
+    poses = robot.forward(joints)
+    from_tool = torch.linalg.inv(poses[:, [robot.link_index(model.tool_link)]]) @ poses
+    fingers = ((from_tool[0] - from_tool[1]).abs().amax((1, 2)) > 1e-6).tolist()
+    depths = [
+        torch.from_numpy(shape.vertices).double() @ pose[shape.link, 2, :3] + pose[shape.link, 2, 3]
+        for shape in robot.visuals
+        for pose in from_tool
+        if fingers[shape.link]
+    ]
+    return max((float(depth.max()) for depth in depths), default=0.0)

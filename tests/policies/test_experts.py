@@ -77,6 +77,8 @@ def test_an_unknown_arm_is_handled_by_what_its_home_tells() -> None:
     handling, pose = handling_of(stranger), tools("widowx", ARMS["widowx"].home.numpy())
     assert handling.sweep_low[0] < pose[0, 3] < handling.sweep_high[0]
     assert handling.wander_low[2] < handling.wander_high[2]
+    known = handling_of(ARMS["widowx"]).lowest
+    assert handling.lowest == pytest.approx(known, abs=1e-3), "its fingers reach beyond the tool as far as they do"
     assert np.cos(handling.yaw) == pytest.approx(pose[0, 0], abs=0.01)
 
 
