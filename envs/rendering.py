@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -14,11 +14,44 @@ from numpy.typing import NDArray
 from vap_sim.errors import Unsupported
 
 RENDER_MODES = ("human", "rgb_array")
-PROMPT = "prompt"
-"""Name of the rendered view that shows the visual action prompt of the first camera."""
+PROMPT, OVERLAY = "prompt", "overlay"
+"""Names of rendered views: the visual action prompt of the first camera, and its picture under that prompt. Those of
+another camera end as its picture's key does: `prompt_wrist` beside `image_wrist`."""
+INSTEAD = "use render_mode='rgb_array', or drive it in a browser with `vap-sim teleop`"
+"""What to do where no window can be opened."""
 _SMALLEST_WINDOW = 480  # [px] pictures are enlarged to about this height
 
 Picture = NDArray[np.uint8]
+
+
+def render_names(image_keys: Sequence[str]) -> tuple[str, ...]:
+    """The views that can be rendered: the pictures, then their prompts, then the pictures under them."""
+    others = tuple(f"{kind}{key.removeprefix('image')}" for kind in (PROMPT, OVERLAY) for key in image_keys)
+    return (*image_keys, *others)
+
+
+def composed(
+    names: Sequence[str],
+    image_keys: Sequence[str],
+    pictures: Sequence[Picture],
+    prompts: Callable[[], Sequence[Picture]],
+) -> Picture:
+    """The named views side by side, a new picture (H, sum of W, 3).
+
+    pictures: one a camera, in the order of image_keys; prompts: draws as many, and is asked only where they are shown.
+    """
+    known = render_names(image_keys)
+    places = [divmod(known.index(name), len(image_keys)) for name in names]
+    drawn = prompts() if any(kind for kind, _ in places) else ()
+    shown = []
+    for kind, view in places:
+        if kind == 2:
+            from vap_sim.viewer.replay import overlay
+
+            shown.append(overlay(pictures[view], drawn[view]))
+        else:
+            shown.append(drawn[view] if kind else pictures[view])
+    return side_by_side(shown)
 
 
 def side_by_side(pictures: Sequence[Picture]) -> Picture:
@@ -43,13 +76,13 @@ class Window:
     def __init__(self, title: str) -> None:
         problem = window_problem()
         if problem is not None:
-            raise Unsupported(f"render_mode 'human' opens a window, but {problem}; use render_mode='rgb_array'")
+            raise Unsupported(f"render_mode 'human' opens a window, but {problem}; {INSTEAD}")
         import tkinter
 
         try:
             self._root: Any = tkinter.Tk()
         except tkinter.TclError as error:
-            raise Unsupported(f"render_mode 'human' cannot open a window ({error}); use 'rgb_array'") from error
+            raise Unsupported(f"render_mode 'human' cannot open a window ({error}); {INSTEAD}") from error
         self._root.title(title)
         self._root.protocol("WM_DELETE_WINDOW", self.close)
         self._label: Any = tkinter.Label(self._root, borderwidth=0)

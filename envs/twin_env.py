@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vap_sim.envs.observations import Observation, first_row, make_layout
 from vap_sim.envs.rates import match_rates
-from vap_sim.envs.rendering import PROMPT, RENDER_MODES, Picture, Window, side_by_side
+from vap_sim.envs.rendering import RENDER_MODES, Picture, Window, composed
 from vap_sim.envs.scenes import Scene
 from vap_sim.envs.start import Start, check_start
 from vap_sim.envs.starting import StartLike, resolve_start
@@ -234,13 +234,13 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             gymnasium.logger.warn("render() needs a render_mode: gymnasium.make(..., render_mode='rgb_array')")
             return None
         self._present()
-        keys = self._layout.image_keys
-        pictures = [self._prompt() if n == PROMPT else self._seen[keys.index(n)].rgb for n in self._render_views]
+        pictures = [view.rgb for view in self._seen]
+        picture = composed(self._render_views, self._layout.image_keys, pictures, self._prompts)
         if self.render_mode == "rgb_array":
-            return side_by_side(pictures)
+            return picture
         if self._window is None:
             self._window = Window("VAPSim twin")
-        self._window.show(side_by_side(pictures))
+        self._window.show(picture)
         return None
 
     def close(self) -> None:
@@ -292,9 +292,9 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             "distance": float(self._task.distance(situation)),
         }
 
-    def _prompt(self) -> Picture:
-        drawn = self._prompter.draw(torch.from_numpy(self._drawn)[None, None], self._cameras[:1])
-        return np.asarray(drawn.skeleton[0, 0, 0].numpy())
+    def _prompts(self) -> list[Picture]:
+        drawn = self._prompter.draw(torch.from_numpy(self._drawn)[None, None], self._cameras)
+        return list(drawn.skeleton[0, :, 0].numpy())
 
     def _show(self) -> None:
         if self.render_mode == "human":

@@ -16,7 +16,7 @@ from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
 from vap_sim.envs.observations import Observation, first_row
-from vap_sim.envs.rendering import PROMPT, RENDER_MODES, Picture, Window, side_by_side, window_problem
+from vap_sim.envs.rendering import INSTEAD, RENDER_MODES, Picture, Window, composed, render_names, window_problem
 from vap_sim.envs.session import Session, SessionState, open_session
 from vap_sim.envs.starting import (
     StartLike,
@@ -94,7 +94,8 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     actions give equal bits.
 
     `get_state` and `set_state` fork a dream. `profile` tells where the time went. Rendering: `rgb_array` shows
-    `render_views` side by side, each an image key or "prompt"; `human` opens a window.
+    `render_views` side by side: image keys, "prompt", and "overlay", the picture under its prompt; of further cameras
+    "prompt_<camera>" and "overlay_<camera>". `human` opens a window.
 
     History: v0, the first.
     """
@@ -252,13 +253,13 @@ def check_render_mode(mode: str | None) -> str | None:
     if mode is not None and mode not in RENDER_MODES:
         raise UnknownName("render_mode", mode, RENDER_MODES)
     if mode == "human" and (problem := window_problem()) is not None:
-        raise Unsupported(f"render_mode 'human' opens a window, but {problem}; use render_mode='rgb_array'")
+        raise Unsupported(f"render_mode 'human' opens a window, but {problem}; {INSTEAD}")
     return mode
 
 
 def check_render_views(names: Sequence[str], image_keys: Sequence[str]) -> tuple[str, ...]:
-    """The names as a tuple. Raises UnknownName unless each is an image key or "prompt"."""
-    valid = (*image_keys, PROMPT)
+    """The names as a tuple. Raises UnknownName unless each is one of `render_names`."""
+    valid = render_names(image_keys)
     for name in names if not isinstance(names, str) else [names]:
         if name not in valid:
             raise UnknownName("render view", name, valid)
@@ -276,11 +277,9 @@ def instance_metadata(metadata: dict[str, Any], control_hz: float) -> dict[str, 
 
 def render_row(session: Session, state: SessionState, row: int, views: Sequence[str]) -> Picture:
     """The named views of one dream side by side."""
-    keys = session.layout.image_keys
-    pictures = []
-    for name in views:
-        if name == PROMPT:
-            pictures.append(session.prompt_pictures(state.index([row]))[0, 0])
-        else:
-            pictures.append(state.frames[row, keys.index(name)])
-    return side_by_side(pictures)
+    return composed(
+        views,
+        session.layout.image_keys,
+        state.frames[row],
+        lambda: session.prompt_pictures(state.index([row]))[0],
+    )

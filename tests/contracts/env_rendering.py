@@ -9,6 +9,7 @@ import pytest
 
 from tests.contracts.env_subject import EnvSubject, play
 from vap_sim.errors import Unsupported
+from vap_sim.viewer.replay import overlay
 
 
 class EnvRendering:
@@ -32,6 +33,14 @@ class EnvRendering:
         observation, _ = plain.reset(seed=0)
         assert np.array_equal(plain.render(), observation["image"])
         plain.close()
+
+    def test_render_lays_the_prompt_over_the_picture(self) -> None:
+        env = self.subject.bare(render_mode="rgb_array", render_views=("image", "prompt", "overlay"))
+        env.reset(seed=0)
+        play(env, 2)
+        picture, prompt, both = np.split(env.render(), 3, axis=1)
+        assert np.array_equal(both, overlay(picture, prompt)) and (both != picture).any()
+        env.close()
 
     def test_render_without_a_mode_warns(self) -> None:
         env = self.subject.bare()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vap_sim.envs import rendering
-from vap_sim.envs.rendering import Window, side_by_side, window_data, window_problem
+from vap_sim.envs.rendering import Window, composed, render_names, side_by_side, window_data, window_problem
 from vap_sim.errors import Unsupported
 
 
@@ -20,6 +20,25 @@ def test_side_by_side_is_a_new_picture() -> None:
     assert both.shape == (2, 4, 3)
     assert (both[:, 3] == 9).all()
     assert not np.shares_memory(side_by_side([left]), left)
+
+
+def test_pictures_prompts_and_both_are_composed_for_every_camera() -> None:
+    keys = ("image", "image_wrist")
+    assert render_names(keys) == ("image", "image_wrist", "prompt", "prompt_wrist", "overlay", "overlay_wrist")
+    pictures = [np.full((2, 2, 3), value, np.uint8) for value in (100, 200)]
+    prompts = [np.zeros((2, 2, 3), np.uint8) for _ in keys]
+    prompts[1][0, 0] = 0, 255, 0
+    asked: list[int] = []
+
+    def drawn() -> list[np.ndarray]:
+        asked.append(1)
+        return prompts
+
+    assert np.array_equal(composed(("image_wrist", "image"), keys, pictures, drawn), side_by_side(pictures[::-1]))
+    assert not asked, "prompts cost time and are drawn where they are shown"
+    shown = composed(("prompt_wrist", "overlay_wrist", "overlay"), keys, pictures, drawn)
+    assert np.array_equal(shown[:, :2], prompts[1]) and len(asked) == 1
+    assert shown[0, 2].tolist() == [0, 255, 0] and (shown[1, 2:4] == 150).all() and (shown[:, 4:] == 75).all()
 
 
 def test_window_data_is_an_enlarged_picture() -> None:
