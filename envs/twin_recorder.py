@@ -20,7 +20,6 @@ from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unu
 from vap_sim.data.twin import FLOW_SCALE, SUFFIX, TwinEpisode, save_episode
 from vap_sim.envs.scenes import Scene
 from vap_sim.envs.stations import get_station
-from vap_sim.envs.twin_behaviours import FLAWS
 from vap_sim.envs.twin_episode import build_physics, cameras_of
 from vap_sim.envs.twin_furniture import Pose, drawer_corners
 from vap_sim.envs.twin_physics import SUBSTEP, Physics
@@ -66,11 +65,16 @@ class RecorderSettings:
         own = {"robot": place.robot, "control_dt": 1 / place.control_hz, "views": place.views}
         for name, value in own.items():
             object.__setattr__(self, name, getattr(self, name) or value)
-        known = {"behaviour": (self.behaviours, Repertoire.of(place).shares), "flaw": (self.flaws, FLAWS)}
-        for kind, (names, all_names) in known.items():
+        repertoire = Repertoire.of(place)
+        for kind, names, known in (
+            ("behaviour", self.behaviours, repertoire.shares),
+            ("flaw", self.flaws, repertoire.flaws),
+        ):
             for name in names:
-                if name not in all_names:
-                    raise UnknownName(kind, name, all_names)
+                if name not in known:
+                    raise UnknownName(kind, name, known)
+        if self.flawed > 0 and not repertoire.flaws:
+            raise InvalidInput("share of flawed behaviours", self.flawed, f"0 at {place.name}, which knows no flaws")
         if not 0 <= self.flawed <= 1:
             raise InvalidInput("share of flawed behaviours", self.flawed, "0 to 1")
         if self.steps < 1 or min(self.size) < 2:
@@ -127,7 +131,7 @@ def record_episode(seed: int, settings: RecorderSettings, *, held_out: bool = Fa
                 name = str(rng.choice(names, p=odds))
                 # Nothing is drawn for a share of zero, so that its episodes are what they were before flaws existed.
                 errs = settings.flawed > 0 and rng.uniform() < settings.flawed
-                flaw = str(rng.choice(settings.flaws or FLAWS)) if errs else None
+                flaw = str(rng.choice(settings.flaws or repertoire.flaws)) if errs else None
                 behaviours.append(name if flaw is None else f"{flaw} {name}")
                 here = np.asarray(state.joints[0], np.float64)
                 queue = iter(repertoire.course(name, rng, stage, here, flaw))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vap_sim.envs.scenes import Scene
 from vap_sim.envs.stations import Station
-from vap_sim.envs.twin_behaviours import BEHAVIOURS, Course, Stage, course_of, possible
+from vap_sim.envs.twin_behaviours import BEHAVIOURS, FLAWS, Course, Stage, course_of, possible
 from vap_sim.envs.twin_renderer import Snapshot
 from vap_sim.errors import Unsupported
 from vap_sim.policies import motion_plans
@@ -45,12 +45,14 @@ Joints = NDArray[np.float64]
 class Repertoire:
     """What is played at a station: shares of the behaviours by name, and the course of one of them.
 
-    course: called with behaviour, generator, stage, joints (J,) and the name of a flaw or None.
+    course: called with behaviour, generator, stage, joints (J,) and the name of a flaw or None; flaws: the names of
+    those there are, none for hands.
     """
 
     station: Station
     shares: Mapping[str, float]
     course: Callable[[str, np.random.Generator, Stage, Joints, str | None], Course]
+    flaws: tuple[str, ...] = FLAWS
 
     @classmethod
     def of(cls, station: Station) -> Repertoire:
@@ -60,12 +62,10 @@ class Repertoire:
         module = import_module(_HANDS[station.robot])
 
         def course(name: str, rng: np.random.Generator, stage: Stage, joints: Joints, flaw: str | None) -> Course:
-            if flaw is not None:
-                raise Unsupported(f"flaws are of arms with a gripper; robot {station.robot!r} is none")
             found: Course = module.hand_course(name, rng, stage, joints)
             return found
 
-        return cls(station, module.BEHAVIOURS, course)
+        return cls(station, module.BEHAVIOURS, course, ())
 
     def odds(self, scene: Scene, snapshot: Snapshot, chosen: tuple[str, ...]) -> tuple[list[str], NDArray[np.float64]]:
         """Names and probabilities of what can be done now, of those `chosen` or, where none are, of all. Raises

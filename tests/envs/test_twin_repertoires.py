@@ -13,7 +13,7 @@ import torch
 
 from vap_sim.data.twin import TwinEpisode, load_episode
 from vap_sim.envs.scenes import Scene
-from vap_sim.errors import UnknownName, Unsupported
+from vap_sim.errors import InvalidInput, UnknownName, Unsupported
 from vap_sim.prompts.silhouette import silhouettes
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import load_robot
@@ -205,3 +205,5 @@ def test_settings_are_the_stations_own_where_they_are_not_given() -> None:
     ):
         with pytest.raises(UnknownName, match=words):
             replace(settings, **change)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match=r"share of flawed behaviours: given 0\.5, expected 0 at EgoVid"):
+        RecorderSettings(station="EgoVid", flawed=0.5)
