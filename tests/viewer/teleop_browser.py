@@ -17,19 +17,20 @@ _OPTIONS = (
     "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
 )  # fmt: skip
 
-WATCH = """() => {
-  // Notes when the picture of the world changes, by the clock that key presses are noted with.
-  window.vapShown = [];
+WATCH = """(() => {
+  // Before the page's own scripts, which stop the keys that they take.
   window.vapKeys = [];
-  addEventListener("keydown", () => window.vapKeys.push(performance.now()), true);
-  const picture = document.querySelector("img");
-  new MutationObserver(() => {
-    const at = document.querySelector("img");
-    at.decode().then(() => requestAnimationFrame(() => window.vapShown.push(performance.now())), () => {});
-  }).observe(document.body, { subtree: true, attributes: true, attributeFilter: ["src"] });
-  return picture !== null;
-}"""
-"""JavaScript that notes times of keys and pictures in `vapKeys` and `vapShown` [ms]; true where there is a picture."""
+  window.vapShown = [];
+  addEventListener("keydown", (event) => { if (!event.repeat) window.vapKeys.push(performance.now()); }, true);
+  addEventListener("DOMContentLoaded", () => {
+    new MutationObserver((changes) => {
+      const picture = changes.map((one) => one.target).find((node) => node.tagName === "IMG");
+      if (!picture) return;
+      picture.decode().then(() => requestAnimationFrame(() => window.vapShown.push(performance.now())), () => {});
+    }).observe(document.body, { subtree: true, attributes: true, attributeFilter: ["src"] });
+  });
+})()"""
+"""JavaScript to run before the page: notes times of keys and of new pictures in `vapKeys` and `vapShown` [ms]."""
 
 
 def chromium() -> str | None:

@@ -71,6 +71,17 @@ def test_held_keys_drive_and_released_ones_stop() -> None:
         loop.let_time_run(False)
 
 
+def test_the_shortest_tap_is_one_step() -> None:
+    with _running(dt=0.2) as (loop, heard, _, _):
+        for count in range(1, 4):
+            loop.ask("busy", lambda session: time.sleep(0.05))
+            loop.move(FORWARD)
+            loop.move(np.zeros(6))
+            _until(lambda count=count: heard.step == count)
+            time.sleep(0.3)
+            assert heard.step == count and not loop.wish.linear.any()
+
+
 def test_a_goal_is_driven_to_and_then_forgotten() -> None:
     with _running() as (loop, heard, session, world):
         steering = Steering(world.model, world.dt)

@@ -73,18 +73,21 @@ def run(command: Teleop) -> Outcome:
         given = f"pages {command.pages}, memory {command.memory}, threads {command.threads}, seed {command.seed}"
         raise InvalidInput("vap-sim teleop", given, "at least 1 of each, and a seed from 0 on")
     from vap_sim.viewer.teleop_gate import Gate, GateLimits
-    from vap_sim.viewer.teleop_page import TeleopPage
 
     gate = Gate(command.host, command.port, os.environ.get(TOKEN_VARIABLE), GateLimits(pages=command.pages))
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     # A page may close between any two messages to it; that is no news.
     warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
-    driver = _Driver(command)
-    page = TeleopPage(gate, driver.desk(), driver.session)
-    page.serve()
+    # The browser loads the page while the rest of this program and the world are loaded.
+    gate.open_server("VAPSim")
     print(f"drive at {gate.address} ; interrupt to stop", flush=True)
     if command.open:
         webbrowser.open(gate.address)
+    from vap_sim.viewer.teleop_page import TeleopPage
+
+    driver = _Driver(command)
+    page = TeleopPage(gate, driver.desk(), driver.session)
+    page.serve()
     try:
         while page.loop.alive:
             time.sleep(0.5)

@@ -57,8 +57,8 @@ class GateLimits:
 
 
 class Gate:
-    """A bound port and what guards it. `server` of viser is made by `open_server`; `on_input` handles the connection
-    over which the page tells of keys and gamepads.
+    """A bound port and what guards it. `server` of viser is made by `open_server`, None before; `on_input` handles the
+    connection over which the page tells of keys and gamepads.
 
     Raises InvalidInput for another host than the loopback without a token, or a token that is too short; Unsupported
     for a port in use, naming it."""
@@ -76,6 +76,7 @@ class Gate:
         if not 0 <= port < 65536:
             raise InvalidInput("--port", port, "0 (any free one) to 65535")
         self.host, self.limits = host, limits or GateLimits()
+        self.server: Any = None
         self.on_input: Callable[[Any], Awaitable[None]] | None = None
         self.refused = 0
         self._token, self._used = token, False
@@ -115,6 +116,7 @@ class Gate:
         if not self._used:
             server.stop()
             raise Unsupported(f"viser {viser.__version__} does not serve through the gate, so nothing is served")
+        self.server = server
         return server
 
     @contextmanager

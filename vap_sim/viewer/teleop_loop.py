@@ -56,6 +56,8 @@ class DrivingLoop:
         self._waiting: deque[tuple[str, Callable[[DrivingSession], Any], float]] = deque()
         self._wish, self._wished = Wish(), 0.0
         self._stopped, self._runs = False, False
+        # A key went down since the last action; and it is up again.
+        self._tapped = self._released = False
         self.timing = Timing()
         self.recent: deque[float] = deque(maxlen=_RECENT)
         self._thread = threading.Thread(target=self._run, name="driving", daemon=True)
@@ -92,12 +94,18 @@ class DrivingLoop:
         return True
 
     def move(self, motion: Array) -> None:
-        """Keys or sticks (6,), linear then angular; zeros when released. Forgets a goal of the gizmo where not zero."""
+        """Keys or sticks (6,), linear then angular; zeros when released. Forgets a goal of the gizmo where not zero.
+
+        A key that is released before the loop came to it moves the arm for one action all the same."""
         with self._condition:
-            if not np.any(motion) and not (np.any(self._wish.linear) or np.any(self._wish.angular)):
-                return
-            goal = None if np.any(motion) else self._wish.goal
-            self._wanted(replace(self._wish, linear=motion[:3].copy(), angular=motion[3:].copy(), goal=goal))
+            if np.any(motion):
+                self._tapped = self._released = False
+                self._wanted(replace(self._wish, linear=motion[:3].copy(), angular=motion[3:].copy(), goal=None))
+                self._tapped = True
+            elif self._tapped:
+                self._released = True
+            elif np.any(self._wish.linear) or np.any(self._wish.angular):
+                self._wish = replace(self._wish, linear=np.zeros(3), angular=np.zeros(3))
 
     def aim(self, goal: Array | None) -> None:
         """Where the tool shall go (4, 4), or None to stay."""
@@ -113,6 +121,7 @@ class DrivingLoop:
         """Ask for nothing any more, as when the driver is gone."""
         with self._condition:
             self._wish = Wish()
+            self._tapped = self._released = False
 
     def let_time_run(self, runs: bool) -> None:
         """Whether time goes on while nothing is asked for."""
@@ -151,6 +160,10 @@ class DrivingLoop:
                     return
                 asked = self._waiting.popleft() if self._waiting else None
                 wish, wished = self._wish, self._wished
+                if asked is None:
+                    if self._released:
+                        self._wish = replace(wish, linear=np.zeros(3), angular=np.zeros(3))
+                    self._tapped = self._released = False
             if asked is not None:
                 self._act(session, *asked)
                 moving = False
@@ -212,6 +225,7 @@ class DrivingLoop:
         with self._condition:
             if self._wish is wish:
                 self._wish = Wish()
+                self._tapped = self._released = False
 
     def _fault(self, name: str, error: BaseException) -> None:
         if not isinstance(error, VAPSimError):

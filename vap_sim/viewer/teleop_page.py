@@ -53,10 +53,16 @@ class TeleopPage:
 
     def serve(self) -> None:
         """Open the page and begin to load the world. Raises what the gate's `open_server` raises."""
-        self._server = server = self.gate.open_server("VAPSim")
+        self._server = server = self.gate.server or self.gate.open_server("VAPSim")
         self.gate.on_input = self._listen
         server.gui.configure_theme(show_logo=False, show_share_button=False)
         server.gui.main_panel.dock_right()
+        # Without a graphics card a picture of the robot costs a third of what it does with shadows and reflections.
+        server.scene.configure_default_lights(enabled=True, cast_shadow=False)
+        server.scene.configure_environment_map(hdri=None)
+        server.scene.add_light_hemisphere(
+            "/light", sky_color=(255, 255, 255), ground_color=(170, 165, 160), intensity=1.5
+        )
         waiting = np.full((128, 128, 3), 48, np.uint8)
         panel = server.gui.add_panel()
         with panel.add_tab("Pictures"):
@@ -90,7 +96,8 @@ class TeleopPage:
         with self._lock:
             self._shown = (moment, timing)
             with self._server.atomic():
-                self._picture.image = panels(moment.seen.pictures)
+                shown = {moment.world if name == "image" else name: one for name, one in moment.seen.pictures.items()}
+                self._picture.image = panels(shown)
                 self._describe()
             self._server.flush()
             session = self.session
@@ -100,9 +107,9 @@ class TeleopPage:
             if root != self._cameras_of:
                 self._scene.set_cameras(session.world.cameras())
                 self._cameras_of = root
+            # Later than the pictures, which the page would otherwise paint only when the robot is drawn.
             with self._server.atomic():
                 self._scene.show(moment.seen)
-            self._server.flush()
             driver = self._controls.get(-1 if self._driver is None else self._driver)
             if driver is not None:
                 driver.show(session)
