@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from itertools import combinations
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -52,6 +54,17 @@ def test_scenes_of_a_task_fit_it(place: str, name: str) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("place", "name"), [(place, name) for place, name in TASKS if place in ("Bridge", "RT1")])
+def test_things_begin_apart_from_each_other(place: str, name: str) -> None:
+    for seed in range(60):
+        scene = get_station(place).get_task(name).scene(np.random.default_rng(seed))
+        for one, other in combinations(scene.objects, 2):
+            reach = sum(
+                item.width / 2 if item.shape == "plate" else np.hypot(*item.size[:2]) / 2 for item in (one, other)
+            )
+            assert np.hypot(one.x - other.x, one.y - other.y) > reach + 0.01
+
+
 @pytest.mark.parametrize("name", ["DROID", "Bridge", "RT1"])
 def test_start_joints_are_near_home_and_the_gripper_is_open(name: str) -> None:
     station = get_station(name)
@@ -96,7 +109,7 @@ def test_registered_environments_agree_with_their_station(name: str) -> None:
     assert get_station(twin.get("station", "DROID")) is station
 
 
-@pytest.mark.parametrize("name", ["Bridge", "RT1"])
+@pytest.mark.parametrize("name", ["Bridge", "RT1", "EgoVid"])
 def test_every_task_of_a_station_has_starts(name: str) -> None:
     station = get_station(name)
     model = load_robot(station.robot)
@@ -131,3 +144,27 @@ def test_wrong_names_and_rates_are_told() -> None:
     with pytest.raises(InvalidInput, match="tasks of station 'RT1': given 'pick' under 'lift'"):
         replace(RT1, task="lift", tasks={"lift": pick})
     assert vap_sim.shipped_starts() == shipped_starts(station="DROID")
+
+
+@pytest.mark.parametrize("name", ["Bridge", "RT1", "EgoVid"])
+def test_a_moment_of_the_twin_begins_a_dream(name: str) -> None:
+    pytest.importorskip("pybullet", reason="pybullet is not installed")
+    twin: Any = gymnasium.make(f"VAPTwin-{name}-v0").unwrapped
+    seen, told = twin.reset(seed=1)
+    dream: Any = gymnasium.make(f"VAPWorld-{name}-v0").unwrapped
+    observation, info = dream.reset(options={"start": twin.start()})
+    assert np.array_equal(observation["image"], seen["image"])
+    assert np.abs(observation["joint_position"] - seen["joint_position"]).max() < 1e-6
+    assert info["instruction"] == told["instruction"] and info["world"] == "kinematic"
+    assert dream.action_space == twin.action_space and dream.observation_space == twin.observation_space
+    twin.close()
+    dream.close()
+
+
+def test_twins_of_a_station_in_a_row() -> None:
+    pytest.importorskip("pybullet", reason="pybullet is not installed")
+    rows = gymnasium.make_vec("VAPTwin-RT1-v0", num_envs=2, vectorization_mode="sync", task="open_drawer")
+    observations, infos = rows.reset(seed=3)
+    assert observations["image"].shape == (2, 128, 128, 3) and infos["joints"].shape == (2, 10)
+    assert rows.step(rows.action_space.sample())[1].shape == (2,)
+    rows.close()
