@@ -34,7 +34,8 @@ class FittedView:
     frames and skeletons (T, H, W, 3) uint8: what was seen, and the prompts; robot (T, H, W) uint8: share of a pixel
     that the robot covers, by its geometry and the clip's own alignment; expected (T, H, W) bool: the robot's silhouette
     where the prompts have it; kept (T,) bool; joints (T, J) float32 [rad or m]; camera: at this size; moved (T, 3, 3)
-    float32: the homographies that prompts were drawn through, pixels to pixels at this size.
+    float32: the homographies that prompts were drawn through, pixels to pixels at this size; projections (T, 3, 4)
+    float32: as in `VisualPrompt`, where the prompts' form has them.
     """
 
     clip: str
@@ -48,6 +49,7 @@ class FittedView:
     camera: Camera
     moved: NDArray[np.float32]
     frame_rate: float
+    projections: NDArray[np.float32] | None = None
 
     @property
     def length(self) -> int:
@@ -95,6 +97,7 @@ def fit_view(
         camera=camera,
         moved=moved,
         frame_rate=clip.frame_rate / stride,
+        projections=None if prompt.projections is None else prompt.projections[0, 0].numpy(),
     )
 
 

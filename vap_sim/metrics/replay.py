@@ -140,7 +140,11 @@ def replay(
     rest = -count % spec.frames_per_step
     told = torch.cat([skeletons, skeletons[-1:].expand(rest, -1, -1, -1)])
     poses = torch.cat([joints, joints[-1:].expand(rest, -1)])
-    prompts = VisualPrompt(told[None, None], poses[None])
+    seen = None
+    if view.projections is not None:
+        along = torch.from_numpy(view.projections[part])
+        seen = torch.cat([along, along[-1:].expand(rest, -1, -1)])[None, None]
+    prompts = VisualPrompt(told[None, None], poses[None], projections=seen)
     state = world.encode(recorded[None, None, 0], prompts.between(0, 1), [seed])
     signs: tuple[Mapping[str, float], ...] = ()
     if meter is None:
