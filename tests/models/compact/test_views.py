@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,11 +17,12 @@ from torch import Tensor
 from tests.models.compact.two_views import BLUE, RED, box, cameras, picture, projections, seen_by
 from vap_sim.errors import InvalidInput
 from vap_sim.models.compact import layers
+from vap_sim.models.compact.demonstration import Demonstration
 from vap_sim.models.compact.geometry import likeness, responses, see
 from vap_sim.models.compact.layers import Reading
 from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNetConfig
 from vap_sim.models.compact.views import CompactViews
-from vap_sim.prompts.visual_prompt import VisualPrompt
+from vap_sim.prompts.visual_prompt import ReferenceClip, VisualPrompt
 from vap_sim.robots.camera import Camera
 from vap_sim.state import WorldState
 
@@ -229,6 +231,30 @@ def test_cut_outs_hang_on_their_objects_as_they_were_cut() -> None:
     answer = responses(seen[:, None], state.context["position"][0].double().numpy())[..., :2, :]
     turn = likeness(answer @ state.context["grain"][0].double().numpy())[:, :2]
     assert np.allclose(turn, [1.0, 0.0], atol=1e-5)
+
+
+def test_demonstrations_are_heard_in_every_view_by_those_who_are_shown_one() -> None:
+    views, source = cameras(2, SIZE), torch.Generator().manual_seed(0)
+    watching = Demonstration(CONFIG, frames=4, width=16, heads=2, layers=1, motion=16, tokens=1)
+    with torch.no_grad():
+        for value in watching.parameters():
+            value.add_(torch.randn(value.shape, generator=source) * 0.5)
+    dream = world(push=0.6, logit=9.0, demonstration=watching)
+    with torch.no_grad():
+        dream.network.motion.head.weight.normal_(0, 0.2, generator=source)
+    clip = ReferenceClip(torch.randint(0, 256, (2, 4, SIZE, SIZE, 3), dtype=torch.uint8, generator=source))
+    frames = torch.stack([shown(camera) for camera in views])[None].repeat(2, 1, 1, 1, 1)
+
+    def gone(reference: ReferenceClip | None, rows: list[int]) -> Tensor:
+        told = None if reference is None else reference.index(rows)
+        start = replace(black(views, rows=len(rows)), reference=told)
+        state = dream.encode(frames[rows], start, rows)
+        return dream.step(state, black(views, rows=len(rows)))[0].context["position"][:, :2]
+
+    both = gone(clip, [0, 1])
+    assert not torch.equal(both[0], both[1]) and not torch.equal(both, gone(None, [0, 1]))
+    for row in range(2):
+        assert torch.equal(gone(clip, [row])[0], both[row])
 
 
 def test_encoding_leaves_the_network_as_it_is() -> None:

@@ -22,14 +22,14 @@ _GONE = -1e4  # [px] where an object behind a camera is said to be
 class Placed:
     """The S objects of one row, seen by V views.
 
-    position (S, 3) and pace (S, 3), their last displacement [m]; present (V, S) bool: the view has a cut-out of it.
+    position (S, 3) and stride (S, 3), their last displacement [m]; present (V, S) bool: the view has a cut-out of it.
     How a cut-out hangs on its object: grain (V, S, 3, 2) [m], the displacements across the view it was cut from that
     moved it by one pixel there; offset (V, S, 2) [px] of its middle from the object's there; spin (V, S) [rad], how far
     it has turned since by itself.
     """
 
     position: Floats
-    pace: Floats
+    stride: Floats
     present: NDArray[np.bool_]
     grain: Floats
     offset: Floats
@@ -67,14 +67,14 @@ class Placed:
     def drift(self, projections: Floats) -> Floats:
         """How far objects went in their last step, in pixels of views (V, 3, 4): (V, S, 2)."""
         seen = projections[:, None]
-        return see(seen, self.position)[0] - see(seen, self.position - self.pace)[0]
+        return see(seen, self.position)[0] - see(seen, self.position - self.stride)[0]
 
     def moved(self, projections: Floats, told: Opinions, heard: NDArray[np.bool_]) -> tuple[Placed, NDArray[np.bool_]]:
         """A step on, and which objects (S,) moved.
 
         told: what views say of objects: shift (V, S, 2), twist (V, S, 2) turn [rad] and log of growth, logit (V, S).
         heard: (V, S), whose words count."""
-        position, pace, spin = self.position.copy(), np.zeros_like(self.pace), self.spin.copy()
+        position, stride, spin = self.position.copy(), np.zeros_like(self.stride), self.spin.copy()
         went = np.zeros(len(position), np.bool_)
         for one in range(len(position)):
             views = np.flatnonzero(heard[:, one])
@@ -82,9 +82,9 @@ class Placed:
                 continue
             here = Opinions(told.shift[views, one], told.twist[views, one], told.logit[views, one])
             position[one] = displaced(projections[views], self.position[one], here)
-            pace[one], went[one] = position[one] - self.position[one], True
+            stride[one], went[one] = position[one] - self.position[one], True
             spin[views, one] += told.twist[views, one, 0]
-        return replace(self, position=position, pace=pace, spin=spin), went
+        return replace(self, position=position, stride=stride, spin=spin), went
 
 
 def _times(a: Floats, b: Floats) -> Floats:

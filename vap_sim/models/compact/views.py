@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 MOST_VIEWS = 4
 _POSES = ("centre", "turn", "velocity")
 _LAID = ("objects", "blocks")
-_PLACED = ("position", "pace", "spin")
+_PLACED = ("position", "stride", "spin")
 _PICTURES_AT_ONCE = 24  # as in the world of one view
 
 Context = Mapping[str, Tensor]
