@@ -204,6 +204,6 @@ def test_settings_are_the_stations_own_where_they_are_not_given() -> None:
         ({"flaws": ("hihg",)}, "Did you mean 'high'"),
     ):
         with pytest.raises(UnknownName, match=words):
-            replace(settings, **change)  # type: ignore[arg-type]
+            replace(settings, **change)
     with pytest.raises(InvalidInput, match=r"share of flawed behaviours: given 0\.5, expected 0 at EgoVid"):
         RecorderSettings(station="EgoVid", flawed=0.5)
