@@ -38,6 +38,9 @@ class Bodies:
         signs = np.stack(np.meshgrid(*[(-0.5, 0.5)] * 3), axis=-1).reshape(8, 3)
         hulls = [np.asarray(outline, np.float64).reshape(-1, 3) for outline in meta["outlines"]]
         sizes = [np.asarray(item["size"]) for item in meta["scene"]["objects"]]
+        drawn = len(sizes) + len(meta["scene"].get("cabinets", ()))
+        if not len(hulls) == drawn == count:
+            raise ValueError(f"{len(hulls)} outlines and {count} poses of {drawn} objects and drawers")
         # Objects are centred on their boxes; drawers, which follow them, are as large as their outlines say.
         drawers = [np.ptp(hull, axis=0) * signs + (hull.max(0) + hull.min(0)) / 2 for hull in hulls[len(sizes) :]]
         corners = np.stack([*(signs * size for size in sizes), *drawers]).reshape(-1, 8, 3)
