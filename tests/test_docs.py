@@ -222,7 +222,9 @@ def test_every_command_is_understood(page: Path, capsys: pytest.CaptureFixture[s
                 options = [word[2:].partition("=")[0].replace("-", "_") for word in words[2:] if word.startswith("--")]
                 assert all(re.search(rf"\b(no_)?{option.removeprefix('no_')}\b", source) for option in options), words
             elif words[0] == "pip":
-                extras = {extra for word in words for extra in re.findall(r"\[([\w,]+)\]", word)}
+                extras = {
+                    extra for word in words for some in re.findall(r"\[([\w,]+)\]", word) for extra in some.split(",")
+                }
                 assert all(f"\n{extra} =\n" in (ROOT / "setup.cfg").read_text("utf-8") for extra in extras), words
     capsys.readouterr()
 
