@@ -114,6 +114,20 @@ def test_fingers_stop_at_a_thing_which_then_is_lifted(model: RobotModel, start: 
         assert min(contact[8] for contact in contacts) > -3e-3  # nothing goes through anything
 
 
+def test_a_hand_that_is_pressed_down_stays_above_the_table(model: RobotModel, start: np.ndarray) -> None:
+    """Nominally it goes a hand's breadth below; the wrist's force is bounded, and skin stays out of the wood."""
+    down = start.copy()
+    down[model.robot.joint_index("hand_z")] = -0.1
+    with closing(HandPhysics(scene_of(), model, start)) as physics:
+        targets = start + (down - start) * np.linspace(0.2, 1, 5)[:, None]
+        *_, joints = play(physics, targets, start)
+        client = physics.world.client
+        contacts = pybullet.getContactPoints(physics.hand.body, physics.world.table, physicsClientId=client)
+        assert min(contact[8] for contact in contacts) > -3e-3
+        assert 150 < sum(contact[9] for contact in contacts) < 300
+        assert joints[model.robot.joint_index("hand_z")] > 0.02
+
+
 @pytest.mark.parametrize(
     ("touching", "held"),
     [({"thumb"}, False), ({"thumb", "wrist"}, False), ({"index", "middle"}, False), ({"thumb", "little"}, True)],
