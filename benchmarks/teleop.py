@@ -150,6 +150,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100, help="length of the episode to go back in")
     parser.add_argument("--soak", type=float, default=0.0, help="seconds of driving at random")
     parser.add_argument("--picture", type=Path, help="save the page as a PNG file")
+    parser.add_argument("--film", type=Path, help="save a short recording of the page as a GIF file")
     parser.add_argument("--out", type=Path, default=Path("out") / "teleop.json")
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
@@ -180,8 +181,8 @@ def main() -> None:
                 spans["key to picture gone back to [ms]"] = taps(page, ["z"] * min(25, options.taps), rng)
                 if options.soak > 0:
                     report["soak"] = soak(page, at.process, options.soak, rng)
-                if options.picture:
-                    _pictured(page, options.picture)
+                if options.picture or options.film:
+                    _pictured(page, options.picture, options.film)
                 page.close()
     spans |= verbs(options.world, options.steps)
     load.append(os.getloadavg()[0])
@@ -194,18 +195,45 @@ def main() -> None:
     print(_table(report))
 
 
-def _pictured(page: Any, path: Path) -> None:
-    page.keyboard.down("a")
-    time.sleep(2)
-    page.keyboard.up("a")
-    page.keyboard.press("x")
-    time.sleep(2)
-    close = page.locator("button[aria-label='Close notification'], .mantine-Notification-closeButton")
+def _pictured(page: Any, picture: Path | None, film: Path | None) -> None:
+    """The page as a picture and as a film: down to the table, closing, some steps back, and another take from there."""
+    close = page.locator(".mantine-Notification-closeButton")
     if close.count():
         close.first.click()
         time.sleep(1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=str(path))
+    frames = []
+    for key in ("t", *"wwaffff", "Space", *"rrrzzz", "x", *"dddww"):
+        page.evaluate("() => { window.vapShown.length = 0; }")
+        page.keyboard.press(key, delay=40)
+        if key != "x":  # a fork shows nothing new
+            page.wait_for_function("window.vapShown.length > 0", polling="raf")
+        time.sleep(0.5)
+        if film:
+            frames.append(page.screenshot(type="jpeg", quality=92))
+    time.sleep(2)
+    for path in (picture, film):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    if picture:
+        page.screenshot(path=str(picture))
+    if film:
+        _write_film(frames, film)
+
+
+def _write_film(frames: list[bytes], path: Path) -> None:
+    import io
+
+    from PIL import Image
+
+    opened = [Image.open(io.BytesIO(frame)).convert("RGB") for frame in frames]
+    small = [one.resize((720, round(720 * one.height / one.width)), Image.Resampling.LANCZOS) for one in opened]
+    # One palette for all, so that what stands still costs nothing.
+    every = Image.new("RGB", (small[0].width, small[0].height * len(small)))
+    for number, one in enumerate(small):
+        every.paste(one, (0, number * one.height))
+    palette = every.quantize(128, dither=Image.Dither.NONE)
+    shown = [one.quantize(palette=palette, dither=Image.Dither.NONE) for one in small]
+    shown[0].save(path, save_all=True, append_images=shown[1:], duration=400, loop=0, optimize=True)
 
 
 def _figures(values: list[float]) -> dict[str, float]:

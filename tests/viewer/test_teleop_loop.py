@@ -80,6 +80,12 @@ def test_the_shortest_tap_is_one_step() -> None:
             _until(lambda count=count: heard.step == count)
             time.sleep(0.3)
             assert heard.step == count and not loop.wish.linear.any()
+        loop.move(FORWARD)
+        _until(lambda: heard.step == 4)
+        loop.move(FORWARD)  # the page says so as long as it is held
+        loop.move(np.zeros(6))
+        time.sleep(0.5)
+        assert heard.step == 4 and loop.timing.late == 0, "taps are not late, however far they are apart"
 
 
 def test_a_goal_is_driven_to_and_then_forgotten() -> None:

@@ -202,12 +202,12 @@ def test_a_second_page_watches_is_told_so_and_may_drive_when_the_first_is_gone(p
     second.get_by_role("button", name="Drive", exact=True).click()
     second.wait_for_selector("#vap-sim-seat", state="attached")
     place.page = second
-    time.sleep(0.5)
+    until(lambda: place.teleop._trip is not None)
     place.drive(1)
     place.click("Hand the wheel over")
     second.wait_for_function("document.body.innerText.includes('wheel is free')")
     second.get_by_role("button", name="Drive", exact=True).click()
-    second.wait_for_selector("#vap-sim-seat", state="attached")
+    until(lambda: place.teleop._trip is not None)
 
 
 def test_driving_at_random_for_ten_seconds_loses_no_step_and_does_not_grow(place: _Place) -> None:

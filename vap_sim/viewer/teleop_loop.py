@@ -99,9 +99,11 @@ class DrivingLoop:
         A key that is released before the loop came to it moves the arm for one action all the same."""
         with self._condition:
             if np.any(motion):
-                self._tapped = self._released = False
+                # Told again and again while it is held: only what is new is a tap.
+                new = not np.array_equal(motion, np.concatenate([self._wish.linear, self._wish.angular]))
+                self._released = False
                 self._wanted(replace(self._wish, linear=motion[:3].copy(), angular=motion[3:].copy(), goal=None))
-                self._tapped = True
+                self._tapped |= new
             elif self._tapped:
                 self._released = True
             elif np.any(self._wish.linear) or np.any(self._wish.angular):
@@ -155,6 +157,7 @@ class DrivingLoop:
                     left = due - time.perf_counter()
                     if self._active() and left <= 0:
                         break
+                    moving &= self._active()
                     self._condition.wait(left if self._active() else None)
                 if self._stopped:
                     return

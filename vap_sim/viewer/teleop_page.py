@@ -169,7 +169,7 @@ class TeleopPage:
         return self._driver == number
 
     def _seated(self, number: int) -> None:
-        self._driver, self._seat = number, secrets.token_urlsafe(18)
+        self._driver, self._seat, self._trip = number, secrets.token_urlsafe(18), None
         self.loop.release()
 
     def _arranged(self) -> None:
