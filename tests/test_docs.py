@@ -234,3 +234,11 @@ def test_every_command_is_run_somewhere() -> None:
     for name, path in SMALL.items():
         kind, text = commands()[name][0], (ROOT / path).read_text(encoding="utf-8")
         assert f'"{name}"' in text or f"{kind.__name__}(" in text, f"{path} does not run {name}"
+
+
+def test_every_variable_is_listed() -> None:
+    page = (DOCS / "command_line.md").read_text(encoding="utf-8")
+    for room in ("vap_sim", "envs", "policies", "robots"):
+        for path in (ROOT / room).rglob("*.py"):
+            for name in re.findall(r"VAP_SIM_[A-Z]\w*", path.read_text(encoding="utf-8")):
+                assert f"| `{name}` |" in page, f"{path.relative_to(ROOT)}: {name}"

@@ -106,7 +106,7 @@ def _pins(name: str) -> dict[str, str]:
     ("lock", "extras"),
     [
         ("lock.txt", ("twin", "train")),
-        ("dev.txt", ("test", "dev", "diffusion", "report")),
+        ("dev.txt", ("test", "dev", "diffusion", "report", "docs")),
         ("lowest.txt", ("twin", "train", "test")),
     ],
 )
