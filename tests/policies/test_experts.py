@@ -160,7 +160,7 @@ def test_a_lifted_thing_stays_up() -> None:
 
 
 def test_beside_is_the_gap_away_and_clear_of_the_rest() -> None:
-    low, high, rng = (0.3, -0.3), (0.7, 0.3), np.random.default_rng(0)
+    low, high, rng = (0.35, -0.2), (0.65, 0.2), np.random.default_rng(0)
     for _ in range(100):
         spots = rng.uniform((0.35, -0.2), (0.65, 0.2), (3, 2)).tolist()
         item, other, third = (Target(x, y, 0.0, (0.05, 0.04, 0.05)) for x, y in spots)
