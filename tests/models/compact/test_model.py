@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,22 @@ def test_weights_survive_a_file(taught: CompactNetwork, pictures: Pictures, tmp_
     frames = [imagine(w, start(w, pictures), prompts(pictures, 1, 4)).frames for w in (loaded, world)]
     assert frames[0] is not None and frames[1] is not None and torch.equal(frames[0], frames[1])
     assert CompactWorld.load(path).spec.fingerprint == loaded.spec.fingerprint
+
+
+def test_one_camera_that_stands_still_dreams_the_same_wherever_it_is_said_to_be(
+    taught: CompactNetwork, pictures: Pictures
+) -> None:
+    """To the bit: prompts may hold projections, but one view has no use for them."""
+    world, told = CompactWorld(taught), prompts(pictures, 0, 4)
+    where = torch.rand(len(told), 1, 4, 3, 4, generator=torch.Generator().manual_seed(0))
+    knowing = replace(told, projections=where)
+    first = pictures.frames[:, 0].permute(0, 2, 3, 1)[:, None].contiguous()
+    films = []
+    for one in (told, knowing):
+        state = world.encode(first, one.between(0, 1), seed=list(range(len(first))))
+        films.append(world.imagine(state, one.between(1, 4)).frames)
+    assert films[0] is not None and films[1] is not None and torch.equal(films[0], films[1])
+    assert world.spec.reads_cameras is False
 
 
 def test_fingerprints_tell_weights_apart(networks: Callable[..., CompactNetwork]) -> None:
