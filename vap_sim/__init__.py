@@ -1,8 +1,8 @@
 """VAPSim: Gymnasium environments whose next picture is drawn by an action-conditioned world model.
 
 Importing this package registers two environments a station, `VAPWorld-<station>-v0` (the dream) and
-`VAPTwin-<station>-v0` (its ground truth in pybullet), for DROID, Bridge and RT1, and loads nothing heavy; the names
-below are loaded when they are first used.
+`VAPTwin-<station>-v0` (its ground truth in pybullet), for DROID, Bridge, RT1 and EgoVid, and loads nothing heavy; the
+names below are loaded when they are first used.
 """
 
 from __future__ import annotations
