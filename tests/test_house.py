@@ -220,7 +220,11 @@ def _calls(source: Source) -> Iterator[ast.Call]:
 SETUP = configparser.ConfigParser()
 SETUP.read(ROOT / "setup.cfg")
 # Distributions whose import name differs from their own.
-IMPORT_NAMES = {"opencv-python-headless": ("cv2",), "pybullet": ("pybullet", "pybullet_data", "pybullet_utils")}
+IMPORT_NAMES = {
+    "opencv-python-headless": ("cv2",),
+    "pybullet": ("pybullet", "pybullet_data", "pybullet_utils"),
+    "rerun-sdk": ("rerun",),
+}
 
 
 def _listed(section: str, key: str) -> list[str]:

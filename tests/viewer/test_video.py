@@ -107,3 +107,22 @@ def test_impossible_settings_are_refused(name: str, rate: float, quality: int, w
     with pytest.raises(InvalidInput, match=words):
         write_mp4(tmp_path / name, smooth(1), rate, quality)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_film_begins_with_its_index_and_tells_its_colors(tmp_path: Path) -> None:
+    """Browsers show it before all of it has come, in the colors it was given, told as BT.709."""
+    bars = np.zeros((48, 64, 3), np.uint8)
+    for place, color in enumerate(((220, 30, 30), (30, 200, 40), (30, 40, 220), (235, 235, 235))):
+        bars[:, 16 * place : 16 * place + 16] = color
+    write_mp4(tmp_path / "a.mp4", [bars] * 9, 5, quality=4, key_every=3, preset="veryfast")
+    content = (tmp_path / "a.mp4").read_bytes()
+    assert 0 < content.index(b"moov") < content.index(b"mdat")
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        assert (context.colorspace, context.color_primaries, context.color_trc, context.color_range) == (1, 1, 1, 1)
+        keys = [packet.is_keyframe for packet in container.demux(stream) if packet.size]
+    assert sum(keys) == 3
+    (shown, *_), _ = read(tmp_path / "a.mp4")
+    middles = shown[24, 8::16].astype(int)
+    assert np.abs(middles - bars[24, 8::16]).max() < 12
