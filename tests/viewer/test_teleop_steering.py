@@ -151,8 +151,11 @@ def test_messages_that_no_page_sends_are_refused(message: str | bytes) -> None:
 
 def test_poses_survive_the_way_through_the_page() -> None:
     rng = np.random.default_rng(1)
-    pose = moved(np.eye(4), rng.normal(0, 1, 3), rng.normal(0, 1, 3))
-    assert pose_of(quaternion(pose[:3, :3]), pose[:3, 3]) == pytest.approx(pose, abs=1e-9)
+    turns = [*rng.normal(0, 2, (20, 3)), np.zeros(3), *(np.pi * np.eye(3)), np.array([np.pi, 1e-9, 0])]
+    for turn in turns:
+        pose = moved(np.eye(4), rng.normal(0, 1, 3), turn)
+        assert pose_of(quaternion(pose[:3, :3]), pose[:3, 3]) == pytest.approx(pose, abs=1e-8)
+        assert np.linalg.det(pose[:3, :3]) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("robot", ROBOTS)

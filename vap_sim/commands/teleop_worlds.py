@@ -43,10 +43,10 @@ class GymWorld:
 
     def begin(self, seed: int, options: Mapping[str, Any]) -> Seen:
         options, self._start = dict(options), None
-        start, size = options.get("start"), self._size
+        start: Any = options.get("start")
         # A start that another world told of, which may show larger pictures.
-        if hasattr(start, "resized") and start.size != size:
-            options["start"] = start.resized(size)
+        if hasattr(start, "resized") and start.size != self._size:
+            options["start"] = start.resized(self._size)
         observation, info = self._env.reset(seed=seed, options=options)
         seen = self._seen(observation, info)
         return seen if self._beside is None else _both(seen, self._beside.begin(seed, {**options, **self.begun()}))

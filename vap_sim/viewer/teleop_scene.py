@@ -78,10 +78,11 @@ class Gizmo:
         self._dragged = False
         _place(self._handle, pose)
 
-        @self._handle.on_update
-        def _(event: Any) -> None:
+        def dragged(event: Any) -> None:
             self._dragged = event.phase != "end"
             on_goal(pose_of(self._handle.wxyz, self._handle.position))
+
+        self._handle.on_update(dragged)
 
     def follow(self, pose: Array) -> None:
         """Sit on the tool, unless it is being dragged."""
@@ -104,19 +105,31 @@ def surfaces(model: RobotModel) -> list[tuple[int, tuple[float, float, float, fl
 
 def quaternion(turn: Array) -> tuple[float, float, float, float]:
     """The unit quaternion (w, x, y, z) of a rotation matrix (3, 3)."""
-    from scipy.spatial.transform import Rotation
-
-    x, y, z, w = Rotation.from_matrix(turn).as_quat()
-    return float(w), float(x), float(y), float(z)
+    (a, b, c), (d, e, f), (g, h, i) = (tuple(float(value) for value in row) for row in turn)
+    # Its outer product with itself, times four: the column of the largest part loses no digits.
+    outer = np.array(
+        [
+            [1 + a + e + i, h - f, c - g, d - b],
+            [h - f, 1 + a - e - i, b + d, c + g],
+            [c - g, b + d, 1 - a + e - i, f + h],
+            [d - b, c + g, f + h, 1 - a - e + i],
+        ]
+    )
+    column = outer[:, int(np.argmax(np.diag(outer)))]
+    w, x, y, z = (float(value) for value in column / np.linalg.norm(column))
+    return w, x, y, z
 
 
 def pose_of(wxyz: Any, position: Any) -> Array:
-    """The pose (4, 4) of a quaternion and a position [m]."""
-    from scipy.spatial.transform import Rotation
-
-    w, x, y, z = (float(value) for value in wxyz)
+    """The pose (4, 4) of a quaternion (w, x, y, z), of any length but zero, and a position [m]."""
+    parts = np.asarray(wxyz, np.float64)
+    w, x, y, z = parts / np.linalg.norm(parts)
     pose = np.eye(4)
-    pose[:3, :3] = Rotation.from_quat([x, y, z, w]).as_matrix()
+    pose[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
     pose[:3, 3] = np.asarray(position, np.float64)
     return pose
 
