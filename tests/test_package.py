@@ -128,9 +128,9 @@ def test_lock_pins_what_setup_cfg_asks_for(lock: str, extras: tuple[str, ...]) -
     assert "torchvision" not in pins
 
 
-def test_extra_all_names_every_other_extra_but_gl() -> None:
+def test_extra_all_names_every_other_extra_but_two() -> None:
     (requirement,) = (Requirement(line) for line in _listed("options.extras_require", "all"))
-    assert requirement.extras == set(SETUP["options.extras_require"]) - {"all", "gl"}
+    assert requirement.extras == set(SETUP["options.extras_require"]) - {"all", "gl", "rerun"}
 
 
 def test_build_requirement_is_locked() -> None:
