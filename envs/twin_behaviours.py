@@ -40,6 +40,7 @@ BEHAVIOURS: Mapping[str, float] = MappingProxyType(
 _CLEAR = 0.09  # [m] above the table that links keep which are higher than that at home
 _PACED = 0.2  # [s] the control step for which the pace from joint to joint is given
 _DROP = 0.004  # [m] above a thing at which another one is let go of over it
+_HAND = 0.11  # [m] that a hand needs between an object and a cabinet
 _ASIDE = 0.24  # [m] before a closed cabinet, where the hand withdraws to
 _AJAR = 0.35
 """Share of its travel from which a drawer is closed rather than opened."""
@@ -119,32 +120,56 @@ def possible(behaviour: str, scene: Scene, snapshot: Snapshot) -> bool:
     if scene.cabinets and behaviour in ("sweep", "wander", "joints"):
         return False  # they would run into what stands fast
     if behaviour.endswith("onto"):
-        return len(scene.objects) > 1 and bool(_movable(scene))
-    return behaviour in ("sweep", "wander", "joints", "idle") or bool(_movable(scene))
+        return len(scene.objects) > 1 and bool(_movable(scene, snapshot))
+    return behaviour in ("sweep", "wander", "joints", "idle") or bool(_movable(scene, snapshot))
 
 
-def _movable(scene: Scene) -> list[int]:
-    """Which objects can be grasped and pushed."""
-    return [index for index, item in enumerate(scene.objects) if item.shape != "plate"]
+def _movable(scene: Scene, snapshot: Snapshot) -> list[int]:
+    """Which objects can be grasped and pushed: no plates, and nothing that a hand cannot get at for a cabinet."""
+    loose = [index for index, item in enumerate(scene.objects) if item.shape != "plate"]
+    if not scene.cabinets:
+        return loose
+    return [index for index in loose if _from_cabinet(scene, np.array([snapshot.objects[index][0][:2]])) > _HAND]
+
+
+def _from_cabinet(scene: Scene, points: NDArray[np.float64]) -> float:
+    """How near [m] the nearest of points (n, 2) is to the first cabinet and to where its drawer and handle go."""
+    cabinet = scene.cabinets[0]
+    turn = np.array([[np.cos(cabinet.yaw), np.sin(cabinet.yaw)], [-np.sin(cabinet.yaw), np.cos(cabinet.yaw)]])
+    along, across = turn @ (points - [cabinet.x, cabinet.y]).T
+    ahead = np.maximum(along - cabinet.travel - cabinet.handle_reach, -along - cabinet.size[0])
+    beside = np.abs(across) - cabinet.size[1] / 2
+    return float(np.hypot(np.maximum(ahead, 0.0), np.maximum(beside, 0.0)).min())
+
+
+def _goal(rng: np.random.Generator, stage: Stage, target: Target) -> Point | None:
+    """Where to bring an object: anywhere, or the scene's goal; None where a cabinet stands in every way tried."""
+    for _ in range(30 if stage.scene.cabinets else 1):
+        goal = tuple(float(v) for v in rng.uniform(stage.low, stage.high))
+        if stage.scene.goal is not None and rng.uniform() < 0.4:
+            goal = stage.scene.goal[:2]
+        if np.hypot(goal[0] - target.x, goal[1] - target.y) < 0.05:
+            goal = (target.x + 0.08, target.y)
+        way = np.linspace((target.x, target.y), goal, 9)
+        if not stage.scene.cabinets or _from_cabinet(stage.scene, way) > _HAND:
+            return goal[0], goal[1]
+    return None
 
 
 def _object_plan(behaviour: str, rng: np.random.Generator, stage: Stage) -> list[Waypoint]:
     scene, snapshot, handling = stage.scene, stage.snapshot(), stage.handling
-    items = _movable(scene)
+    items = _movable(scene, snapshot)
     index = items[int(rng.integers(len(items)))]
     target = object_target(scene, snapshot, index, piled=stage.piled)
     if behaviour.endswith("onto"):
         plan = _onto_plan(rng, stage, snapshot, index, target)
-    elif behaviour.endswith("lift"):
-        plan = motion_plans.lift(target, handling, hold=int(rng.integers(1, 6)))
     else:
-        goal = tuple(float(v) for v in rng.uniform(stage.low, stage.high))
-        if scene.goal is not None and rng.uniform() < 0.4:
-            goal = scene.goal[:2]
-        if np.hypot(goal[0] - target.x, goal[1] - target.y) < 0.05:
-            goal = (target.x + 0.08, target.y)
-        make = motion_plans.pick_place if behaviour.endswith("pick_place") else motion_plans.push
-        plan = make(target, (goal[0], goal[1]), handling)
+        goal = None if behaviour.endswith("lift") else _goal(rng, stage, target)
+        if goal is None:
+            plan = motion_plans.lift(target, handling, hold=int(rng.integers(1, 6)))
+        else:
+            make = motion_plans.pick_place if behaviour.endswith("pick_place") else motion_plans.push
+            plan = make(target, goal, handling)
     return _clumsily(plan, rng, handling) if behaviour.startswith("clumsy") else plan
 
 
