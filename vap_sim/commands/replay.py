@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from tqdm import tqdm
 from tyro.conf import Positional
 
@@ -109,50 +109,84 @@ def run(command: Replay) -> Outcome:
     settings, others = _dream_settings(command), _others(command, source)
     record = open_record(command.out, _told(command, source, stages)).only(names)
     known: set[str] = set()
-    with tqdm(names, desc="replaying", unit="episode", dynamic_ncols=True, mininterval=1) as bar:
-        for name in bar:
-            bar.set_postfix_str(name)
-            try:
-                recorded = source.read(name, command.views)
-                known |= set(recorded.known)
-                if not record.has(name, stamp_of(recorded.source), command.out):
-                    record = _replayed(command, recorded, stages, settings, others, record, bar)
-                    record.save(command.out)
-            except (BadFile, InvalidInput, Unsupported) as error:
-                record = record.with_refusal(name, str(error))
+    job: _Job | None = None
+    # Films are drawn and encoded while the next recording is dreamt.
+    with (
+        ThreadPoolExecutor(1, "films") as writer,
+        tqdm(names, desc="replaying", unit="episode", dynamic_ncols=True, mininterval=1) as bar,
+    ):
+        try:
+            for name in bar:
+                bar.set_postfix_str(name)
+                try:
+                    recorded = source.read(name, command.views)
+                    known |= set(recorded.known)
+                    if record.has(name, stamp_of(recorded.source), command.out):
+                        continue
+                    dreamt = _dreamt(command, recorded, stages, settings, others, writer, bar)
+                except (BadFile, InvalidInput, Unsupported) as error:
+                    record = record.with_refusal(name, str(error))
+                    continue
+                record, job = _finished(command, job, record), dreamt
+        finally:
+            record = _finished(command, job, record)
     _check_results(command, record, known)
     record.save(command.out)
     shown = write_page(command.out, record, f"Replays of {command.dataset.name}")
     return _outcome(command, record, shown)
 
 
-def _replayed(
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A recording whose dreams are judged and whose files are being written: of each view its rows and its files."""
+
+    recorded: Recorded
+    stamp: Any
+    views: tuple[tuple[list[dict[str, Any]], Future[dict[str, str]]], ...]
+
+
+def _dreamt(
     command: Replay,
     recorded: Recorded,
     stages: Sequence[Stage],
     settings: DreamSettings,
     others: Mapping[str, Recorded],
-    record: ReplayRecord,
+    writer: ThreadPoolExecutor,
     bar: Any,
-) -> ReplayRecord:
-    """The record with all views of a recording more, whose files are written."""
+) -> _Job:
+    """Dream all views of a recording, and have their files written."""
     from vap_sim.viewer.replay_lanes import dream_scene
     from vap_sim.viewer.replay_record import row_of, stamp_of
 
+    stamp = stamp_of(recorded.source)
     seen = [seeing(command, stage, recorded.from_twin) for stage in stages]
-    rows: list[dict[str, Any]] = []
-    left_out = dict(recorded.left_out)
+    views: list[tuple[list[dict[str, Any]], Future[dict[str, str]]]] = []
     for view in recorded.views:
         scene = dream_scene(
             recorded, view, seen, settings, others, lambda lane: bar.set_postfix_str(f"{recorded.name}: {lane}")
         )
-        bar.set_postfix_str(f"{recorded.name}: writing")
-        files = write_scene(command, scene)
-        rows += [row_of(scene, lane, files) for lane in scene.lanes]
-    if not rows:
-        reasons = "; ".join(f"{view}: {why}" for view, why in left_out.items()) or "it has none of the views asked for"
+        wait([files for _, files in views])  # no more than two scenes are held at a time
+        rows = [row_of(scene, lane, {}) for lane in scene.lanes]
+        views.append((rows, writer.submit(write_scene, command, scene)))
+    if not views:
+        reasons = "; ".join(f"{view}: {why}" for view, why in recorded.left_out.items())
+        reasons = reasons or "it has none of the views asked for"
         raise BadFile(recorded.source, f"episode {recorded.name!r} has no camera to replay ({reasons})")
-    return record.with_episode(recorded.name, stamp_of(recorded.source), rows, left_out)
+    return _Job(recorded, stamp, tuple(views))
+
+
+def _finished(command: Replay, job: _Job | None, record: ReplayRecord) -> ReplayRecord:
+    """The record with a recording more, once its files are written; the record itself for none."""
+    if job is None:
+        return record
+    name = job.recorded.name
+    try:
+        rows = [{**row, "files": files.result()} for told, files in job.views for row in told]
+    except (BadFile, InvalidInput, Unsupported) as error:
+        return record.with_refusal(name, str(error))
+    record = record.with_episode(name, job.stamp, rows, job.recorded.left_out)
+    record.save(command.out)
+    return record
 
 
 def write_scene(command: Replay, scene: Scene) -> dict[str, str]:
@@ -281,7 +315,9 @@ def _refusals(record: ReplayRecord) -> str:
 
 def _outcome(command: Replay, record: ReplayRecord, shown: Path | None) -> Outcome:
     """Lines for people. Raises BadFile where some recordings could not be replayed."""
-    lines = [*_lines(record), f"written: {command.out / RECORD}" + (f", {shown}" if shown else "")]
+    from vap_sim.viewer.replay_record import lines_of
+
+    lines = [*lines_of(record), f"written: {command.out / RECORD}" + (f", {shown}" if shown else "")]
     if record.refused:
         count = f"{len(record.refused)} of {len(record.refused) + len(record.finished)} recordings"
         done = "\n".join(lines)
@@ -289,34 +325,3 @@ def _outcome(command: Replay, record: ReplayRecord, shown: Path | None) -> Outco
     written = [command.out / file for row in record.rows for file in row["files"].values()]
     pages = [command.out / RECORD, *([shown] if shown else [])]
     return Outcome("\n".join(lines), {"mean": record.means(), "written": list(dict.fromkeys([*pages, *written]))})
-
-
-def _lines(record: ReplayRecord) -> Iterator[str]:
-    several = len(record.means()) > 1
-    for row in record.rows:
-        yield _line(f"{row['episode']} {row['view']}" + (f" {row['dream']}" if several else ""), row["mean"])
-    for name, mean in record.means().items():
-        yield _line(f"mean {name}" if several else "mean", mean)
-    for left in record.left_out:
-        yield f"{left['episode']} {left['view']}: left out, {left['reason']}"
-
-
-def _line(name: str, told: Mapping[str, float | None]) -> str:
-    if "apart" in told:
-        figures = [f"apart {_text(told['apart'])} grey levels"]
-    else:
-        figures = [f"moving {_text(told['moving'])} dB", f"copy {_text(told['copy'])} dB"]
-        figures += [f"gain {_text(told['gain'])} dB", f"whole {_text(told['psnr'])} dB"]
-    if told.get("agreement") is not None:
-        most = [f"{words} {_text(told[key])}" for words, key in _MOST.items() if told.get(key) is not None]
-        figures.append(f"agreement {_text(told['agreement'])}" + (f" ({', '.join(most)})" if most else ""))
-    if told.get("risk") is not None:
-        figures.append(f"risk {_text(told['risk'])}")
-    return f"{name}: " + ", ".join(figures)
-
-
-_MOST = {"recording": "agreement_recorded", "copy": "agreement_copy"}
-
-
-def _text(value: float | None) -> str:
-    return "undefined" if value is None or not np.isfinite(value) else f"{value:.2f}"

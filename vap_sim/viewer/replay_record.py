@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -192,3 +192,35 @@ def write_text(path: Path, text: str) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def lines_of(record: ReplayRecord) -> Iterator[str]:
+    """A line a dream, then the means, then what was left out."""
+    several = len(record.means()) > 1
+    for row in record.rows:
+        yield _line(f"{row['episode']} {row['view']}" + (f" {row['dream']}" if several else ""), row["mean"])
+    for name, mean in record.means().items():
+        yield _line(f"mean {name}" if several else "mean", mean)
+    for left in record.left_out:
+        yield f"{left['episode']} {left['view']}: left out, {left['reason']}"
+
+
+def _line(name: str, told: Mapping[str, float | None]) -> str:
+    if "apart" in told:
+        figures = [f"apart {_text(told['apart'])} grey levels"]
+    else:
+        figures = [f"moving {_text(told['moving'])} dB", f"copy {_text(told['copy'])} dB"]
+        figures += [f"gain {_text(told['gain'])} dB", f"whole {_text(told['psnr'])} dB"]
+    if told.get("agreement") is not None:
+        most = [f"{words} {_text(told[key])}" for words, key in _MOST.items() if told.get(key) is not None]
+        figures.append(f"agreement {_text(told['agreement'])}" + (f" ({', '.join(most)})" if most else ""))
+    if told.get("risk") is not None:
+        figures.append(f"risk {_text(told['risk'])}")
+    return f"{name}: " + ", ".join(figures)
+
+
+_MOST = {"recording": "agreement_recorded", "copy": "agreement_copy"}
+
+
+def _text(value: float | None) -> str:
+    return "undefined" if value is None or not np.isfinite(value) else f"{value:.2f}"
