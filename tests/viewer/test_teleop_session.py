@@ -9,6 +9,7 @@ from tests.viewer.teleop_toy import actions, toy_session
 from vap_sim.errors import InvalidInput, Unsupported
 from vap_sim.viewer.teleop_history import HistoryLimits, Moment
 from vap_sim.viewer.teleop_session import DrivingSession
+from vap_sim.viewer.teleop_steering import Steering, Wish
 
 
 def _same(one: Moment, other: Moment) -> bool:
@@ -160,6 +161,28 @@ def test_a_dream_is_driven_back_and_on_through_its_environment(world: str) -> No
         session.step(moment.action)
     assert all(_same(a, b) for a, b in zip(line, session.line, strict=True))
     assert set(session.world.cameras()) == {"image"} and "disc" in session.world.instruction()
+
+
+@pytest.mark.parametrize("station", ["Bridge", "RT1", "EgoVid"])
+def test_every_station_is_driven_by_the_id_of_its_twin(station: str) -> None:
+    pytest.importorskip("pybullet", reason="pybullet is not installed (extra twin)")
+    from vap_sim.commands.teleop_worlds import default_world, world_opener
+
+    assert default_world(f"VAPTwin-{station}-v0") == "twin" and default_world("VAPWorld-DROID-v0") == "compact"
+    session = DrivingSession(world_opener(f"VAPTwin-{station}-v0"), "twin")
+    session.begin(0)
+    up = Wish(linear=np.array([0.0, 0.0, 0.4]))
+    steering = Steering(session.world.model, session.world.dt)
+    steered = steering.steer(session.present.asked, up)
+    assert steered.action is not None
+    first = session.step(steered.action)
+    session.switch("kinematic")
+    assert session.present.step == 1 and session.world.dt == steering.dt
+    session.choose(1)
+    session.rewind(0)
+    assert _same(session.step(steered.action), first)
+    height = [steering.tool(one.seen.joints)[2, 3] for one in session.line]
+    assert height[1] - height[0] > 0.005
 
 
 def test_the_twin_does_the_same_beside_a_dream_and_instead_of_it() -> None:

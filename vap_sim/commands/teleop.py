@@ -32,7 +32,8 @@ class Teleop:
 
     Attributes:
         env: Environment whose station is driven, by the id of its dream or its twin.
-        world: World to begin in: compact, kinematic, twin, or a file or folder of weights (CogVideoX among them).
+        world: World to begin in: compact, kinematic, twin, or a file or folder of weights (CogVideoX among them); the
+            environment's own if not given.
         task: Task whose starts are drawn; the station's own if not given.
         start: Name or folder of the start to begin from; drawn by the seed if not given.
         seed: Seed of the first episode.
@@ -49,7 +50,7 @@ class Teleop:
     """
 
     env: str = "VAPWorld-DROID-v0"
-    world: str = "compact"
+    world: str | None = None
     task: str | None = None
     start: str | None = None
     seed: int = 0
@@ -103,16 +104,18 @@ class _Driver:
     """The session of one run of the command: its worlds, its journal, and what saving means."""
 
     def __init__(self, command: Teleop) -> None:
+        from vap_sim.commands.teleop_worlds import default_world
         from vap_sim.viewer.teleop_journal import EpisodeJournal
 
         self.command = command
+        self.world = default_world(command.env) if command.world is None else command.world
         self.journal: EpisodeJournal = EpisodeJournal(command.out / "journal")
 
     def desk(self) -> Any:
         """What the page offers."""
         from vap_sim.viewer.teleop_controls import Desk
 
-        given = self.command.world
+        given = self.world
         worlds = (given, *(name for name in _WORLDS if name != given))
         return Desk(worlds, ("", *_starts(self.command)), self.begin, self.save)
 
@@ -128,8 +131,8 @@ class _Driver:
         torch.set_num_threads(command.threads)
         opener = world_opener(command.env, task=command.task, beside=command.beside, trust=command.trust)
         limits = HistoryLimits(state_bytes=command.memory * MEGABYTE)
-        session = DrivingSession(opener, command.world, limits=limits, journal=self.journal)
-        self.begin(session, command.world, command.start or "", command.seed)
+        session = DrivingSession(opener, self.world, limits=limits, journal=self.journal)
+        self.begin(session, self.world, command.start or "", command.seed)
         return session
 
     def begin(self, session: DrivingSession, world: str, start: str, seed: int) -> None:

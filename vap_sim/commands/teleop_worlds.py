@@ -117,7 +117,7 @@ def _both(seen: Seen, other: Seen) -> Seen:
 
 
 def world_opener(
-    env_id: str, *, task: str | None = None, beside: bool = False, trust: bool = True, weights: str | None = None
+    env_id: str, *, task: str | None = None, beside: bool = False, trust: bool = True
 ) -> Callable[[str], GymWorld]:
     """What makes a `GymWorld` of a world's name: one of `load_world`'s, a path of weights, or "twin".
 
@@ -129,7 +129,7 @@ def world_opener(
     def opened(name: str) -> GymWorld:
         if name == TWIN:
             return twin_world(station, task)
-        return dream_world(station, name, task, beside=beside, trust=trust, weights=weights)
+        return dream_world(station, name, task, beside=beside, trust=trust)
 
     return opened
 
@@ -146,29 +146,38 @@ def station_of(env_id: str) -> str:
     return env_id.split("-")[1]
 
 
-def dream_world(
-    station: str,
-    world: str,
-    task: str | None = None,
-    *,
-    beside: bool = False,
-    trust: bool = True,
-    weights: str | None = None,
-) -> GymWorld:
-    """A dream of a station, at the rate that its world model was made for. Raises what making it raises."""
+def default_world(env_id: str) -> str:
+    """The world to begin in: the twin for a twin's id, else what the dream of that id is made with unless told
+    otherwise, which the compact model's weights need not know. Raises UnknownName."""
     import gymnasium
 
-    from vap_sim.models.registry import load_world
+    station_of(env_id)
+    if env_id.startswith("VAPTwin-"):
+        return TWIN
+    return str(gymnasium.spec(env_id).kwargs.get("world", "compact"))
 
-    model = load_world(Path(world) if _is_place(world) else world, weights=weights if world == "compact" else None)
-    home, rate = _home(station), model.spec.frame_rate
+
+def dream_world(
+    station: str, world: str, task: str | None = None, *, beside: bool = False, trust: bool = True
+) -> GymWorld:
+    """A dream of a station at its rate, or, of weights by their path, at the rate that they were made for.
+
+    Raises what making it raises."""
+    import gymnasium
+
     options: dict[str, Any] = {"task": task} if task is not None else {}
+    rate = _rate(station)
+    if _is_place(world):
+        from vap_sim.models.registry import load_world
+
+        model = load_world(Path(world))
+        rate = model.spec.frame_rate
+        options |= {"world": model, "world_options": None, "control_hz": rate, "video_hz": rate}
+    else:
+        options["world"] = world
     env = gymnasium.make(
         f"VAPWorld-{station}-v0",
-        world=model,
         control="joint_position",
-        control_hz=rate,
-        video_hz=rate,
         trust=trust,
         render_mode="rgb_array",
         render_views=("prompt",),
@@ -177,7 +186,7 @@ def dream_world(
         **options,
     )
     other = twin_world(station, task, hz=rate) if beside else None
-    return GymWorld(world, env, home, 1 / rate, other)
+    return GymWorld(world, env, _home(station), 1 / rate, other)
 
 
 def twin_world(station: str, task: str | None = None, hz: float | None = None) -> GymWorld:
