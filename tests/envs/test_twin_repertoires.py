@@ -109,6 +109,29 @@ def test_a_drawer_can_be_opened_or_closed_but_not_both() -> None:
         Repertoire.of(get_station("RT1")).odds(plain, Snapshot({}, ()), ("open_drawer",))
 
 
+def test_hands_keep_away_from_what_stands_fast() -> None:
+    station, scene = get_station("RT1"), drawn("open_drawer")
+    model, cabinet = load_robot(station.robot), replace(scene.cabinets[0], x=0.6, y=0.0, yaw=np.pi, opening=0.0)
+    low, high = (0.6 - cabinet.travel - 0.05, -cabinet.size[1] / 2), (0.6 + cabinet.size[0], cabinet.size[1] / 2)
+
+    def gap(points: np.ndarray) -> np.ndarray:
+        return np.asarray(np.linalg.norm(np.maximum(np.maximum(low - points, points - high), 0), axis=-1))
+
+    lying = {name: (0.5, high[1] + room) for name, room in (("near", 0.08), ("far", 0.13))}
+    for name, (x, y) in lying.items():
+        item = replace(scene.objects[0], x=x, y=y)
+        placed = replace(scene, objects=(item,), cabinets=(cabinet,))
+        snapshot = Snapshot({}, (((x, y, item.size[2] / 2), (0.0, 0.0, 0.0, 1.0)),), (((0.6, 0.0, 0.0), (0, 0, 1, 0)),))
+        assert possible("lift", placed, snapshot) == possible("push", placed, snapshot) == (name == "far")
+    stage = Repertoire.of(station).stage(model, placed, lambda: snapshot, 1 / 3)
+    home = model.home.double().numpy()
+    for seed in range(6):
+        course = course_of("pick_place", np.random.default_rng(seed), stage, home)
+        poses = model.robot.forward(torch.as_tensor(course))[:, model.robot.link_index(model.tool_link), :3, 3].numpy()
+        down = poses[poses[:, 2] < 0.12]
+        assert len(down) and gap(down[:, :2]).min() > 0.1
+
+
 def test_a_thing_on_a_thing_is_told_by_its_height() -> None:
     scene = get_station("Bridge").get_task("stack").scene(np.random.default_rng(0))
     size = scene.objects[0].size
