@@ -177,6 +177,8 @@ class Gate:
             return behind(connection, request)
 
         self._used = True
+        # Who begins a request must end it soon, and who is turned away is not waited for.
+        options |= {"open_timeout": 5, "close_timeout": 1}
         options |= {
             "max_size": limits.message_bytes,
             "process_request": admit,

@@ -23,7 +23,6 @@ from vap_sim.viewer.teleop_steering import Array, Steering, Wish
 
 _LOG = logging.getLogger(__name__)
 MOST_WAITING = 32
-_RECENT = 50
 _FAULTS = (VAPSimError, ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, OSError)
 
 
@@ -59,7 +58,6 @@ class DrivingLoop:
         # A key went down since the last action; and it is up again.
         self._tapped = self._released = False
         self.timing = Timing()
-        self.recent: deque[float] = deque(maxlen=_RECENT)
         self._thread = threading.Thread(target=self._run, name="driving", daemon=True)
 
     def start(self) -> None:
@@ -209,7 +207,6 @@ class DrivingLoop:
             began = time.perf_counter()
             moment = session.step(session.present.asked if steered.action is None else steered.action)
             now = time.perf_counter()
-            self.recent.append(now - began)
             self.timing = replace(self.timing, step=now - began, shown=now - wished, steps=self.timing.steps + 1)
             self._told(moment)
             if steered.arrived:
