@@ -30,6 +30,8 @@ _GAIN, _FINGER_GAIN = 0.5, 0.25
 _FRICTION = 1.2
 _SETTLING = 60
 """Physics steps before an episode begins, in which objects come to rest."""
+_AGAINST, _SQUEEZE = 0.003, 0.15
+"""A thing this near [m] to thumb and finger at the beginning is held, by closing on it by this share meanwhile."""
 
 
 class HandPhysics:
@@ -73,8 +75,11 @@ class HandPhysics:
         self._nominal = start.copy()
         for index, angle in zip(hand.joints, self._angles(start), strict=True):
             pybullet.resetJointState(hand.body, index, angle, physicsClientId=client)
+        firm = start.copy()
+        if any(_holds(self._near(index)) for index in range(len(scene.objects))):
+            firm[self._grasp] += _SQUEEZE * (model.gripper.closed_value - model.gripper.open_value)
         for _ in range(_SETTLING):
-            self._drive(self._angles(start), np.zeros(len(hand.joints)))
+            self._drive(self._angles(firm), np.zeros(len(hand.joints)))
 
     def close(self) -> None:
         """Free the client; harmless when called twice."""
@@ -104,14 +109,19 @@ class HandPhysics:
     def joints(self) -> Array:
         """Measured joints (J,) [rad, m]: they put every bone where it is.
 
-        How far the hand has closed is the mean over all fingers; what a single joint is beyond or behind that, because
-        something stopped it, is told by the joint's own bend.
+        How far the hand has closed is the mean over all fingers, or as near to it as the limits of their bends allow;
+        what a single joint is beyond or behind that, because something stopped it, is told by the joint's own bend.
         """
         hand, joints = self.hand, self._nominal.copy()
         states = pybullet.getJointStates(hand.body, hand.joints, physicsClientId=self.world.client)
         angles = np.array([state[0] for state in states])
         closes = hand.closing > 0
-        joints[self._grasp] = ((angles - joints[hand.own])[closes] / hand.closing[closes]).mean()
+        own, shares, bent = hand.own[closes], hand.closing[closes], angles[closes]
+        robot = self.model.robot
+        least = float(((bent - robot.upper.numpy()[own]) / shares).max())
+        most = float(((bent - robot.lower.numpy()[own]) / shares).min())
+        closed = float(((bent - joints[own]) / shares).mean())
+        joints[self._grasp] = min(max(closed, least), most) if least <= most else closed
         joints[hand.own] = angles - hand.closing * joints[self._grasp]
         return joints
 
@@ -128,8 +138,7 @@ class HandPhysics:
 
     def held(self, index: int) -> bool:
         """Whether the thumb and another finger touch object `index`."""
-        parts = self._touching(index) - {"wrist"}
-        return "thumb" in parts and len(parts) > 1
+        return _holds(self._touching(index))
 
     def touched(self, index: int) -> bool:
         """Whether the hand touches object `index`."""
@@ -154,6 +163,12 @@ class HandPhysics:
         contacts = pybullet.getContactPoints(self.hand.body, body, physicsClientId=client)
         return {self._parts[contact[3]] for contact in contacts if contact[9] > 0}
 
+    def _near(self, index: int) -> set[str]:
+        """Which parts of the hand object `index` lies against."""
+        body, client = self.world.objects[index], self.world.client
+        points = pybullet.getClosestPoints(self.hand.body, body, _AGAINST, physicsClientId=client)
+        return {self._parts[point[3]] for point in points}
+
     def _angles(self, joints: Array) -> Array:
         """Joint values of the body (N,) from those of the robot (J,)."""
         angles: Array = joints[self.hand.own] + self.hand.closing * joints[self._grasp]
@@ -173,6 +188,11 @@ class HandPhysics:
             physicsClientId=client,
         )
         pybullet.stepSimulation(physicsClientId=client)
+
+
+def _holds(parts: set[str]) -> bool:
+    """Whether the thumb and another finger are among the parts."""
+    return "thumb" in parts and len(parts - {"wrist"}) > 1
 
 
 def _drives(hand: HandBody) -> tuple[list[float], list[float]]:

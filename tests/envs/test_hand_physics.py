@@ -72,7 +72,8 @@ def test_measured_joints_put_every_bone_where_it_is_even_around_a_thing(model: R
     robot = model.robot
     with closing(HandPhysics(scene_of(CUBE), model, start)) as physics:
         np.testing.assert_allclose(physics.joints(), start, atol=1e-3)
-        grasped(physics, model, start)
+        joints = grasped(physics, model, start)
+        np.testing.assert_allclose(joints, robot.clamp(torch.from_numpy(joints)), atol=1e-6)
         poses = robot.forward(torch.from_numpy(physics.joints()))
         found = {name: pose for name, pose in engine_poses(physics).items() if name in robot.link_names}
         assert {"wrist", "thumb_distal", "index_distal", "little_middle"} <= found.keys()
@@ -161,6 +162,18 @@ def test_saved_moments_come_back_and_equal_paths_give_equal_bits(model: RobotMod
     for joints, objects in ends[1:]:
         np.testing.assert_array_equal(joints, ends[0][0])
         assert objects == ends[0][1]
+
+
+def test_what_was_held_is_held_where_a_scene_begins_in_the_middle(model: RobotModel, start: np.ndarray) -> None:
+    with closing(HandPhysics(scene_of(CUBE), model, start)) as physics:
+        joints = grasped(physics, model, start)
+        (x, y, z), turn = physics.snapshot().objects[0]
+    lifted = replace(CUBE, x=x, y=y, z=z, turn=(turn[0], turn[1], turn[2], turn[3]))
+    with closing(HandPhysics(scene_of(lifted), model, joints)) as again:
+        assert again.held(0)
+        np.testing.assert_allclose(again.snapshot().objects[0][0], (x, y, z), atol=0.01)
+        before, after = (model.robot.forward(torch.from_numpy(q))[:, :3, 3] for q in (joints, again.joints()))
+        assert float((before - after).norm(dim=-1).max()) < 0.012
 
 
 def test_a_left_hand_has_a_body_too() -> None:
