@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,16 @@ import torch
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.robots.library import load_robot
 from vap_sim.training.reference_footage import Footage, load_footage
+from vap_sim.training.reference_pairs import films_in, pairs_of
 
 pytest.importorskip("pybullet")
-from vap_sim.envs.twin_actions import ActionSettings, action_names, record_action, record_action_files
+from vap_sim.envs.twin_actions import (
+    ActionSettings,
+    action_bodies,
+    action_names,
+    record_action,
+    record_action_files,
+)
 
 SEED = 3
 SMALL = ActionSettings(size=(16, 16))
@@ -24,9 +32,15 @@ def films() -> dict[str, Footage]:
     return {action: record_action(action, SEED, SMALL)[0] for action in action_names()}
 
 
-def tool_path(film: Footage) -> np.ndarray:
+@pytest.fixture(scope="module")
+def others() -> dict[str, Footage]:
+    """The same actions of another body."""
+    return {action: record_action(action, SEED, replace(SMALL, robot="widowx"))[0] for action in action_names()}
+
+
+def tool_path(film: Footage, robot: str = "panda_robotiq") -> np.ndarray:
     """Where the tool was in each frame (T, 3) [m]."""
-    model = load_robot("panda_robotiq")
+    model = load_robot(robot)
     assert film.joints is not None
     return model.robot.forward(film.joints.double())[:, model.robot.link_index(model.tool_link), :3, 3].numpy()
 
@@ -58,6 +72,37 @@ def test_the_gripper_moves_as_the_action_says(films: dict[str, Footage]) -> None
     assert finger["open"][-1] < start - 0.3 and finger["close"][-1] > start + 0.3
     for still in ("open", "close"):
         assert np.ptp(tool_path(films[still]), axis=0).max() < 0.01
+
+
+def test_another_body_does_the_same(others: dict[str, Footage]) -> None:
+    paths = {action: tool_path(film, "widowx") for action, film in others.items()}
+    for action, axis, sign in (
+        ("push_left", 1, 1), ("push_right", 1, -1), ("push_away", 0, 1), ("push_near", 0, -1),
+    ):  # fmt: skip
+        low = paths[action][paths[action][:, 2] < paths[action][:, 2].min() + 0.02]
+        assert sign * (low[-1] - low[0])[axis] > 0.03, action
+    lift = paths["lift"]
+    assert lift[-1, 2] > lift[:, 2].min() + 0.08
+    assert (np.diff(np.sign(np.diff(paths["wave"][2:, 1]))) != 0).sum() >= 1
+    finger = {action: film.joints[:, 6].numpy() for action, film in others.items() if film.joints is not None}
+    start = finger["open"][0]
+    assert finger["open"][-1] > start + 0.005 and finger["close"][-1] < start - 0.005, "it slides open"
+    assert all(torch.equal(film.frames[0], others["lift"].frames[0]) for film in others.values())
+
+
+def test_films_of_two_bodies_are_pairs_of_one_action(tmp_path: Path) -> None:
+    """A demonstration may show another body: its source differs, though the seed is the same, and so does its file."""
+    short = ActionSettings(size=(16, 16), frames=3)
+    for robot in action_bodies():
+        (path,) = record_action_files("lift", SEED, tmp_path, replace(short, robot=robot))
+        assert load_footage(path).label == "lift"
+    pairs = pairs_of(films_in(tmp_path), references=1)
+    assert sorted(pair.target.path.name for pair in pairs) == [
+        f"lift_{SEED:08d}_0.footage.safetensors", f"lift_widowx_{SEED:08d}_0.footage.safetensors",
+    ]  # fmt: skip
+    assert all(pair.target.path != pair.reference.path for pair in pairs)
+    with pytest.raises(UnknownName, match="body of an action 'widow'"):
+        ActionSettings(robot="widow")
 
 
 def test_lifting_lifts_the_object_and_pushing_moves_it() -> None:
