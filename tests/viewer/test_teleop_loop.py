@@ -80,6 +80,7 @@ def test_the_shortest_tap_is_one_step() -> None:
             _until(lambda count=count: heard.step == count)
             time.sleep(0.3)
             assert heard.step == count and not loop.wish.linear.any()
+        time.sleep(0.4)
         loop.move(FORWARD)
         _until(lambda: heard.step == 4)
         loop.move(FORWARD)  # the page says so as long as it is held
