@@ -59,13 +59,12 @@ def learn(folder: Path, steps: int) -> Path:
             first = MotionContrast(prism, codec, words, data, ContrastTraining(pairs=4))  # which films show the same?
             loop = LoopSettings(folder / "pairs", steps, learning_rate=2e-3, warmup=0, average=0.0)
             prism.encoder.load_state_dict(train(first, loop).weights)
-            prism.encoder.requires_grad_(False)
+            prism.encoder.requires_grad_(False)  # as it is while what listens to it learns
         recipe = kind(backbone, prism, codec, words, Schedule.of(PUBLISHED), [data], training)
         loop = LoopSettings(folder / kind.__name__, steps, learning_rate=2e-3, warmup=0, average=0.0)
         settle(recipe.denoiser, train(recipe, loop).weights)
     world, name = folder / "world", "prism.safetensors"
-    settings = {"mode": "chunk", "chunk": FRAMES, "steps": 6, "guidance": 1.0}
-    brought = {"action_prism": name}
+    settings, brought = {"mode": "chunk", "chunk": FRAMES, "steps": 6, "guidance": 1.0}, {"action_prism": name}
     save_world(world, backbone, Header((SIDE, SIDE), 2.5, "text", FRAMES, CHANNELS, True, None, settings, brought))
     save_action_prism(world / name, prism)
     return world
@@ -86,7 +85,7 @@ def main(steps: int = 6) -> None:
         (start,) = record_action(ACTIONS[0], UNSEEN[0], FILMS, held_out=True)
         shown = [record_action(action, UNSEEN[1], FILMS, held_out=True)[0] for action in ACTIONS]
         films = [dream(world, start, one) for one in shown]
-    apart = float(np.abs(films[0].astype(float) - films[1]).mean())
+    apart = np.abs(films[0].astype(float) - films[1]).mean()
     print(f"{steps} steps on {len(ACTIONS) * len(SEEDS)} films: too few to learn an action from a demonstration")
     print(f"shown {ACTIONS[0]} or {ACTIONS[1]}, the same dream differs by {apart:.3f} grey levels a pixel")
     rows = [np.hstack(film[::2]) for one, film in zip(shown, films, strict=True) for film in (one.frames.numpy(), film)]

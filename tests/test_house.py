@@ -20,10 +20,8 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("robots", "envs", "policies")
 LONGEST_FILE = 350
-RECORDING = (
-    *(f"vap_sim.envs.twin_{what}" for what in ("recorder", "behaviours", "repertoires", "actions")),
-    "vap_sim.envs.hand_behaviours",
-)
+_RECORDING = ("twin_recorder", "twin_behaviours", "twin_repertoires", "twin_actions", "hand_behaviours")
+RECORDING = tuple(f"vap_sim.envs.{name}" for name in _RECORDING)
 """Where scripted experts drive the twin for recordings: of all environments, these alone know policies."""
 
 
@@ -220,11 +218,8 @@ def _calls(source: Source) -> Iterator[ast.Call]:
 SETUP = configparser.ConfigParser()
 SETUP.read(ROOT / "setup.cfg")
 # Distributions whose import name differs from their own.
-IMPORT_NAMES = {
-    "opencv-python-headless": ("cv2",),
-    "pybullet": ("pybullet", "pybullet_data", "pybullet_utils"),
-    "rerun-sdk": ("rerun",),
-}
+IMPORT_NAMES = {"opencv-python-headless": ("cv2",), "rerun-sdk": ("rerun",)}
+IMPORT_NAMES["pybullet"] = ("pybullet", "pybullet_data", "pybullet_utils")
 
 
 def _listed(section: str, key: str) -> list[str]:
