@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -148,7 +149,7 @@ class Controls:
             take = gui.add_dropdown("take", ("1",))
         self._heard(step.on_update, lambda: self._ask("rewind", _rewinds(int(step.value))))
         for button, event in ((back, "back"), (fork, "fork"), (again, "again")):
-            self._heard(button.on_click, lambda event=event: self.act(event))
+            self._heard(button.on_click, partial(self.act, event))
         self._heard(take.on_update, lambda: self._ask("take", _chooses(str(take.value))))
         self._parts |= {"step": step, "take": take}
         return folder
