@@ -19,13 +19,11 @@ if TYPE_CHECKING:
     from vap_sim.models.cogvideox.world import CogVideoXWorld
     from vap_sim.training.clips import DataSet
     from vap_sim.training.loop import LoopSettings, Outcome
-    from vap_sim.training.motion_contrast import MotionContrast
     from vap_sim.training.parallel import Team
     from vap_sim.training.reference_pairs import Pair
 
 SUFFIX = ".safetensors"
 ADAPTER = "flexiact_adapter"
-PRETRAINING_RATE = 2e-3
 SYSTEMS: Mapping[str, str] = MappingProxyType(
     {"action_prism": "an action prism", "video_as_prompt": "an expert of Video-As-Prompt", ADAPTER: "a RefAdapter"}
 )
@@ -164,7 +162,7 @@ def _demonstrated(command: TrainConditioner, world: CogVideoXWorld, team: Team) 
     from vap_sim.models.conditioners.action_prism_file import save_action_prism
     from vap_sim.models.conditioners.video_as_prompt import VideoAsPrompt
     from vap_sim.models.conditioners.video_as_prompt_file import save_video_as_prompt
-    from vap_sim.training.motion_contrast import ContrastTraining, MotionContrast
+    from vap_sim.training.motion_contrast import ContrastTraining, MotionContrast, pretrain
     from vap_sim.training.reference_clips import CachedCodec, open_pairs
     from vap_sim.training.reference_recipe import ReferenceRecipe, reference_preset
 
@@ -184,7 +182,8 @@ def _demonstrated(command: TrainConditioner, world: CogVideoXWorld, team: Team) 
     codec, words = CachedCodec(parts.codec, cache), _words(world, captions, cache)
     if command.pretrain:
         contrast = MotionContrast(system, codec, words, data, ContrastTraining(seed=command.seed))
-        _pretrain(command, contrast, team)
+        often = {"checkpoint_every": command.checkpoint_every, "log_every": command.log_every}
+        pretrain(contrast, _folder(command) / "pretraining", command.pretrain, **often, team=team)
     recipe = ReferenceRecipe(
         parts.backbone,
         system,
@@ -199,20 +198,6 @@ def _demonstrated(command: TrainConditioner, world: CogVideoXWorld, team: Team) 
         team=team,
     )
     return _Lesson(recipe, data, save)
-
-
-def _pretrain(command: TrainConditioner, contrast: MotionContrast, team: Team) -> None:
-    """The encoder learns what films show, and is left as it is by what follows: the denoiser's error would undo it.
-
-    Every process of a team learns the same from the same batches."""
-    from vap_sim.training.loop import LoopSettings, train
-
-    steps = command.pretrain
-    rate = {"learning_rate": PRETRAINING_RATE, "warmup": min(50, steps), "cooldown": steps // 2}
-    often = {"checkpoint_every": command.checkpoint_every, "preview_every": steps + 1, "log_every": command.log_every}
-    outcome = train(contrast, LoopSettings(_folder(command) / "pretraining", steps, **rate, **often), team)
-    contrast.network.load_state_dict(outcome.weights)
-    contrast.network.requires_grad_(False)
 
 
 def _adapter(command: TrainConditioner, world: CogVideoXWorld, team: Team) -> _Lesson:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +21,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vap_sim.errors import InvalidInput
-from vap_sim.training.loop import plain
+from vap_sim.training.loop import LoopSettings, plain, train
+from vap_sim.training.parallel import ALONE, Team
 
 if TYPE_CHECKING:
     from vap_sim.models.cogvideox.codec import Codec
     from vap_sim.models.cogvideox.text import TextEncoder
     from vap_sim.models.conditioners.action_prism import ActionPrism
     from vap_sim.training.clips import Clip, DataSet
+
+
+RATE = 2e-3
+"""Learning rate of `pretrain`."""
 
 
 @dataclass(frozen=True)
@@ -99,3 +105,31 @@ class MotionContrast:
         words = self.text.encode(list(captions)).to(weight)
         tokens = self.prism.motion(latents.to(weight), torch.cat([words, words], dim=1))
         return F.normalize(tokens.flatten(1), dim=1)
+
+
+def pretrain(
+    contrast: MotionContrast,
+    folder: Path,
+    steps: int,
+    *,
+    checkpoint_every: int = 250,
+    log_every: int = 10,
+    team: Team = ALONE,
+) -> None:
+    """Train a prism's encoder, and leave it as it is for what follows: the denoiser's error would undo what it learned.
+
+    folder: of checkpoints, from which a killed run goes on. Every process of a team learns the same from the same
+    batches. Raises what `train` does.
+    """
+    settings = LoopSettings(
+        folder,
+        steps,
+        learning_rate=RATE,
+        warmup=min(50, steps),
+        cooldown=steps // 2,
+        checkpoint_every=checkpoint_every,
+        preview_every=steps + 1,
+        log_every=log_every,
+    )
+    contrast.network.load_state_dict(train(contrast, settings, team).weights)
+    contrast.network.requires_grad_(False)
