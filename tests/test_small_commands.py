@@ -62,6 +62,8 @@ def test_serve_policy_says_where_and_ends_with_130_when_interrupted(tmp_path: Pa
         text=True,
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # A run in the background of a shell ignores interrupts, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert server.stdout is not None

@@ -82,7 +82,7 @@ def exchange(root: Path) -> None:
         (put("timestamp", 2, 9.0), "field 'timestamp': frame 2 is at"),
         (put("task_index", 0, 5), "there is no task 5"),
         (lambda root: (root / OLD_FILM).unlink(), "no such video file"),
-        (cut, "is no video that can be read"),
+        (cut, "is cut short"),
         (exchange, "5 frames for 3 rows"),
     ],
 )

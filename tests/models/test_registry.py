@@ -75,7 +75,11 @@ def test_nothing_is_imported_before_it_is_asked_for(monkeypatch: pytest.MonkeyPa
             "option of world 'kinematic' 'view'. Did you mean 'views'",
             lambda f: load_world("kinematic", view=2),
         ),
-        (UnknownName, "unknown option of world 'compact' 'views'", lambda f: load_world("compact", views=2)),
+        (
+            UnknownName,
+            "unknown option of world 'compact' 'view'. Did you mean 'views'",
+            lambda f: load_world("compact", view=2),
+        ),
         (UnknownName, "unknown world 'other'", lambda f: load_world(weights(f / "w", world="other"))),
         (UnknownName, "option of world 'kinematic' 'name_or_path'", lambda f: load_world("kinematic", name_or_path=f)),
         (BadFile, "runs/nowhere: no such weights file", lambda f: load_world("runs/nowhere")),
