@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
@@ -66,7 +66,18 @@ def held_out_files(folder: Path | None, limit: int | None, workers: int = 2) -> 
     Raises InvalidInput where a given folder lacks them.
     """
     seeds = HELD_OUT if limit is None else HELD_OUT[:limit]
-    place = Path("out") / "episodes" if folder is None else folder
+    return recorded_files(seeds, folder, Path("out") / "episodes", _record, workers)
+
+
+def recorded_files(
+    seeds: range, folder: Path | None, own: Path, record: Callable[[int, Path], Any], workers: int = 2
+) -> list[Path]:
+    """Episode files of seeds, in order: those of a given folder, or of one's own, where missing ones are recorded.
+
+    record: writes the episode of a seed to a folder; it is sent to other processes. Raises InvalidInput where a given
+    folder lacks some.
+    """
+    place = own if folder is None else folder
     files = [place / f"twin_{seed:08d}.vap.npz" for seed in seeds]
     missing = [seed for seed, file in zip(seeds, files, strict=True) if not file.exists()]
     if missing and folder is not None:
@@ -74,7 +85,7 @@ def held_out_files(folder: Path | None, limit: int | None, workers: int = 2) -> 
     if missing:
         place.mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            jobs = pool.map(_record, missing, [place] * len(missing))
+            jobs = pool.map(record, missing, [place] * len(missing))
             list(tqdm(jobs, total=len(missing), unit="episode", desc="recording", mininterval=5))
     return files
 

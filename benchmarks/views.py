@@ -13,9 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -25,7 +23,19 @@ import numpy as np
 import torch
 from env_step import Bar, actions
 from fidelity import MEASURES, Truth, add, judge_masks
-from harness import HELD_OUT, RESAMPLES, Row, Tally, about, arguments, as_json, table, write_json, write_sheet
+from harness import (
+    HELD_OUT,
+    RESAMPLES,
+    Row,
+    Tally,
+    about,
+    arguments,
+    as_json,
+    recorded_files,
+    table,
+    write_json,
+    write_sheet,
+)
 from torch import Tensor
 from tqdm import tqdm
 
@@ -52,16 +62,7 @@ COMPARED = ("object-mask ST-IoU", "object permanence", "contact, all moved", "co
 def episodes(folder: Path | None, first: int, limit: int | None, workers: int = 2) -> list[Path]:
     """Files of two views of consecutive seeds; those not yet in the folder are recorded if none was named."""
     seeds = range(first, first + (len(HELD_OUT) if limit is None else limit))
-    place = Path("out") / "episodes_of_two_views" if folder is None else folder
-    files = [place / f"twin_{seed:08d}.vap.npz" for seed in seeds]
-    missing = [seed for seed, file in zip(seeds, files, strict=True) if not file.exists()]
-    if missing and folder is not None:
-        raise InvalidInput("--episodes", f"{folder} without seeds {missing[:5]}...", f"seeds {seeds[0]} to {seeds[-1]}")
-    if missing:
-        place.mkdir(parents=True, exist_ok=True)
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            list(tqdm(pool.map(_record, missing, [place] * len(missing)), total=len(missing), desc="recording"))
-    return files
+    return recorded_files(seeds, folder, Path("out") / "episodes_of_two_views", _record, workers)
 
 
 def _record(seed: int, folder: Path) -> None:
