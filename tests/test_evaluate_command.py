@@ -175,7 +175,7 @@ REFUSED: tuple[tuple[dict[str, Any], type[VAPSimError], str], ...] = (
     ({"env": "VAPWorl-DROID-v0"}, UnknownName, "Did you mean 'VAPWorld-DROID-v0'"),
     ({"env": "no_such_module:VAPWorld-DROID-v0"}, VAPSimError, "its module 'no_such_module' cannot be imported"),
     ({"reference": "VAPTwin-DROID-v1"}, UnknownName, "Did you mean 'VAPTwin-DROID-v0'"),
-    ({"tasks": ("reach", "pusch")}, UnknownName, "'pusch'. Did you mean 'push'"),
+    ({"tasks": ("reach", "pusch")}, UnknownName, "unknown task of station 'DROID' 'pusch'. Did you mean 'push'"),
     ({"world": "kinematik"}, UnknownName, "unknown world 'kinematik'. Did you mean 'kinematic'"),
     ({"baselines": ("stil",)}, UnknownName, "unknown world for --baselines 'stil'. Did you mean 'still'"),
     ({"baselines": ("../still",)}, UnknownName, "world for --baselines"),
