@@ -27,6 +27,7 @@ from vap_sim.policies.evaluate import Arena, read_starts
 from vap_sim.policies.judge import Judge
 from vap_sim.policies.judge_reward import Beginning
 from vap_sim.policies.registry import parse_policy
+from vap_sim.workers import lost_workers_named
 
 _TENSORS = ("image", "state", "actions", "episode")
 
@@ -144,7 +145,9 @@ def _played(jobs: Sequence[tuple[Practice, Block, Path]], workers: int) -> Itera
         yield from map(_play, jobs)
         return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_one_thread) as pool:
+    kept = "Blocks that were finished are kept: the same call goes on, with fewer workers if memory is short."
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_one_thread)
+    with lost_workers_named("practice in the dream", kept), pool:
         yield from pool.map(_play, jobs)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from vap_sim.errors import InvalidInput
+from vap_sim.workers import lost_workers_named
 
 if TYPE_CHECKING:
     from vap_sim.envs.twin_recorder import RecorderSettings
@@ -74,7 +75,9 @@ def run(command: Record) -> Path:
         robot=command.robot,
     )
     jobs = [(seed, command.out, settings, command.held_out) for seed in seeds]
-    with ProcessPoolExecutor(command.workers, mp_context=get_context("spawn")) as pool:
+    kept = "Episodes that were finished are kept: the same command goes on, with fewer --workers if memory is short."
+    pool = ProcessPoolExecutor(command.workers, mp_context=get_context("spawn"))
+    with lost_workers_named(f"recording into {command.out}", kept), pool:
         list(tqdm(pool.map(_one, jobs), total=len(jobs), unit="episode", desc="recording", dynamic_ncols=True))
     return command.out
 

@@ -18,6 +18,7 @@ from vap_sim.commands import train_cogvideox
 from vap_sim.commands.recordings import split_episodes
 from vap_sim.commands.train_cogvideox import CogVideoX
 from vap_sim.errors import InvalidInput, UnknownName
+from vap_sim.workers import lost_workers_named
 
 if TYPE_CHECKING:
     from vap_sim.models.compact.network import CompactNetwork
@@ -27,6 +28,7 @@ Halves = tuple[list[Path], list[Path]]
 """Files of episodes: to learn from, and to be shown."""
 PARTS = ("pictures", "motion")
 WORLDS = ("compact", "cogvideox")
+_GO_ON = "Checkpoints are kept: the same command goes on from them, one part at a time with --parts if memory is short."
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ def run(command: Train) -> Path:
         steps = [_train_part(command, command.parts[0], command.threads, halves)]
     else:
         share = max(1, command.threads // len(command.parts))
-        with ProcessPoolExecutor(len(command.parts), mp_context=get_context("spawn")) as pool:
+        pool = ProcessPoolExecutor(len(command.parts), mp_context=get_context("spawn"))
+        with lost_workers_named(f"training of {' and '.join(command.parts)}", _GO_ON), pool:
             jobs = [pool.submit(_train_beside, command, part, share, halves) for part in command.parts]
             steps = [job.result() for job in jobs]
     record = {
