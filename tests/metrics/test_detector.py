@@ -9,6 +9,7 @@ import torch
 from vap_sim.envs.scenes import COLORS
 from vap_sim.errors import BadFile, InvalidInput, UnknownName
 from vap_sim.metrics.detector import (
+    BODY_CLASSES,
     CLASSES,
     DETECTED_COLORS,
     WEIGHTS,
@@ -16,9 +17,10 @@ from vap_sim.metrics.detector import (
     DetectorConfig,
     DetectorNet,
     class_labels,
-    color_class,
+    class_number,
     describe,
     object_masks,
+    scene_things,
     score,
 )
 from vap_sim.models.checkpoint import load_tensors, save_tensors
@@ -42,7 +44,7 @@ def drawn_scene() -> tuple[torch.Tensor, torch.Tensor]:
     for color, x, y in (("red", 40, 90), ("blue", 80, 80)):
         disc = np.hypot(across - x, down - y) < 6
         picture[disc] = np.round(np.array(COLORS[color]) * 200)
-        labels[disc] = color_class(color)
+        labels[disc] = class_number(color)
     return torch.from_numpy(picture), torch.from_numpy(labels)
 
 
@@ -63,7 +65,7 @@ def test_a_picture_alone_reads_as_in_a_batch_and_axes_are_kept(shipped: Detector
 
 def test_known_colors_exclude_all_others(shipped: Detector, pictures: torch.Tensor) -> None:
     labels = shipped.labels(pictures, ("green", "red"))
-    assert set(labels.unique().tolist()) <= {0, 1, color_class("green"), color_class("red")}
+    assert set(labels.unique().tolist()) <= {0, 1, class_number("green"), class_number("red")}
     assert set(shipped.labels(pictures, ()).unique().tolist()) <= {0, 1}
 
 
@@ -101,11 +103,39 @@ def test_twin_labels_become_classes_and_masks() -> None:
     np.testing.assert_array_equal(masks[1], raw == 2)
 
 
+def test_a_drawer_is_known_to_those_that_learnt_it_alone() -> None:
+    scene = {"objects": [{"color": "red"}], "cabinets": [{}]}
+    things = scene_things(scene)
+    assert things == ("red", "drawer")
+    raw = np.array([[0, 1], [2, 3]], np.uint8)
+    with pytest.raises(UnknownName, match="unknown thing to detect 'drawer'"):
+        class_labels(raw, things)
+    labels = torch.from_numpy(class_labels(raw, things, BODY_CLASSES))
+    assert [BODY_CLASSES[number] for number in labels.ravel()] == ["other", "robot", "red", "drawer"]
+    np.testing.assert_array_equal(object_masks(labels, things, BODY_CLASSES)[1], raw == 3)
+    assert score([labels[None]], [labels[None]], [things], least=1, classes=BODY_CLASSES).object_iou == 1
+    with pytest.raises(InvalidInput, match="cabinets of a scene to be read: given 2"):
+        scene_things({**scene, "cabinets": [{}, {}]})
+
+
+def test_labels_number_the_classes_of_the_file(tmp_path, pictures: torch.Tensor) -> None:
+    config = DetectorConfig((8, 8, 8, 8), ("other", "robot", "drawer", "red"))
+    path = tmp_path / "few.safetensors"
+    network = DetectorNet(config)
+    save_tensors(path, network.state_dict(), describe(network))
+    few = Detector.load(path)
+    assert few.classes == config.classes
+    assert set(few.labels(pictures, ("red",)).unique().tolist()) <= {0, 1, 3}
+    torch.testing.assert_close(few.objects(pictures, ("drawer",))[:, 0], few.labels(pictures, ("drawer",)) == 2)
+    with pytest.raises(UnknownName, match="unknown thing to detect 'blue'"):
+        few.labels(pictures, ("blue",))
+
+
 def test_score_by_hand() -> None:
     truth = torch.zeros(1, 4, 12, dtype=torch.uint8)
     truth[0, 0, :8] = 1
-    truth[0, 1:3, :6] = color_class("red")
-    truth[0, 3] = color_class("blue")
+    truth[0, 1:3, :6] = class_number("red")
+    truth[0, 3] = class_number("blue")
     found = truth.clone()
     found[0, 0, 4:8] = 0  # half of the robot
     found[0, 3, 1:] = 0  # a twelfth of the blue object is left
@@ -122,11 +152,11 @@ def test_wrong_arguments_are_named(shipped: Detector) -> None:
         shipped.labels(torch.zeros(60, 64, 3, dtype=torch.uint8))
     with pytest.raises(InvalidInput, match=r"frames: given torch.float32"):
         shipped.robot(torch.zeros(64, 64, 3))
-    with pytest.raises(UnknownName, match=r"unknown detected color 'rad'. Did you mean 'red'"):
+    with pytest.raises(UnknownName, match=r"unknown thing to detect 'rad'. Did you mean 'red'"):
         shipped.objects(torch.zeros(64, 64, 3, dtype=torch.uint8), ("rad",))
     with pytest.raises(InvalidInput, match="an object number 1, expected 1 objects"):
         class_labels(np.array([3], np.uint8), ("red",))
-    with pytest.raises(InvalidInput, match="1 found, 2 true, 1 color lists"):
+    with pytest.raises(InvalidInput, match="1 found, 2 true, 1 lists of things"):
         score([labels], [labels, labels], [()])
     with pytest.raises(InvalidInput, match="0 robot pixels, 0 visible objects"):
         score([labels], [labels], [()])
@@ -135,7 +165,12 @@ def test_wrong_arguments_are_named(shipped: Detector) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"classes": ["other"]}, r"field 'classes' is \['other'\]"),
+        ({"classes": "other"}, "field 'classes' is 'other', expected names"),
+        ({"classes": ["other"]}, "field 'classes': .* expected other, robot, and different things"),
+        (
+            {"classes": ["other", "robot", "red", "red"]},
+            "field 'classes': .* expected other, robot, and different things",
+        ),
         ({"network": {}}, "field 'network' of its description: KeyError"),
         ({"network": {"widths": [8, 8, 8, 8]}}, "expected"),
     ],

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from vap_sim.errors import InvalidInput
-from vap_sim.metrics.detector import ROBOT, color_class
+from vap_sim.metrics.detector import ROBOT, class_number
 from vap_sim.metrics.matter import Matter
 
-RED, BLUE = color_class("red"), color_class("blue")
+RED, BLUE = class_number("red"), class_number("blue")
 
 
 def scene(*boxes: tuple[int, int, int, int, int]) -> torch.Tensor:
@@ -54,7 +54,7 @@ def test_what_is_gone_when_the_robot_withdraws_is_lost() -> None:
 
 
 def test_crumbs_and_colors_that_were_not_there_at_first_do_not_count() -> None:
-    green = color_class("green")
+    green = class_number("green")
     begun = Matter.begin(scene((RED, 4, 4, 6, 6), (BLUE, 20, 20, 3, 3)))
     assert float(begun.after(scene((RED, 4, 4, 6, 6), (green, 0, 20, 6, 8))).drift()) == 0
 

@@ -1,5 +1,6 @@
 """The detector's recipe: batches follow from the step, damage keeps shapes, a few steps teach it two flat classes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import torch
 
 from vap_sim.data.twin import TwinEpisode, save_episode
 from vap_sim.errors import BadFile
-from vap_sim.metrics.detector import Detector, DetectorConfig, DetectorNet, color_class
+from vap_sim.metrics.detector import Detector, DetectorConfig, DetectorNet, class_number, describe
+from vap_sim.models.checkpoint import save_tensors
 from vap_sim.training.detector import (
     DetectorRecipe,
     DetectorTraining,
@@ -18,6 +20,7 @@ from vap_sim.training.detector import (
     score_episodes,
     segmentation_loss,
     train_detector,
+    widened,
 )
 from vap_sim.training.loop import LoopSettings
 
@@ -61,7 +64,7 @@ def folder(tmp_path: Path) -> Path:
 def test_stills_are_every_so_many_frames_with_class_labels(folder: Path) -> None:
     stills = load_stills([folder / "flat.vap.npz"] * 2, 3, progress=False)
     assert stills.frames.shape == (4, 32, 32, 3)
-    assert sorted(np.unique(stills.labels)) == [0, 1, color_class("red")]
+    assert sorted(np.unique(stills.labels)) == [0, 1, class_number("red")]
 
 
 def test_no_episodes_is_an_error() -> None:
@@ -103,6 +106,40 @@ def test_training_writes_weights_that_read_what_they_were_shown(folder: Path, tm
     own = score_episodes(Detector.load(path), [folder / "flat.vap.npz"], every=2)
     assert own.robot_iou > 0.8
     assert own.object_iou > 0.8
+
+
+def test_a_widened_network_reads_as_before_and_new_classes_start_as_other(folder: Path) -> None:
+    narrow = DetectorNet(DetectorConfig((8, 8, 8, 8)))
+    wide = widened(narrow, ("other", "robot", "drawer", "red"))
+    frames = torch.rand(1, 3, 32, 32)
+    old, new = narrow(frames), wide(frames)
+    torch.testing.assert_close(new[:, :2], old[:, :2])
+    torch.testing.assert_close(new[:, 2], old[:, 0])
+    torch.testing.assert_close(new[:, 3], old[:, class_number("red")])
+
+
+def test_training_goes_on_from_a_file(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    network = DetectorNet(DetectorConfig((8, 8, 8, 8)))
+    save_tensors(tmp_path / "start.safetensors", network.state_dict(), describe(network))
+    training = DetectorTraining(batch=1, every=5, classes=("other", "robot", "red", "drawer"))
+    settings = LoopSettings(tmp_path / "run", steps=1, learning_rate=0.0)
+    path = train_detector(folder, folder, settings, training, tmp_path / "start.safetensors")
+    grown = Detector.load(path)
+    assert grown.classes == training.classes
+    frames = torch.from_numpy(flat_episode().frames[0])
+    told = Detector(network).labels(frames, ("red",)) == class_number("red")
+    assert float(((grown.labels(frames, ("red",)) == 2) != told).float().mean()) < 0.02  # stored as bfloat16
+
+
+def test_all_views_are_learnt_from(folder: Path) -> None:
+    episode = flat_episode()
+    twice = {
+        name: np.concatenate([getattr(episode, name)] * 2)
+        for name in ("frames", "objects", "plate", "robot", "labels", "flow")
+    }
+    save_episode(folder / "views.vap.npz", replace(episode, **twice))
+    assert load_stills([folder / "views.vap.npz"], 3, progress=False).frames.shape == (4, 32, 32, 3)
 
 
 def test_flipped_frames_keep_their_labels(folder: Path) -> None:

@@ -1,14 +1,14 @@
 """Finds the robot and the colored objects in a picture: an eye for generated frames, independent of any world.
 
-A small segmentation network trained on twin frames, blurred, noisy and compressed ones among them, so that it also
-reads what a world dreamt. It errs a little even on true frames: report `score` on them beside every figure that rests
-on it.
+Two weights files ship: one for DROID's arm, and one for all bodies, which also knows drawers. Each is a small
+segmentation network trained on twin frames, blurred, noisy and compressed ones among them, so that it also reads what a
+world dreamt. It errs a little even on true frames: report `score` on them beside every figure that rests on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,30 @@ from vap_sim.errors import BadFile, InvalidInput, UnknownName
 from vap_sim.models.checkpoint import fill, load_tensors
 
 WEIGHTS = Path(__file__).parent / "weights" / "detector.safetensors"
+"""Those of DROID's arm."""
+BODIES = WEIGHTS.with_name("bodies.safetensors")
+"""Those of every shipped robot and of drawers."""
 DETECTED_COLORS = ("blue", "brown", "cyan", "green", "lime", "orange", "pink", "purple", "red", "yellow")
 """The object colors of the twin's scenes, in name order."""
 CLASSES = ("other", "robot", *DETECTED_COLORS)
+"""What DROID's detector tells apart; the first two are the same for all."""
+BODY_CLASSES = (*CLASSES, "drawer")
+"""What the detector of all bodies tells apart."""
 OTHER, ROBOT, FIRST_OBJECT = 0, 1, 2
 _PICTURES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
 class DetectorConfig:
-    """Channels of each level, from half the picture's size downwards."""
+    """widths: channels of each level, from half the picture's size downwards; classes: what is told apart, other and
+    robot first. Raises InvalidInput for other first ones, or one that is named twice."""
 
     widths: tuple[int, ...] = (16, 24, 40, 56)
+    classes: tuple[str, ...] = CLASSES
+
+    def __post_init__(self) -> None:
+        if self.classes[:FIRST_OBJECT] != CLASSES[:FIRST_OBJECT] or len(set(self.classes)) < len(self.classes):
+            raise InvalidInput("classes of a detector", self.classes, "other, robot, and different things to find")
 
 
 class _Block(nn.Module):
@@ -64,7 +76,7 @@ class DetectorNet(nn.Module):
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
         self.after = nn.ModuleList(_Block(a) for a, _ in pairs)
-        self.head = nn.Conv2d(widths[0], 4 * len(CLASSES), 1)
+        self.head = nn.Conv2d(widths[0], 4 * len(config.classes), 1)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Scores (b, classes, H, W) of frames (b, 3, H, W), float."""
@@ -88,6 +100,11 @@ class Detector:
         self.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = torch.device(device)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What it tells apart, by the numbers of its labels."""
+        return self.network.config.classes
+
     @classmethod
     def load(cls, path: Path | str | None = None, *, device: str = "cpu") -> Detector:
         """The detector of a weights file, by default the one that ships with the package. Raises BadFile."""
@@ -98,17 +115,18 @@ class Detector:
         return cls(network, device)
 
     @torch.inference_mode()
-    def labels(self, frames: Tensor, colors: Sequence[str] | None = None) -> Tensor:
-        """What each pixel shows: frames (*b, H, W, 3) uint8 -> uint8 (*b, H, W), numbers into CLASSES.
+    def labels(self, frames: Tensor, things: Sequence[str] | None = None) -> Tensor:
+        """What each pixel shows: frames (*b, H, W, 3) uint8 -> uint8 (*b, H, W), numbers into `classes`.
 
-        colors: the colors that the scene is known to hold; pixels are then never given another. Raises InvalidInput
-        for pictures of another type or shape, UnknownName for a color that the detector does not know.
+        things: colors of objects, and drawers, that the scene is known to hold; pixels are then never given another.
+        Raises InvalidInput for pictures of another type or shape, UnknownName for a thing that the detector does not
+        know.
         """
         _check(frames)
-        handicap = torch.zeros(len(CLASSES), device=self.device)
-        if colors is not None:
+        handicap = torch.zeros(len(self.classes), device=self.device)
+        if things is not None:
             handicap[FIRST_OBJECT:] = -torch.inf
-            handicap[[color_class(color) for color in colors]] = 0.0
+            handicap[[class_number(thing, self.classes) for thing in things]] = 0.0
         flat = frames.reshape(-1, *frames.shape[-3:])
         found = [
             self._logits(flat[i : i + _PICTURES_AT_ONCE]).add_(handicap).argmax(-1).to(torch.uint8)
@@ -120,9 +138,9 @@ class Detector:
         """Where the robot is: frames (*b, H, W, 3) uint8 -> bool (*b, H, W)."""
         return self.labels(frames) == ROBOT
 
-    def objects(self, frames: Tensor, colors: Sequence[str]) -> Tensor:
-        """Where the objects of K given colors are: frames (*b, H, W, 3) uint8 -> bool (*b, K, H, W)."""
-        return object_masks(self.labels(frames, colors), colors)
+    def objects(self, frames: Tensor, things: Sequence[str]) -> Tensor:
+        """Where K given things are, objects by their colors: frames (*b, H, W, 3) uint8 -> bool (*b, K, H, W)."""
+        return object_masks(self.labels(frames, things), things, self.classes)
 
     def _logits(self, frames: Tensor) -> Tensor:
         """(n, H, W, classes), contiguous."""
@@ -131,24 +149,35 @@ class Detector:
         return logits.permute(0, 2, 3, 1).contiguous()
 
 
-def color_class(color: str) -> int:
-    """The number of a color in CLASSES. Raises UnknownName."""
-    if color not in DETECTED_COLORS:
-        raise UnknownName("detected color", color, DETECTED_COLORS)
-    return CLASSES.index(color)
+def class_number(thing: str, classes: Sequence[str] = CLASSES) -> int:
+    """The number of a thing to be found, such as an object's color, in a detector's classes. Raises UnknownName."""
+    if thing not in classes[FIRST_OBJECT:]:
+        raise UnknownName("thing to detect", thing, classes[FIRST_OBJECT:])
+    return classes.index(thing)
 
 
-def object_masks(labels: Tensor, colors: Sequence[str]) -> Tensor:
-    """Masks bool (*b, K, H, W) of K colors from labels (*b, H, W) that number CLASSES."""
-    numbers = torch.tensor([color_class(color) for color in colors], dtype=torch.uint8, device=labels.device)
-    return labels[..., None, :, :] == numbers[:, None, None]
+def scene_things(scene: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a scene's record holds to be found, in the order of a twin episode's labels: the colors of the objects, and
+    a drawer for a cabinet. Raises InvalidInput for several cabinets, whose drawers no detector tells apart."""
+    cabinets = len(scene.get("cabinets", ()))
+    if cabinets > 1:
+        raise InvalidInput("cabinets of a scene to be read", cabinets, "one at most: drawers look alike")
+    return (*(str(item["color"]) for item in scene["objects"]), *(["drawer"] * cabinets))
 
 
-def class_labels(labels: NDArray[np.uint8], colors: Sequence[str]) -> NDArray[np.uint8]:
-    """A twin episode's labels (0 other, 1 robot, 2 + k object k) as numbers into CLASSES; `colors` are the objects'."""
-    if labels.size and int(labels.max()) >= FIRST_OBJECT + len(colors):
-        raise InvalidInput("labels", f"an object number {int(labels.max()) - FIRST_OBJECT}", f"{len(colors)} objects")
-    table = np.array([OTHER, ROBOT, *(color_class(color) for color in colors)], dtype=np.uint8)
+def object_masks(labels: Tensor, things: Sequence[str], classes: Sequence[str] = CLASSES) -> Tensor:
+    """Masks bool (*b, K, H, W) of K things from labels (*b, H, W) that number a detector's classes."""
+    numbers = [class_number(thing, classes) for thing in things]
+    return labels[..., None, :, :] == torch.tensor(numbers, dtype=torch.uint8, device=labels.device)[:, None, None]
+
+
+def class_labels(
+    labels: NDArray[np.uint8], things: Sequence[str], classes: Sequence[str] = CLASSES
+) -> NDArray[np.uint8]:
+    """A twin episode's labels (0 other, 1 robot, 2 + k thing k) as numbers into a detector's classes."""
+    if labels.size and int(labels.max()) >= FIRST_OBJECT + len(things):
+        raise InvalidInput("labels", f"an object number {int(labels.max()) - FIRST_OBJECT}", f"{len(things)} objects")
+    table = np.array([OTHER, ROBOT, *(class_number(thing, classes) for thing in things)], dtype=np.uint8)
     return np.asarray(table[labels])
 
 
@@ -167,24 +196,28 @@ class DetectorScore:
 
 
 def score(
-    found: Sequence[Tensor], truth: Sequence[Tensor], colors: Sequence[Sequence[str]], least: int = 12
+    found: Sequence[Tensor],
+    truth: Sequence[Tensor],
+    things: Sequence[Sequence[str]],
+    least: int = 12,
+    classes: Sequence[str] = CLASSES,
 ) -> DetectorScore:
-    """Compare detected with true labels, both of n clips (T, H, W) uint8 that number CLASSES.
+    """Compare detected with true labels, both of n clips (T, H, W) uint8 that number a detector's classes.
 
-    colors: of the objects of each clip; an object is visible in a frame where it fills `least` pixels. Raises
-    InvalidInput where lengths differ or where there is no robot or no object at all.
+    things: what each clip's scene holds, objects by their colors; an object is visible in a frame where it fills
+    `least` pixels. Raises InvalidInput where lengths differ or where there is no robot or no object at all.
     """
-    if not len(found) == len(truth) == len(colors):
-        raise InvalidInput(
-            "clips", f"{len(found)} found, {len(truth)} true, {len(colors)} color lists", "equal numbers"
-        )
+    if not len(found) == len(truth) == len(things):
+        given = f"{len(found)} found, {len(truth)} true, {len(things)} lists of things"
+        raise InvalidInput("clips", given, "equal numbers")
     both = either = missed = visible = 0
     objects: list[float] = []
-    for seen, true, names in zip(found, truth, colors, strict=True):
+    for seen, true, names in zip(found, truth, things, strict=True):
         both += int(((seen == ROBOT) & (true == ROBOT)).sum())
         either += int(((seen == ROBOT) | (true == ROBOT)).sum())
-        for color in names:
-            here, there = seen == color_class(color), true == color_class(color)
+        for name in names:
+            number = class_number(name, classes)
+            here, there = seen == number, true == number
             shared, size = (here & there).sum((-2, -1)), there.sum((-2, -1))
             if int((here | there).sum()):
                 objects.append(int(shared.sum()) / int((here | there).sum()))
@@ -198,14 +231,18 @@ def score(
 
 def describe(network: DetectorNet, **more: Any) -> dict[str, Any]:
     """What a weights file says about itself."""
-    return {"name": "detector", "classes": list(CLASSES), "network": asdict(network.config), **more}
+    config = network.config
+    return {"name": "detector", "classes": list(config.classes), "network": {"widths": list(config.widths)}, **more}
 
 
 def _config(description: dict[str, Any], source: object) -> DetectorConfig:
-    if description.get("classes") != list(CLASSES):
-        raise BadFile(source, f"field 'classes' is {description.get('classes')}, expected {list(CLASSES)}")
+    classes = description.get("classes")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise BadFile(source, f"field 'classes' is {classes!r}, expected names")
     try:
-        return DetectorConfig(tuple(int(width) for width in description["network"]["widths"]))
+        return DetectorConfig(tuple(int(width) for width in description["network"]["widths"]), tuple(classes))
+    except InvalidInput as error:
+        raise BadFile(source, f"field 'classes': {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise BadFile(source, f"field 'network' of its description: {error!r}") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ from vap_sim.data.twin import episode_files, load_episode
 from vap_sim.errors import BadFile
 from vap_sim.metrics.detector import (
     CLASSES,
+    OTHER,
     Detector,
     DetectorConfig,
     DetectorNet,
     DetectorScore,
     class_labels,
     describe,
+    scene_things,
     score,
 )
 from vap_sim.models.checkpoint import save_tensors
@@ -35,7 +37,7 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class Stills:
-    """Frames (N, H, W, 3) uint8 and their labels (N, H, W) uint8, numbers into CLASSES."""
+    """Frames (N, H, W, 3) uint8 and their labels (N, H, W) uint8, numbers into a detector's classes."""
 
     frames: Picture
     labels: Picture
@@ -43,12 +45,14 @@ class Stills:
 
 @dataclass(frozen=True)
 class DetectorTraining:
-    """Settings of the recipe. `every`: one frame in so many is used; `damaged`: share of frames that are damaged."""
+    """Settings of the recipe. `every`: one frame in so many is used; `damaged`: share of frames that are damaged;
+    `classes`: what is learnt to be told apart."""
 
     seed: int = 0
     batch: int = 16
     every: int = 3
     damaged: float = 0.75
+    classes: tuple[str, ...] = CLASSES
 
 
 class DetectorRecipe:
@@ -74,7 +78,7 @@ class DetectorRecipe:
         frames = torch.from_numpy(self.shown.frames[:: max(1, len(self.shown.frames) // 8)][:8])
         labels = Detector(self.network).labels(frames)
         self.network.requires_grad_(True)
-        shades = (labels * (255 // (len(CLASSES) - 1)))[..., None].expand(-1, -1, -1, 3)
+        shades = (labels * (255 // (len(self.network.config.classes) - 1)))[..., None].expand(-1, -1, -1, 3)
         sheet = torch.cat([torch.cat([frames, shades], dim=1)[i] for i in range(len(frames))], dim=1)
         return {"labels": sheet.permute(2, 0, 1)}
 
@@ -95,7 +99,7 @@ def segmentation_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, Mapping[s
     """
     entropy = F.cross_entropy(logits, labels)
     share = logits.softmax(1)
-    truth = F.one_hot(labels, len(CLASSES)).permute(0, 3, 1, 2).to(share.dtype)
+    truth = F.one_hot(labels, logits.shape[1]).permute(0, 3, 1, 2).to(share.dtype)
     both, size = (share * truth).sum((0, 2, 3)), (share + truth).sum((0, 2, 3))
     occurs = truth.sum((0, 2, 3)) > 0
     overlap = (both / (size - both))[occurs].mean()
@@ -124,45 +128,53 @@ def damage(rng: np.random.Generator, frame: Picture) -> Picture:
     return damaged
 
 
-def load_stills(files: Sequence[Path], every: int, *, progress: bool = True) -> Stills:
-    """Every so many frames of the first view of each episode. Raises BadFile for the first file that is not whole."""
+def load_stills(
+    files: Sequence[Path], every: int, classes: Sequence[str] = CLASSES, *, progress: bool = True
+) -> Stills:
+    """Every so many frames of each view of each episode. Raises BadFile for the first file that is not whole,
+    UnknownName where a scene holds what is none of the classes."""
     frames, labels = [], []
     for path in tqdm(files, desc="reading episodes", unit="episode", disable=not progress, mininterval=5):
         episode = load_episode(path, only=("frames", "labels", "joints"))
-        frames.append(episode.frames[0, ::every].copy())
-        labels.append(class_labels(episode.labels[0, ::every], object_colors(episode.meta)))
+        things = scene_things(episode.meta["scene"])
+        for pictures, shown in zip(episode.frames, episode.labels, strict=True):
+            frames.append(pictures[::every].copy())
+            labels.append(class_labels(shown[::every], things, classes))
     if not frames:
         raise BadFile("the data set", "no episode files")
     return Stills(np.concatenate(frames), np.concatenate(labels))
 
 
-def object_colors(meta: Mapping[str, Any]) -> tuple[str, ...]:
-    """The colors of an episode's objects, object by object."""
-    return tuple(str(item["color"]) for item in meta["scene"]["objects"])
-
-
 def score_episodes(detector: Detector, files: Sequence[Path], every: int = 5) -> DetectorScore:
-    """The detector's own error on true frames: one in `every` of each episode, with the scene's colors known."""
-    found, truth, colors = [], [], []
+    """The detector's own error on true frames: one in `every` of each view, with what the scene holds known."""
+    found, truth, things = [], [], []
     for path in files:
         episode = load_episode(path, only=("frames", "labels", "joints"))
-        names = object_colors(episode.meta)
-        found.append(detector.labels(torch.from_numpy(episode.frames[0, ::every].copy()), names))
-        truth.append(torch.from_numpy(class_labels(episode.labels[0, ::every], names)))
-        colors.append(names)
-    return score(found, truth, colors)
+        names = scene_things(episode.meta["scene"])
+        for pictures, labels in zip(episode.frames, episode.labels, strict=True):
+            found.append(detector.labels(torch.from_numpy(pictures[::every].copy()), names))
+            truth.append(torch.from_numpy(class_labels(labels[::every], names, detector.classes)))
+            things.append(names)
+    return score(found, truth, things, classes=detector.classes)
 
 
-def train_detector(data: Path, validation: Path, settings: LoopSettings, training: DetectorTraining) -> Path:
+def train_detector(
+    data: Path, validation: Path, settings: LoopSettings, training: DetectorTraining, start: Path | None = None
+) -> Path:
     """Train from the episodes of `data`, and write RUN/detector.safetensors once the run has ended.
 
+    start: weights to go on from, with `training.classes` instead of their own; what they do not know begins as other.
     The file's description holds the score on the episodes of `validation`. Raises BadFile for damaged episodes.
     """
     files, held = episode_files(data), episode_files(validation)
+    classes = training.classes
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(training.seed)
-        network = DetectorNet(DetectorConfig())
-    recipe = DetectorRecipe(network, load_stills(files, training.every), load_stills(held[:4], 10), training)
+        network = DetectorNet(DetectorConfig(classes=classes))
+    if start is not None:
+        network = widened(Detector.load(start).network, classes)
+    shown = load_stills(held[:4], 10, classes)
+    recipe = DetectorRecipe(network, load_stills(files, training.every, classes), shown, training)
     outcome = train(recipe, settings)
     network.load_state_dict(outcome.weights)
     own = score_episodes(Detector(network), held)
@@ -171,3 +183,17 @@ def train_detector(data: Path, validation: Path, settings: LoopSettings, trainin
     tensors = {name: value.to(torch.bfloat16) for name, value in outcome.weights.items()}
     save_tensors(path, tensors, describe(network, **facts))
     return path
+
+
+def widened(network: DetectorNet, classes: Sequence[str]) -> DetectorNet:
+    """The network with other classes: those that it knows keep their weights, new ones begin as likely as other."""
+    known = network.config.classes
+    wide = DetectorNet(replace(network.config, classes=tuple(classes)))
+    sources = torch.tensor([known.index(name) if name in known else OTHER for name in classes])
+    weights = dict(network.state_dict())
+    for name in ("head.weight", "head.bias"):
+        values = weights[name]
+        blocks = values.reshape(len(known), 4, *values.shape[1:])[sources]
+        weights[name] = blocks.reshape(-1, *values.shape[1:])
+    wide.load_state_dict(weights)
+    return wide
