@@ -9,7 +9,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vap_sim.data.twin import TwinEpisode, load_episode
-from vap_sim.errors import InvalidInput, Unsupported
+from vap_sim.errors import InvalidInput, UnknownName, Unsupported
 from vap_sim.models.protocol import WorldModel
 from vap_sim.models.registry import load_world
 from vap_sim.prompts.profiles import profile
@@ -103,28 +103,62 @@ def episode_camera(episode: TwinEpisode) -> Camera:
 
 
 def dream(world: WorldModel, starts: Tensor, joints: Tensor, cameras: Sequence[Camera]) -> Tensor:
-    """Dream open loop: starts (b, H, W, 3) uint8, joints (b, T + 1, J) [rad] -> frames (b, T + 1, H, W, 3) uint8.
+    """As `dream_views`, of a Panda seen by one camera a row: starts (b, H, W, 3) -> frames (b, T + 1, H, W, 3)."""
+    return dream_views(world, "panda_robotiq", starts[:, None], joints, [Camera.batch(list(cameras))])[:, 0]
 
-    Frame 0 is the start itself. T must be a multiple of the world's frames per step; rows are seeded 0, 1, ...
+
+def dream_views(world: WorldModel, robot: str, starts: Tensor, joints: Tensor, cameras: Sequence[Camera]) -> Tensor:
+    """Dream open loop: starts (b, V, H, W, 3) uint8, joints (b, T + 1, J) [rad or m] -> (b, V, T + 1, H, W, 3) uint8.
+
+    cameras: one a view, each a batch of b. Frame 0 is the start itself. T must be a multiple of the world's frames per
+    step; rows are seeded 0, 1, ...
     """
     rows, poses = joints.shape[:2]
-    model = load_robot("panda_robotiq")
-    prompter = Prompter(model, profile(world.spec.profile), world.spec.size)
-    prompts = prompter.draw(joints, [Camera.batch(list(cameras))])
-    state = world.encode(starts[:, None], prompts.between(0, 1), list(range(rows)))
+    prompter = Prompter(load_robot(robot), profile(world.spec.profile), world.spec.size)
+    prompts = prompter.draw(joints, cameras)
+    state = world.encode(starts, prompts.between(0, 1), list(range(rows)))
     frames = world.imagine(state, prompts.between(1, poses)).frames
     assert frames is not None
-    return torch.cat([starts[:, None], frames[:, 0].cpu()], dim=1)
+    return torch.cat([starts[:, :, None], frames.cpu()], dim=2)
 
 
 def dreamt_episodes(world: WorldModel, files: Sequence[Path], batch: int = 10) -> Iterator[tuple[TwinEpisode, Tensor]]:
-    """Each episode with its dream (T + 1, H, W, 3), dreamt in batches from the first frame by the nominal joints."""
+    """Each episode with its dream of its first view, (T + 1, H, W, 3), as `dreamt_views` makes it."""
+    for episode, frames in dreamt_views(world, files, batch=batch):
+        yield episode, frames[0]
+
+
+def dreamt_views(
+    world: WorldModel, files: Sequence[Path], views: Sequence[str] | None = None, batch: int = 10
+) -> Iterator[tuple[TwinEpisode, Tensor]]:
+    """Each episode with its dream (V, T + 1, H, W, 3), dreamt in batches from the first frames by the nominal joints.
+
+    views: names of those to dream and to keep of the episode, in this order; its first one where None. All episodes are
+    of one robot. Raises UnknownName for a view that an episode lacks.
+    """
     for index in tqdm(range(0, len(files), batch), desc="dreaming", unit="batch", mininterval=5):
-        episodes = [load_episode(file) for file in files[index : index + batch]]
-        starts = torch.from_numpy(np.stack([episode.frames[0, 0] for episode in episodes]))
+        episodes = [seen_by(load_episode(file), views) for file in files[index : index + batch]]
+        starts = torch.from_numpy(np.stack([episode.frames[:, 0] for episode in episodes]))
         joints = torch.from_numpy(np.stack([episode.joints for episode in episodes]))
-        frames = dream(world, starts, joints, [episode_camera(episode) for episode in episodes])
+        each = [[Camera.from_dict(camera) for camera in episode.meta["cameras"]] for episode in episodes]
+        cameras = [Camera.batch(list(view)) for view in zip(*each, strict=True)]
+        frames = dream_views(world, episodes[0].meta["robot"], starts, joints, cameras)
         yield from zip(episodes, frames, strict=True)
+
+
+def seen_by(episode: TwinEpisode, views: Sequence[str] | None) -> TwinEpisode:
+    """The episode as cameras of these names saw it, in this order; as the first one did where None. Its `plates` are
+    left out. Raises UnknownName."""
+    names = [camera["name"] for camera in episode.meta["cameras"]]
+    for view in views or ():
+        if view not in names:
+            raise UnknownName(f"view of episode {episode.meta['seed']}", view, names)
+    places = [0] if views is None else [names.index(view) for view in views]
+    pictures = {
+        name: getattr(episode, name)[places] for name in ("frames", "objects", "plate", "robot", "labels", "flow")
+    }
+    cameras = [episode.meta["cameras"][place] for place in places]
+    return replace(episode, **pictures, plates=episode.plates[:0], meta={**episode.meta, "cameras": cameras})
 
 
 def joint_angles(model: RobotModel, q: NDArray[np.floating[Any]]) -> dict[str, float]:

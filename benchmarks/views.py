@@ -22,7 +22,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from env_step import Bar, actions
-from fidelity import MEASURES, Truth, add, judge_masks
+from fidelity import MEASURES, Truth, add, judge_masks, read_truth
 from harness import (
     HELD_OUT,
     RESAMPLES,
@@ -40,10 +40,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 import vap_sim  # noqa: F401 - registers the environments
-from vap_sim.data.twin import TwinEpisode, load_episode
+from vap_sim.data.twin import load_episode
 from vap_sim.errors import InvalidInput
-from vap_sim.metrics.detector import Detector, class_labels, object_masks
-from vap_sim.metrics.objects import MOVED, UNCOVERED, amodal_masks, visible_shares
+from vap_sim.metrics.detector import Detector, object_masks
+from vap_sim.metrics.objects import MOVED, UNCOVERED, visible_shares
 from vap_sim.metrics.positions import position_errors
 from vap_sim.models.protocol import WorldModel
 from vap_sim.models.registry import load_world
@@ -84,16 +84,6 @@ def one_view(prompts: VisualPrompt, view: int) -> VisualPrompt:
     return replace(prompts, skeleton=prompts.skeleton[:, view : view + 1], projections=None)
 
 
-def truth_of(episode: TwinEpisode, view: int) -> Truth:
-    """What `fidelity` judges a dream by, of this view."""
-    part = slice(view, view + 1)
-    one = replace(episode, **{name: getattr(episode, name)[part] for name in ("frames", "objects", "plate", "labels")})
-    colors = tuple(str(item["color"]) for item in one.meta["scene"]["objects"])
-    amodal = amodal_masks(labels=one.labels[0], layer=one.objects[0], count=len(colors))
-    labels = torch.from_numpy(class_labels(one.labels[0], colors))
-    return Truth(one, torch.from_numpy(one.frames[0]), labels, colors, amodal)
-
-
 def position_lines(found: dict[str, list[dict[str, np.ndarray]]]) -> list[dict[str, Any]]:
     """Medians [cm] over objects and frames, with intervals bootstrapped over episodes, of every kind and case."""
     rng, lines = np.random.default_rng(0), []
@@ -124,8 +114,8 @@ def position_lines(found: dict[str, list[dict[str, np.ndarray]]]) -> list[dict[s
 
 def errors_of(truths: Sequence[Truth], labels: Sequence[Tensor], cameras: Sequence[Camera]) -> dict[str, np.ndarray]:
     """Errors [m] of one episode, read off labels (T + 1, H, W) a view, by case."""
-    episode, colors = truths[0].episode, truths[0].colors
-    masks = np.stack([object_masks(one, colors).transpose(0, 1).numpy() for one in labels])
+    episode, things = truths[0].episode, truths[0].things
+    masks = np.stack([object_masks(one, things).transpose(0, 1).numpy() for one in labels])
     positions = episode.object_poses[..., :3].astype(np.float64)
     shown = np.stack([visible_shares(labels=t.episode.labels[0], amodal=t.amodal) >= UNCOVERED for t in truths])
     judged = shown.all(0)
@@ -171,14 +161,17 @@ def main() -> None:
                 f"views of {file}", len(cameras), f"{len(VIEWS)}: vap-sim record --views {' '.join(VIEWS)}"
             )
         prompts = prompter.draw(torch.from_numpy(episode.joints)[None], cameras)
-        first, truths = torch.from_numpy(episode.frames[:, 0]), [truth_of(episode, view) for view in range(len(VIEWS))]
+        first, truths = (
+            torch.from_numpy(episode.frames[:, 0]),
+            [read_truth(episode, view) for view in range(len(VIEWS))],
+        )
         dreams = {
             "both views": dream(together, first, prompts),
             "each alone": torch.cat([dream(alone, first[v : v + 1], one_view(prompts, v)) for v in range(len(VIEWS))]),
             "truth": torch.from_numpy(episode.frames),
         }
         for kind, film in dreams.items():
-            labels = [detector.labels(one, truths[0].colors) for one in film]
+            labels = [detector.labels(one, truths[0].things) for one in film]
             found[kind].append(errors_of(truths, labels, cameras))
             for truth, seen in zip(truths, labels, strict=True):
                 add(tallies[kind], judge_masks(truth, seen))
