@@ -39,7 +39,7 @@ from vap_sim.metrics.detector import CLASSES, ROBOT, class_labels, object_masks,
 from vap_sim.metrics.fidelity import copy_first_frame, moving_gain, psnr
 from vap_sim.metrics.masks import Scores, mean_frame_iou, st_iou
 from vap_sim.metrics.motion import motion_st_iou
-from vap_sim.metrics.objects import amodal_masks, moves, offset_in_widths, returns, visible_shares
+from vap_sim.metrics.objects import amodal_masks, moves, offset_in_widths, returns, visible_shares, yardsticks
 
 STEPS = (1, 10, 20, 50)
 SHEET_STEPS = (1, 10, 20, 30, 40, 50)
@@ -107,12 +107,13 @@ def judge_masks(truth: Truth, labels: Tensor) -> dict[str, tuple[list[float], in
         "object-mask ST-IoU": _values(st_iou(generated=objects, truth=true_objects)),
         "object-mask IoU, mean of frames": _values(mean_frame_iou(generated=objects, truth=true_objects)),
     }
+    yards = yardsticks(truth.episode.meta["scene"])
     positions = truth.episode.object_poses[..., :3].astype(np.float64)
     shares = visible_shares(labels=truth.episode.labels[0], amodal=truth.amodal)
 
     def near(index: int, frame: int) -> float:
         masks = {"generated": objects[index, frame].numpy(), "truth": true_objects[index, frame].numpy()}
-        offset = offset_in_widths(**masks, amodal=truth.amodal[index, frame])
+        offset = offset_in_widths(**masks, amodal=truth.amodal[index, frame], yardstick=yards[index])
         return float(offset is not None and offset <= 1)
 
     back = [(near(item.index, item.again), item) for item in returns(shares=shares, positions=positions)]

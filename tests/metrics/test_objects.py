@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from vap_sim.errors import InvalidInput
-from vap_sim.metrics.objects import Move, Return, amodal_masks, moves, offset_in_widths, returns, visible_shares
+from vap_sim.metrics.objects import (
+    YARD,
+    Move,
+    Return,
+    amodal_masks,
+    moves,
+    offset_in_widths,
+    returns,
+    visible_shares,
+    yardsticks,
+)
 
 RED, BLUE = (200, 40, 30), (20, 40, 180)
 
@@ -117,6 +127,41 @@ def test_offsets_are_in_widths_of_the_whole_object() -> None:
     assert offset_in_widths(generated=patch(11, 12), truth=truth, amodal=patch(8, 8, width=10)) == pytest.approx(0.5)
 
 
+def test_plates_and_drawers_are_judged_by_less_than_their_width() -> None:
+    block, plate = {"shape": "brick", "size": (0.11, 0.06, 0.05)}, {"shape": "plate", "size": (0.12, 0.12, 0.014)}
+    drawer = {"size": (0.2, 0.3, 0.2)}
+    assert yardsticks({"objects": [block, plate]}) == (1.0, pytest.approx(YARD / 0.12))
+    assert yardsticks({"objects": [plate, block], "cabinets": [drawer]})[1:] == (1.0, pytest.approx(YARD / 0.3))
+    front = patch(8, 0, width=20)
+    slid = patch(12, 0, width=20)  # by a fifth of its width, which is what its picture moves by when it slides open
+    assert offset_in_widths(generated=front, truth=slid, amodal=slid) == pytest.approx(0.2)
+    assert offset_in_widths(generated=front, truth=slid, amodal=slid, yardstick=0.1) == pytest.approx(2)
+
+
+def test_a_camera_that_turns_away_and_back_hides_nothing_and_moves_nothing() -> None:
+    labels = np.zeros((5, 16, 16), np.uint8)
+    picture = np.zeros((5, 16, 16, 4), np.uint8)
+    for frame, left in enumerate((2, 6, 12, None, 4)):  # it leaves at the right, is out once, and is back
+        if left is not None:
+            labels[frame, 4:10, left : left + 6] = 2
+            picture[frame, 4:10, left : left + 6] = (*RED, 255)
+    picture[2, 4:10, 12:] = (*RED, 255)
+    masks = amodal_masks(labels=labels, layer=picture, count=1)
+    shares = visible_shares(labels=labels, amodal=masks)
+    np.testing.assert_array_equal(shares, [[1, 1, 1, np.nan, 1]])
+    assert not returns(shares=shares, positions=still(5))
+    assert not moves(shares=shares, positions=still(5))
+
+
+def test_what_another_object_hides_is_no_hidden_object() -> None:
+    """A block on a plate: the plate stays as uncovered as the robot leaves it."""
+    labels, picture = np.zeros((2, 16, 16), np.uint8), np.zeros((2, 16, 16, 4), np.uint8)
+    labels[:, 2:14, 2:14], picture[:, 2:14, 2:14] = 3, (*BLUE, 255)
+    labels[1, 3:13, 3:13], picture[1, 3:13, 3:13] = 2, (*RED, 255)
+    masks = amodal_masks(labels=labels, layer=picture, count=2)
+    np.testing.assert_array_equal(visible_shares(labels=labels, amodal=masks), [[np.nan, 1], [1, 1]])
+
+
 def test_a_few_pixels_do_not_make_an_object() -> None:
     truth = patch(8, 8)
     assert offset_in_widths(generated=patch(8, 8, 1, 3), truth=truth, amodal=truth) is None
@@ -129,5 +174,7 @@ def test_wrong_arguments_are_named() -> None:
     for tell in (returns, moves):
         with pytest.raises(InvalidInput, match="shares and positions"):
             tell(shares=np.ones((2, 3)), positions=still(3, 1))
+    with pytest.raises(InvalidInput, match="yardstick: given 0"):
+        offset_in_widths(generated=patch(0, 0), truth=patch(0, 0), amodal=patch(0, 0), yardstick=0)
     with pytest.raises(InvalidInput, match="a frame in which the object can be seen"):
         offset_in_widths(generated=patch(0, 0), truth=patch(0, 0, 0, 0), amodal=patch(0, 0))

@@ -1,11 +1,14 @@
 """What became of each object: is it still there after it was hidden, and did contact bring it where it should be?
 
-All of it is judged in the picture: by the centre of an object's visible pixels, against its own width in pixels.
+All of it is judged in the picture: by the centre of an object's visible pixels, against its own width in pixels, or,
+for plates and drawers, against less. Cameras may move: every frame is judged as its own camera saw it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +28,9 @@ LEAST_PIXELS = 12
 """With fewer pixels in the picture an object counts as out of it."""
 LEAST_FOUND = 0.25
 """Less than this share of the pixels that the truth shows counts as a lost object."""
+YARD = 0.06
+"""Metres: about the width of what stands on a table. Plates and drawers are judged by it, because their own width is
+more than they are moved by."""
 
 
 @dataclass(frozen=True)
@@ -121,18 +127,29 @@ def moves(*, shares: Floats, positions: Floats) -> tuple[Move, ...]:
     return tuple(found)
 
 
-def offset_in_widths(*, generated: Bools, truth: Bools, amodal: Bools) -> float | None:
+def yardsticks(scene: Mapping[str, Any]) -> tuple[float, ...]:
+    """The share of its own width by which each thing of a scene's record is judged, objects first, then drawers: 1, but
+    for plates and drawers that of YARD."""
+    wide = [float(item["size"][0]) if item["shape"] == "plate" else None for item in scene["objects"]]
+    wide += [float(cabinet["size"][1]) for cabinet in scene.get("cabinets", ())]
+    return tuple(1.0 if width is None else min(1.0, YARD / width) for width in wide)
+
+
+def offset_in_widths(*, generated: Bools, truth: Bools, amodal: Bools, yardstick: float = 1.0) -> float | None:
     """Distance between the centres of an object's pixels in two pictures (H, W), in widths of the object.
 
-    The width is the number of columns that its `amodal` mask spans. None where the generated picture has lost it, that
-    is, shows less than LEAST_FOUND of the pixels in truth. Raises InvalidInput where the truth does not show it.
+    The width is the number of columns that its `amodal` mask spans; `yardstick` is the share of it to measure in. None
+    where the generated picture has lost it, that is, shows less than LEAST_FOUND of the pixels in truth. Raises
+    InvalidInput where the truth does not show it, and for a yardstick that is not above 0.
     """
+    if not yardstick > 0:
+        raise InvalidInput("yardstick", yardstick, "a share above 0")
     if not truth.any() or not amodal.any():
         raise InvalidInput("truth", "an empty mask", "a frame in which the object can be seen")
     if generated.sum() < LEAST_FOUND * truth.sum():
         return None
     columns = np.flatnonzero(amodal.any(0))
-    width = float(columns[-1] - columns[0] + 1)
+    width = yardstick * float(columns[-1] - columns[0] + 1)
     return float(np.linalg.norm(_centre(generated) - _centre(truth))) / width
 
 
