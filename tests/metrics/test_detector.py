@@ -1,17 +1,21 @@
 """The detector: a reader that is independent of batch and shape, and the shipped one's own error on true pictures."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from vap_sim.envs.scenes import COLORS
+from vap_sim.envs.start import load_start, shipped_starts
 from vap_sim.errors import BadFile, InvalidInput, UnknownName
 from vap_sim.metrics.detector import (
+    BODIES,
     BODY_CLASSES,
     CLASSES,
     DETECTED_COLORS,
+    ROBOT,
     WEIGHTS,
     Detector,
     DetectorConfig,
@@ -23,7 +27,9 @@ from vap_sim.metrics.detector import (
     scene_things,
     score,
 )
-from vap_sim.models.checkpoint import load_tensors, save_tensors
+from vap_sim.models.checkpoint import read_description, save_tensors
+from vap_sim.prompts.silhouette import silhouettes
+from vap_sim.robots.library import load_robot
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +85,30 @@ def test_objects_are_found_where_they_are(shipped: Detector) -> None:
     assert int(shipped.robot(picture).sum()) < 200
 
 
-def test_the_shipped_weights_are_small_and_tell_their_own_error() -> None:
-    assert WEIGHTS.stat().st_size < 2**20
-    _, description = load_tensors(WEIGHTS)
-    own = description["validation"]
+@pytest.mark.parametrize(("path", "classes"), [(WEIGHTS, CLASSES), (BODIES, BODY_CLASSES)], ids=["droid", "bodies"])
+def test_the_shipped_weights_are_small_and_tell_their_own_error(path: Path, classes: tuple[str, ...]) -> None:
+    assert path.stat().st_size < 2**20
+    assert Detector.load(path).classes == classes
+    own = read_description(path)["validation"]
     assert own["robot_iou"] > 0.9
     assert own["object_iou"] > 0.75
     assert own["missed"] < 0.05
+
+
+@pytest.mark.parametrize("station", ["DROID", "Bridge", "RT1", "EgoVid"])
+def test_the_detector_of_bodies_finds_robots_and_things_in_the_starts_of_every_station(station: str) -> None:
+    detector, shared, united = Detector.load(BODIES), 0, 0
+    for name in shipped_starts(station=station):
+        start = load_start(name)
+        assert start.scene is not None
+        frame, things = start.frames[:1], scene_things(start.scene)
+        labels = detector.labels(frame, things)
+        pixels = object_masks(labels, things, detector.classes).sum((-2, -1))
+        assert int(pixels.min()) >= 12, (name, things, pixels)
+        expected = silhouettes(load_robot(start.robot), start.joints[None, None], start.cameras[:1])[:, 0]
+        shared += int(((labels == ROBOT) & expected).sum())
+        united += int(((labels == ROBOT) | expected).sum())
+    assert shared / united > 0.85
 
 
 def test_weights_survive_a_round_trip(tmp_path, shipped: Detector, pictures: torch.Tensor) -> None:
