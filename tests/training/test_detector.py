@@ -142,6 +142,17 @@ def test_all_views_are_learnt_from(folder: Path) -> None:
     assert load_stills([folder / "views.vap.npz"], 3, progress=False).frames.shape == (4, 32, 32, 3)
 
 
+def test_a_run_goes_on_from_its_checkpoint(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    paths = {}
+    for name, stops in (("at once", (2,)), ("in two", (1, 2))):
+        for steps in stops:
+            settings = LoopSettings(tmp_path / name, steps=steps, warmup=1)
+            paths[name] = train_detector(folder, folder, settings, DetectorTraining(batch=1, every=5))
+    whole, resumed = (Detector.load(path).network.state_dict() for path in paths.values())
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
 def test_flipped_frames_keep_their_labels(folder: Path) -> None:
     stills = Stills(*(np.asarray(part) for part in vars(load_stills([folder / "flat.vap.npz"], 6)).values()))
     recipe = DetectorRecipe(DetectorNet(DetectorConfig((8, 8, 8, 8))), stills, stills, DetectorTraining(damaged=0))

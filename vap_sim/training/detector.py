@@ -63,7 +63,8 @@ class DetectorRecipe:
         self.stills, self.shown, self.training = stills, shown, training
 
     def describe(self) -> Mapping[str, Any]:
-        return {**asdict(self.training), "widths": list(self.network.config.widths)}
+        config = self.network.config
+        return {**asdict(self.training), "widths": list(config.widths), "classes": list(config.classes)}
 
     def loss(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         rng = np.random.default_rng([self.training.seed, step])
