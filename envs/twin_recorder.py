@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unu
 
 from vap_sim.data.twin import FLOW_SCALE, SUFFIX, TwinEpisode, save_episode
 from vap_sim.envs.scenes import Scene
-from vap_sim.envs.stations import get_station
+from vap_sim.envs.stations import Station, get_station
 from vap_sim.envs.twin_episode import build_physics, cameras_of
 from vap_sim.envs.twin_furniture import Pose, drawer_corners
 from vap_sim.envs.twin_physics import SUBSTEP, Physics
@@ -46,7 +46,7 @@ class RecorderSettings:
     or of the robot. Without `pictures` only the motion is recorded, in a fifth of the time: what cameras see has no
     views then, and the cameras are named all the same. `flawed` is the share of behaviours that go wrong in one of the
     ways of FLAWS. `behaviours` and `flaws` leave only those of the station's repertoire and of FLAWS; all where they
-    are empty. Raises InvalidInput, UnknownName.
+    are empty. station: its name, or one of one's own. Raises InvalidInput, UnknownName.
     """
 
     robot: str = ""
@@ -58,7 +58,7 @@ class RecorderSettings:
     flawed: float = 0.0
     behaviours: tuple[str, ...] = ()
     flaws: tuple[str, ...] = ()
-    station: str = "DROID"
+    station: str | Station = "DROID"
 
     def __post_init__(self) -> None:
         place = get_station(self.station)
@@ -140,6 +140,7 @@ def record_episode(seed: int, settings: RecorderSettings, *, held_out: bool = Fa
             state, path = controller.step(state, action, poses)
             physics.follow(np.asarray(path[0]), settings.control_dt)
             tape.add(physics, np.asarray(path[0, -1]), np.asarray(action[0]))
+        station = repertoire.station.name
         meta = {
             "seed": seed,
             "behaviours": behaviours,
@@ -151,7 +152,7 @@ def record_episode(seed: int, settings: RecorderSettings, *, held_out: bool = Fa
             "outlines": _outlines(scene),
         }
         # DROID's files are what they were before there were other stations.
-        return tape.episode(meta if settings.station == "DROID" else {**meta, "station": settings.station})
+        return tape.episode(meta if station == "DROID" else {**meta, "station": station})
 
 
 def record_file(seed: int, folder: Path, settings: RecorderSettings, *, held_out: bool = False) -> Path:

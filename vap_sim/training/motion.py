@@ -96,10 +96,11 @@ class PathSource:
             start = int(rng.integers(low, high + 1))
             numbers, _ = film.objects(np.array([start]))
             if (numbers == index + 1).sum() >= _LEAST_PIXELS:
-                return self._path(rng, film, slice(start, start + length), index)
+                return self.path(rng, film, slice(start, start + length), index)
         raise InvalidInput("films for training", f"no path of {length} frames in {_TRIES} tries", "longer films")
 
-    def _path(self, rng: np.random.Generator, film: MotionFilm, part: slice, index: int) -> tuple[np.ndarray, ...]:
+    def path(self, rng: np.random.Generator, film: MotionFilm, part: slice, index: int) -> tuple[np.ndarray, ...]:
+        """Object `index` of a film followed through the frames `part`: a row of each field of `Paths`."""
         history = np.clip(np.arange(part.start - 2, part.stop), 0, None)
         numbers, alpha = film.objects(np.arange(part.start, part.stop))
         own = numbers == index + 1

@@ -1,0 +1,333 @@
+"""The comparison of single and joint training: diets are just, runs resume, grades and verdicts are true."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vap_sim.errors import BadFile, InvalidInput
+from vap_sim.models.compact.motion_losses import Paths
+from vap_sim.models.compact.slots import PATCH
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+OWN = ("diets", "judge", "runs", "report", "dreams")
+NAMES = ("harness", *(f"joint_training_{name}" for name in OWN), "joint_training")
+KINDS = ("rt1_unclosed", "guests")
+
+
+@pytest.fixture(scope="module")
+def parts() -> Iterator[SimpleNamespace]:
+    """The benchmark's files as modules, which import each other by their bare names."""
+    for name in ("pybullet", "tensorboard"):
+        pytest.importorskip(name)
+    if not FOLDER.exists():
+        pytest.skip("benchmarks are not installed")
+    known = {name: sys.modules.pop(name, None) for name in NAMES}
+    sys.path.insert(0, str(FOLDER))
+    try:
+        modules = {name: importlib.import_module(name) for name in NAMES}
+        yield SimpleNamespace(main=modules["joint_training"], **{n: modules[f"joint_training_{n}"] for n in OWN})
+    finally:
+        sys.path.remove(str(FOLDER))
+        for name in NAMES:
+            sys.modules.pop(name, None)
+        sys.modules.update({name: one for name, one in known.items() if one is not None})
+
+
+@pytest.fixture(scope="module")
+def files(parts: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    """One short recording of each of two kinds, and one of a drawer that stands open."""
+    folder, made = tmp_path_factory.mktemp("recordings"), {}
+    kinds = {name: parts.diets.TAUGHT[name] for name in KINDS} | {"closing": parts.diets.JUDGED["closing"]}
+    for name, kind in kinds.items():
+        short = replace(kind, steps=2 if name == "closing" else 8)
+        first = parts.diets.seeds_of(kind, 1, "dev" if name == "closing" else None)[0]
+        made[name] = parts.diets.record_kind(short, range(first, first + 1), folder / name)
+    return made
+
+
+@pytest.fixture(scope="module")
+def films(parts: SimpleNamespace, files: dict[str, list[Path]]) -> dict[str, Any]:
+    return {name: parts.diets.films_of(name, files[name], 2) for name in KINDS}
+
+
+def small(parts: SimpleNamespace, **changes: Any) -> Any:
+    """Settings that train in a moment."""
+    few = {"steps": 2, "grows": 1, "cooldown": 1, "batch": 2, "short": 2, "long": 3, "warmup": 1}
+    return replace(parts.runs.RunSettings(), **few | changes)
+
+
+def line(count: int = 3, length: int = 6, step: float = 1.0) -> Paths:
+    """Objects that go `step` px to the right in every frame, before cameras that stand still, in black pictures."""
+    paths = count, length
+    steps = torch.tensor([step, 0.0, 0.0, 0.0]).expand(*paths, 4)
+    centres = torch.tensor([40.0, 60.0]).expand(*paths, 2) + torch.arange(length)[:, None] * steps[0, 0, :2]
+    return Paths(
+        skeletons=torch.zeros(count, length + 2, 3, 128, 128, dtype=torch.uint8),
+        others=torch.zeros(*paths, 1, 128, 128, dtype=torch.uint8),
+        patches=torch.full((count, 1, PATCH, PATCH), 255, dtype=torch.uint8),
+        start=centres[:, 0],
+        velocity=torch.zeros(count, 2),
+        centres=centres,
+        steps=steps,
+        frames=torch.eye(2).expand(count, 2, 2),
+        carried=torch.zeros(*paths, 4),
+    )
+
+
+def exam(parts: SimpleNamespace) -> Any:
+    """Three objects that go 4 px until the last frame but one, and are 2 px wide."""
+    way = torch.tensor([4.0, 0.0]).expand(3, 2)
+    return parts.judge.Exam(line(), (7, 8, 9), torch.full((3,), 2.0), way, torch.tensor([True, True, True]))
+
+
+# Diets -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_google_robot_is_not_to_be_shown_closing(parts: SimpleNamespace) -> None:
+    taught = parts.diets.TAUGHT
+    shown = taught["rt1_unclosed"].settings(740_000)
+    assert shown.robot == "google_robot" and "open_drawer" in shown.behaviours and "lift" in shown.behaviours
+    assert not [name for name in shown.behaviours if "close" in name]
+    guests = [taught["guests"].settings(seed) for seed in (750_000, 750_001)]
+    assert {one.robot for one in guests} == {"widowx", "panda_robotiq"}
+    assert all("close_drawer" in one.behaviours for one in guests)
+    for diet in ("rt1_unseen", "joint_unseen", "joint_no_guests"):
+        assert "rt1" not in parts.diets.DIETS[diet]
+    assert "guests" not in parts.diets.DIETS["joint_no_guests"]
+
+
+def test_nothing_is_learned_from_that_is_judged_by(parts: SimpleNamespace) -> None:
+    seeds = [set(parts.diets.seeds_of(kind, 2000)) for kind in parts.diets.TAUGHT.values()]
+    assert sum(map(len, seeds)) == len(set().union(*seeds)) and max(map(max, seeds)) < 900_000
+    for block, first, end in (("dev", 900_000, 901_000), ("test", 1_000_000, 2_000_000)):
+        for kind in parts.diets.JUDGED.values():
+            judged = parts.diets.seeds_of(kind, 100, block)
+            assert first <= judged[0] and judged[-1] < end
+
+
+def test_a_drawer_that_goes_in_is_noticed(parts: SimpleNamespace) -> None:
+    def episode(*out: float) -> Any:
+        poses = np.zeros((len(out), 2, 7))
+        poses[:, 1, :2] = np.array([0.6, -0.1]) - np.array(out)[:, None] * [1.0, 0.0]
+        scene = {"objects": [None], "cabinets": [{"x": 0.6, "y": -0.1, "yaw": np.pi}]}
+        return SimpleNamespace(object_poses=poses, length=len(out), meta={"scene": scene})
+
+    assert parts.diets.openings(episode(0.0, 0.1)) == pytest.approx([0.0, 0.1])
+    assert parts.diets.shut_by(episode(0.0, 0.05, 0.1)) == pytest.approx(0)
+    assert parts.diets.shut_by(episode(0.1, 0.15, 0.03, 0.08)) == pytest.approx(0.12)
+    bare = SimpleNamespace(object_poses=np.zeros((3, 1, 7)), length=3, meta={"scene": {"objects": [None]}})
+    assert parts.diets.shut_by(bare) == 0
+
+
+@pytest.mark.parametrize("name", ["droid_novel", "bridge_novel"])
+def test_a_novel_lab_is_one_that_no_training_draws(parts: SimpleNamespace, name: str) -> None:
+    kind = parts.diets.JUDGED[name]
+    known = {spread.name: spread for spread in replace(kind, novel=False).place().layout.cameras}
+    for seed in range(5):
+        scene = kind.place().sample_scene(np.random.default_rng(seed))
+        same = replace(kind, novel=False).place().sample_scene(np.random.default_rng(seed))
+        assert scene.objects == same.objects
+        for camera in scene.cameras:
+            spread = known[camera.name]
+            off = np.linalg.norm(np.subtract(camera.eye, spread.target))
+            assert off > spread.distance[1] - spread.jitter * np.sqrt(3)
+            away = (np.subtract(camera.eye, camera.target) / np.linalg.norm(np.subtract(camera.eye, camera.target)))[2]
+            assert np.arcsin(away) > spread.elevation[1]
+        for color in (scene.table_color, scene.wall_color):
+            assert max(color) - min(color) > 0.2  # greys are at most 0.14 apart
+
+
+def test_guests_are_seen_from_where_the_hosts_head_would_be(parts: SimpleNamespace, films: Any) -> None:
+    exterior, head = films["guests"]
+    assert exterior.camera.name == "exterior_1" and head.camera.name == "head"
+    assert head.camera.parent_link is None and head.size == exterior.size
+    eye = head.camera.T_parent_camera[:3, 3]
+    assert abs(float(eye[0])) < 0.3 and 0.4 < float(eye[2]) < 1.2
+    assert np.array_equal(head.bodies.boxes, exterior.bodies.boxes)
+
+
+# Runs ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_kind_feeds_every_diet_alike(parts: SimpleNamespace, films: Any) -> None:
+    settings = small(parts)
+    alone = parts.runs.JointRecipe({"rt1_unclosed": films["rt1_unclosed"]}, settings, 3)
+    joint = parts.runs.JointRecipe({name: films[name] for name in KINDS}, settings, 3)
+    for step in (0, 1):
+        (own, jitter), (both, jitters) = alone.batch(step), joint.batch(step)
+        assert len(both.start) == 2 * len(own.start) == 4 and own.centres.shape[1] == (2, 3)[step]
+        assert torch.equal(jitters[:2], jitter)
+        for name, value in vars(own).items():
+            assert torch.equal(getattr(both, name)[:2], value), name
+    other = parts.runs.JointRecipe({"rt1_unclosed": films["rt1_unclosed"]}, settings, 4)
+    assert not torch.equal(other.batch(0)[1], alone.batch(0)[1])
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(parts: SimpleNamespace, films: Any, tmp_path: Path) -> None:
+    settings, run = small(parts), parts.runs.Run("joint_unseen", 0)
+    meals, exams = dict.fromkeys(parts.diets.DIETS["joint_unseen"], films["guests"]), {"line": exam(parts)}
+
+    def go(folder: str, settings: Any = settings, **options: Any) -> Any:
+        return parts.runs.run_one(run, settings, meals, exams, tmp_path / folder, **options)
+
+    whole = go("whole")
+    assert go("cut", minutes=0.0) is None and not parts.runs.record_path(tmp_path / "cut", run).exists()
+    halves = go("cut")
+    assert halves["marks"] == whole["marks"] and halves["loss"] == whole["loss"]
+    bits = [parts.runs.weights_path(tmp_path / folder, run).read_bytes() for folder in ("whole", "cut")]
+    assert bits[0] == bits[1]
+    stamp = parts.runs.record_path(tmp_path / "cut", run).stat().st_mtime_ns
+    assert go("cut") == halves and parts.runs.record_path(tmp_path / "cut", run).stat().st_mtime_ns == stamp
+    assert not (tmp_path / "cut" / "training" / run.name).exists()
+    with pytest.raises(BadFile, match="other settings"):
+        go("cut", replace(settings, steps=3))
+    parts.runs.record_path(tmp_path / "cut", run).write_text("{", encoding="utf-8")
+    with pytest.raises(BadFile, match="joint_unseen-0"):
+        go("cut")
+
+
+def test_every_diet_of_a_seed_begins_with_the_same_weights(parts: SimpleNamespace) -> None:
+    before = torch.random.get_rng_state()
+    first, again, other = (parts.runs.first_network(seed).state_dict() for seed in (0, 0, 1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_runs_come_seed_by_seed_and_joint_ones_cost_more(parts: SimpleNamespace) -> None:
+    runs = list(parts.main.plan(list(parts.diets.DIETS), (0, 1, 2)))
+    assert len(set(runs)) == len(runs) == 24
+    assert [run.seed for run in runs[:8]] == [0] * 8 and runs[0].diet == "joint"
+    settings = parts.runs.RunSettings()
+    single, joint = (parts.runs.seconds_of(parts.runs.Run(diet, 0), settings) for diet in ("rt1", "joint"))
+    assert 4.5 * single < joint < 5 * single
+
+
+# Grades ----------------------------------------------------------------------------------------------------------
+
+
+def test_grades_know_the_truth_from_a_standstill(parts: SimpleNamespace) -> None:
+    network = parts.runs.first_network(0).eval()
+    still = parts.judge.grade(network, exam(parts))
+    assert still["closed"] == [0] * 3 and still["off"] == [1] * 3 and still["end"] == [2] * 3
+    assert still["path"] == [1] * 3 and still["seeds"] == [7, 8, 9]
+    with torch.no_grad():
+        network.head.bias.copy_(torch.tensor([1 / 8, 0.0, 0.0, 0.0, 9.0]))  # a pixel to the right, surely
+    true = parts.judge.grade(network, exam(parts))
+    assert true["closed"] == [1] * 3 and true["off"] == true["end"] == true["path"] == [0] * 3
+
+
+def test_an_exam_asks_for_what_the_robot_is_near_to(
+    parts: SimpleNamespace, files: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InvalidInput, match="nothing is asked"):
+        parts.judge.exam_of(files["closing"], drawers=True)  # it stays open in so short a recording
+    monkeypatch.setattr(parts.judge, "_SHUT_WAY", -1.0)
+    found = parts.judge.exam_of(files["closing"], drawers=True)
+    assert len(found) == 1 and found.paths.centres.shape == (1, 3, 2) and found.seeds == (900_200,)
+    assert float(found.way.norm()) < 0.1
+    assert 3 < float(found.yards[0]) < 15
+
+
+# Dreams ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_opening_is_read_off_a_picture(parts: SimpleNamespace, files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vap_sim.data.twin import load_episode
+
+    monkeypatch.setattr(parts.dreams, "LEVELS", 3)
+    episode = load_episode(files["closing"][0])
+    scale = parts.dreams.Scale.of(episode)
+    assert scale.openings == pytest.approx(np.linspace(0, parts.diets.openings(episode)[0], 3))
+    for level, drawing in zip(scale.openings, scale.drawings, strict=True):
+        noisy = np.clip(drawing.astype(int) + np.random.default_rng(0).integers(-20, 21, drawing.shape), 0, 255)
+        assert scale.read(noisy.astype(np.uint8)) == level
+
+
+# Report ----------------------------------------------------------------------------------------------------------
+
+
+def records(parts: SimpleNamespace, **diets: tuple[float, ...]) -> list[dict[str, Any]]:
+    """Finished runs, a seed each: in every exam so large a share of ten moved and ten resting objects is got right."""
+    made = []
+    for diet, shares in diets.items():
+        for seed, share in enumerate(shares):
+            right = [k < round(10 * share) for k in range(10)] * 2
+            marks = {
+                "seeds": [1, 2, 3, 4, 5] * 4, "moved": [True] * 10 + [False] * 10,
+                "end": [0.1 if good else 2.0 for good in right], "path": [0.5] * 20,
+                "closed": [float(good) for good in right], "off": [0.1 if good else 0.9 for good in right],
+            }  # fmt: skip
+            names = parts.diets.JUDGED
+            made.append(
+                {
+                    "run": {"diet": diet, "seed": seed}, "settings": {"steps": 2, "block": "dev"},
+                    "marks": dict.fromkeys(names, marks), "seconds": {"training": 1.0, "judging": 1.0},
+                }
+            )  # fmt: skip
+    return made
+
+
+def test_a_body_may_lose_what_its_seeds_lie_apart(parts: SimpleNamespace) -> None:
+    holds = parts.report.holds
+    assert holds([0.6, 0.7], [0.55, 0.55]) is True
+    assert holds([0.6, 0.7], [0.5, 0.5]) is False
+    assert holds([0.6, 0.7], [0.9, 0.9]) is True
+    assert holds([0.6], [0.9, 0.9]) is None
+
+
+def test_the_bar_of_the_unseen_skill(parts: SimpleNamespace) -> None:
+    def told(**diets: tuple[float, ...]) -> list[bool | None]:
+        return list(parts.report.skill_verdicts(records(parts, **diets)).values())
+
+    assert told(joint=(0.8, 0.8), joint_unseen=(0.4, 0.4), rt1_unseen=(0.1, 0.1)) == [True, True]
+    assert told(joint=(0.8, 0.8), joint_unseen=(0.3, 0.4), rt1_unseen=(0.1, 0.3)) == [False, False]
+    assert told(joint=(0.8,), joint_unseen=(0.4, 0.4)) == [None, None]
+    # Half of nothing is no skill.
+    assert told(joint=(0.0, 0.0), joint_unseen=(0.0, 0.0)) == [None, None]
+
+
+def test_a_report_of_given_runs(parts: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert parts.report.report(tmp_path) == {"runs": 0}
+    made = records(parts, joint=(0.8, 0.6), droid=(0.9, 0.9), joint_unseen=(0.5, 0.5), rt1_unseen=(0.0, 0.1))
+    for record in made:
+        parts.runs.write_json(parts.runs.record_path(tmp_path, parts.runs.Run(**record["run"])), record)
+    told = parts.report.report(tmp_path)
+    shown = capsys.readouterr().out
+    assert told["runs"] == 8 and told["bar"]["droid: joint training loses no more than the seeds lie apart"] is False
+    assert told["bar"]["rt1: joint training loses no more than the seeds lie apart"] is None
+    assert told["values"]["closing"]["closed"]["joint"] == [0.8, 0.6]
+    assert "70.0 (60.0 .. 80.0) [" in shown and "FAIL" in shown and "not known yet" in shown
+    low, high = parts.report.interval(made, "joint", "droid", parts.report.found)
+    assert low < 0.7 < high
+    made[0]["settings"]["steps"] = 3
+    parts.runs.write_json(parts.runs.record_path(tmp_path, parts.runs.Run(**made[0]["run"])), made[0])
+    with pytest.raises(BadFile, match="another comparison"):
+        parts.report.report(tmp_path)
+
+
+def test_dreams_are_told_beside_the_twins_own_pictures(
+    parts: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert parts.report.dreams_report(tmp_path, "dev") == {}
+    twin = {"seeds": [1, 2], "first": [0.16, 0.16], "last": [0.0, 0.0], "read": [0.0, 0.01]}
+    runs = {f"joint-{seed}": {**twin, "read": [0.02, 0.15], "run": {"diet": "joint", "seed": seed}} for seed in (0, 1)}
+    path = parts.report.dreams_path(tmp_path, "dev")
+    path.write_text(json.dumps({"twin": twin, "runs": runs}), encoding="utf-8")
+    told = parts.report.dreams_report(tmp_path, "dev")
+    assert told["values"]["closed %"]["joint"] == [0.5, 0.5] and told["twin"]["closed %"] == 1.0
+    assert "read off dreamed pictures" in capsys.readouterr().out
+    path.write_text("[]", encoding="utf-8")
+    with pytest.raises(BadFile, match="no record of dreams"):
+        parts.report.dreams_report(tmp_path, "dev")
