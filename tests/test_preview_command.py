@@ -20,7 +20,6 @@ from vap_sim.prompts import silhouettes
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import RobotModel, load_robot
 
-ROOT = Path(__file__).resolve().parents[1]
 PLAIN: dict[str, Any] = {"size": [4, 4], "intrinsics": np.eye(3).tolist()}
 FRONT: dict[str, Any] = {"size": [160, 120], "eye": [0.9, 0.4, 0.5], "target": [0.2, 0.0, 0.15], "focal_px": 120.0}
 CALIBRATED: list[dict[str, Any]] = [
@@ -232,33 +231,3 @@ def test_a_robot_without_shapes_has_no_outline(tmp_path: Path, capsys: pytest.Ca
     picture, numbers = preview(tmp_path, "--robot", str(tmp_path / "bar"))
     assert "note: the URDF has no visual shapes, so there is no outline" in capsys.readouterr().out
     assert numbers["links"] == {} and (picture[..., 1] > picture[..., 0] + 50).any()
-
-
-def test_the_documented_path_for_a_new_body(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """docs/new_body.md, with pybullet's xArm 6: folder, preview, and the robot known by name."""
-    source = Path(pytest.importorskip("pybullet_data").getDataPath()) / "xarm"
-    text = (ROOT / "docs" / "new_body.md").read_text(encoding="utf-8")
-    robot, skeleton, station = re.findall(r"^```json\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    folder = tmp_path / "my_robots" / "xarm6"
-    folder.mkdir(parents=True)
-    shutil.copy(source / "xarm6_robot.urdf", folder / "robot.urdf")
-    shutil.copytree(source / "xarm_description" / "meshes", folder / "xarm_description" / "meshes")
-    (folder / "robot.json").write_text(robot)
-    (folder / "skeleton.json").write_text(skeleton)
-    monkeypatch.chdir(tmp_path)
-    photo(tmp_path)
-    (command,) = re.findall(r"^    vap-sim (preview .*)$", text, re.MULTILINE)
-    assert main(command.split()) == 0
-    numbers = json.loads((tmp_path / "out" / "preview.json").read_text())
-    assert [point["place"] for point in numbers["points"]] == ["in"] * 7
-    assert set(numbers["links"]) == {"link_base", *(f"link{i}" for i in range(1, 7))}
-    (tmp_path / "station.json").write_text(station)
-    photo(tmp_path, (1280, 720))
-    told = ["preview", "--robot", "my_robots/xarm6", "--image", "photo.png", "--camera", "station.json"]
-    capsys.readouterr()
-    assert main(told) == 0
-    assert "7 of 7 key points lie in the picture" in capsys.readouterr().out
-    monkeypatch.setenv("VAP_SIM_ROBOTS", "my_robots")
-    assert load_robot("xarm6").robot.num_joints == 6

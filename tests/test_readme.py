@@ -74,7 +74,7 @@ SNIPPETS = [snippet for page in PAGES for snippet in snippets(page, page.read_te
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=str)
 def test_code_runs(snippet: Snippet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if any(re.search("VAPTwin|twin_recorder", code) for code in snippet.code):
+    if any(re.search("VAPTwin|twin_recorder|pybullet_data", code) for code in snippet.code):
         pytest.importorskip("pybullet")
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "page"}
