@@ -15,6 +15,8 @@ from vap_sim.robots.making import JointPlan, LinkPlan, Points, Vector, ball, dis
 
 FOLDER = Path(__file__).parent
 SKIN, SLEEVE = (0.87, 0.68, 0.57), (0.26, 0.32, 0.45)
+SLEEVE_LENGTH = 0.26
+"""From the wrist [m]."""
 REMARK = (
     "A human hand before a moving head. Lengths of bones of an average adult; shapes are our own convex low-poly parts"
     " (../human_hand/make_model.py). Licence: Apache-2.0. See README.md in this folder."
@@ -107,7 +109,7 @@ def links(sign: int) -> list[LinkPlan]:
     knuckles = [ball(*root(f, sign)[0], 0.0105) for f in SPREAD]
     carpus = [ball(0.012, sign * y, 0, 0.014) for y in (-0.014, 0.014)]
     base = ball(*root("thumb", sign)[0], 0.0125)
-    sleeve = (disc(-0.26, 0, 0.004, 0.043, "x"), disc(-0.03, 0, 0.0, 0.031, "x"))
+    sleeve = (disc(-SLEEVE_LENGTH, 0, 0.004, 0.043, "x"), disc(-0.03, 0, 0.0, 0.031, "x"))
     joint = (ball(-0.028, 0, 0, 0.022), ball(0.004, sign * 0.008, 0, 0.017), ball(0.004, -sign * 0.008, 0, 0.017))
     parts = (
         part("palm", SKIN, *knuckles, *carpus),
@@ -214,7 +216,10 @@ def robot(side: str, sign: int) -> dict[str, Any]:
 
 
 def skeleton(side: str) -> dict[str, Any]:
-    """skeleton.json: one side of ../human_hands, its points on the links of this hand."""
+    """skeleton.json: one side of ../human_hands, its points on the links of this hand, and a bone along the sleeve.
+
+    The sleeve fills more of the picture than the hand does, and the fingers alone do not tell where it points. Recorded
+    hands have no such point: what finds hands in videos ends at the wrist."""
     both = json.loads((FOLDER.parent / "human_hands" / "skeleton.json").read_text(encoding="utf-8"))
     names = [point["name"] for point in both["points"] if point["name"].startswith(f"{side}_")]
     places = [("wrist", 0.0)]
@@ -222,7 +227,10 @@ def skeleton(side: str) -> dict[str, Any]:
         chain = bones(finger)
         places += [*((bone, 0.0) for bone in chain), (chain[-1], lengths(finger)[-1])]
     points = [{"name": name, "link": link, "offset": [x, 0, 0]} for name, (link, x) in zip(names, places, strict=True)]
-    return {"points": points, "bones": [bone for bone in both["bones"] if bone["start"] in names]}
+    own = [bone for bone in both["bones"] if bone["start"] in names]
+    points.append({"name": f"{side}_forearm", "link": "wrist", "offset": [-SLEEVE_LENGTH, 0, 0.004]})
+    forearm = {"start": f"{side}_wrist", "end": f"{side}_forearm", "group": "arm", "color": [255, 125, 38]}
+    return {"points": points, "bones": [*own, forearm]}
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from vap_sim.robots.inverse import solve_inverse
 from vap_sim.robots.library import RobotModel, load_robot, robot_names
 from vap_sim.robots.making import write_robot
 from vap_sim.robots.points import plan_points
+from vap_sim.robots.skeleton import SkeletonSpec
 
 BODIES = robot_names()
 WITH_GRIPPER = tuple(name for name in BODIES if load_robot(name).gripper is not None)
@@ -248,12 +250,16 @@ def test_google_fingers_mirror_each_other() -> None:
 
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_a_recorded_hand_draws_like_the_hand(side: str) -> None:
-    """The same points before the same camera, once from joints and once as recorded: the same picture."""
+    """The same points before the same camera, once from joints and once as recorded: the same picture but for the
+    forearm, which recordings do not know."""
     hand = load_robot("human_hand" if side == "right" else "human_hand_left")
     recorded = load_robot("human_hands")
     own = [point.name for point in recorded.skeleton.points if point.name.startswith(side)]
-    assert [point.name for point in hand.skeleton.points] == own
-    assert hand.skeleton.bones == tuple(bone for bone in recorded.skeleton.bones if bone.start in own)
+    *points, forearm = hand.skeleton.points
+    *bones, sleeve = hand.skeleton.bones
+    assert [point.name for point in points] == own and (sleeve.start, sleeve.end) == (own[0], forearm.name)
+    assert bones == [bone for bone in recorded.skeleton.bones if bone.start in own]
+    hand = replace(hand, skeleton=SkeletonSpec(tuple(points), tuple(bones)))
     q = random_joints(hand, 3).float() * 0.1 + hand.home * 0.9
     poses = hand.robot.forward(q)
     eye = hand.camera("head")
