@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import pytest
 
 from tests.viewer.teleop_toy import ToyWorld, toy_session
 from vap_sim.errors import InvalidInput
@@ -100,6 +101,21 @@ def test_a_goal_is_driven_to_and_then_forgotten() -> None:
         loop.grip(1.0)
         _until(lambda: loop.wish.gripper is None)
         assert heard.moments[-1][0].asked[-1] == 1.0
+
+
+def test_single_joints_go_together_and_keys_end_what_was_asked_of_them() -> None:
+    with _running() as (loop, heard, session, world):
+        names = Steering(world.model, world.dt).singly
+        start = session.present.asked.copy()
+        loop.bend(names[0], float(start[0]) + 0.2)
+        loop.bend(names[1], float(start[1]) - 0.2)
+        _until(lambda: heard.step > 0 and not loop.wish.joints)
+        moved_by = heard.moments[-1][0].asked - start
+        assert moved_by[:2] == pytest.approx([0.2, -0.2], abs=2e-3) and np.abs(moved_by[2:]).max() < 1e-6
+        loop.bend(names[0], 2.0)
+        loop.move(FORWARD)
+        assert not loop.wish.joints
+        loop.move(np.zeros(6))
 
 
 def test_what_is_asked_between_steps_is_done_in_order_and_the_newest_of_a_kind_counts() -> None:

@@ -147,6 +147,28 @@ def test_the_gizmo_is_dragged_and_the_arm_follows(place: _Place) -> None:
     assert -0.2 < move @ tool[:3, 2] < -0.03 and np.linalg.norm(np.cross(move, tool[:3, 2])) < 0.02
 
 
+def test_a_single_joint_follows_its_slider_and_no_other_moves(place: _Place) -> None:
+    robot = place.world.model.robot
+    place.click("Single joints")
+    last = steering_names(place)[-1]
+    place.page.get_by_text(last, exact=True).first.wait_for()
+    before, index = place.session.present.seen.joints.copy(), robot.joint_index(last)
+    slider = place.page.get_by_role("slider").last
+    slider.focus()
+    place.page.keyboard.press("End")
+    until(lambda: abs(place.session.present.seen.joints[index] - float(robot.upper[index])) < 5e-3)
+    until(lambda: not place.teleop.loop.wish.joints)
+    others = np.arange(robot.num_joints) != index
+    assert np.abs(place.session.present.seen.joints - before)[others].max() < 1e-5
+    place.press("z")  # the slider goes back with the robot
+    until(lambda: abs(place.session.present.seen.joints[index] - float(robot.upper[index])) > 5e-3)
+    place.click("Single joints")
+
+
+def steering_names(place: _Place) -> tuple[str, ...]:
+    return Steering(place.world.model, place.world.dt).singly
+
+
 def test_going_back_forking_trying_again_and_choosing_takes(place: _Place) -> None:
     tip, takes = place.step, len(place.session.history.takes)
     place.press("z")

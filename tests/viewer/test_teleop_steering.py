@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from vap_sim.errors import InvalidInput
+from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.robots.library import load_robot
 from vap_sim.viewer.teleop_input import LARGEST, InputReader
 from vap_sim.viewer.teleop_scene import panels, pose_of, quaternion, surfaces
@@ -30,6 +30,46 @@ def test_asking_for_what_is_there_is_what_is_there(robot: str) -> None:
     assert steering.steer(rest, Wish()).action is None
     there = steering.steer(rest, Wish(goal=steering.tool(steering.joints(rest))))
     assert there.action is None and there.arrived
+
+
+@pytest.mark.parametrize("robot", ROBOTS)
+def test_single_joints_go_where_they_are_asked_no_faster_than_they_may_and_no_other_moves(robot: str) -> None:
+    steering, asked = _steering(robot)
+    body, start = steering.model.robot, steering.joints(asked)
+    names = steering.singly[:2] + steering.singly[-1:]
+    wish = Wish(joints={name: float(body.upper[body.joint_index(name)]) + 1 for name in names})
+    before, steps = start, 0
+    while (steered := steering.steer(asked, wish)).action is not None:
+        asked = steered.action
+        now = steering.joints(asked)
+        assert np.all(np.abs(now - before) <= body.max_speed.double().numpy() * steering.dt + 1e-5)
+        before, steps = now, steps + 1
+        assert steps < 200
+    chosen = [body.joint_index(name) for name in names]
+    assert before[chosen] == pytest.approx(body.upper.double().numpy()[chosen], abs=2e-3)  # limits are kept
+    others = np.setdiff1d(np.arange(body.num_joints), chosen)
+    assert before[others] == pytest.approx(start[others], abs=1e-6)
+
+
+def test_a_single_joint_can_move_while_the_tool_goes_and_the_gripper_closes() -> None:
+    steering, asked = _steering("human_hand")
+    wish = Wish(linear=np.array([0.0, 0.0, 1.0]), gripper=1.0, joints={"head_yaw": 0.3})
+    after = steering.steer(asked, wish).action
+    assert after is not None
+    start, now, names = steering.joints(asked), steering.joints(after), steering.model.robot.joint_names
+    assert now[names.index("head_yaw")] != start[names.index("head_yaw")] and after[-1] > asked[-1]
+    rise = steering.tool(now)[:3, 3] - steering.tool(start)[:3, 3]
+    assert rise == pytest.approx([0, 0, 0.2 * 0.25], abs=1e-3)
+
+
+def test_a_joint_that_there_is_not_or_a_place_that_is_none_is_named() -> None:
+    steering, asked = _steering("google_robot")
+    with pytest.raises(UnknownName, match="joint_head_pan"):
+        steering.steer(asked, Wish(joints={"joint_head_pam": 0.1}))
+    with pytest.raises(UnknownName, match="joint_finger_right"):  # the gripper has its own wish
+        steering.steer(asked, Wish(joints={"joint_finger_right": 0.1}))
+    with pytest.raises(InvalidInput, match="finite"):
+        steering.steer(asked, Wish(joints={"joint_head_pan": float("nan")}))
 
 
 @pytest.mark.parametrize(("axis", "sign"), [(0, 1), (1, -1), (2, 1)])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vap_sim.errors import VAPSimError
+from vap_sim.robots.kinematics import Robot
 from vap_sim.viewer.teleop_input import KEYS
 from vap_sim.viewer.teleop_loop import DrivingLoop
 from vap_sim.viewer.teleop_scene import Gizmo
@@ -19,6 +20,7 @@ from vap_sim.viewer.teleop_steering import Array, Steering
 _LOG = logging.getLogger(__name__)
 OTHER = "by its path below"
 _NAME_LONGEST = 200
+_TURN = 6.283  # [rad] where a joint has no limits
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +66,8 @@ class Controls:
         self._things: list[Any] = []
         self._gizmo: Gizmo | None = None
         self._parts: dict[str, Any] = {}
-        self._closed = False
+        self._single: Any = None
+        self._sliders: dict[str, Any] = {}
 
     def watch(self, free: bool) -> None:
         """This page looks on; `free` tells whether it could drive."""
@@ -83,6 +86,8 @@ class Controls:
         self._things.append(gui.add_html(f'<span id="vap-sim-seat" data-seat="{seat}"></span>'))
         for build in (self._driving, self._timeline, self._episode):
             self._things.append(build(gui))
+        self._single = gui.add_folder("Single joints", expand_by_default=False)
+        self._things.append(self._single)
         help_ = gui.add_folder("Keys", expand_by_default=False)
         with help_:
             gui.add_markdown(KEYS)
@@ -123,11 +128,36 @@ class Controls:
         names = self.wheel.desk.worlds
         if session.world.name in names:
             _set(parts["world"], "value", session.world.name)
-        pose = Steering(session.world.model, session.world.dt).tool(session.present.seen.joints)
+        steering = Steering(session.world.model, session.world.dt)
+        self._show_joints(steering, steering.joints(present.asked))
+        pose = steering.tool(session.present.seen.joints)
         if self._gizmo is None:
             self._gizmo = Gizmo(self.client, pose, self._dragged)
         elif self.wheel.loop.wish.goal is None:
             self._gizmo.follow(pose)
+
+    def _show_joints(self, steering: Steering, joints: Array) -> None:
+        """A slider for each joint that can be asked for singly, where the robot was last asked to have it."""
+        robot = steering.model.robot
+        if set(self._sliders) != set(steering.singly):
+            for slider in self._sliders.values():
+                slider.remove()
+            with self._single:
+                self._sliders = {name: self._slider(robot, name) for name in steering.singly}
+        asked = self.wheel.loop.wish.joints
+        for name, slider in self._sliders.items():
+            if name not in asked:
+                place = float(joints[robot.joint_index(name)])
+                _set(slider, "value", round(min(max(place, slider.min), slider.max), 3))
+
+    def _slider(self, robot: Robot, name: str) -> Any:
+        index = robot.joint_index(name)
+        low, high = max(float(robot.lower[index]), -_TURN), min(float(robot.upper[index]), _TURN)
+        slider = self.client.gui.add_slider(
+            name, round(low, 3), round(high, 3), 0.001, round(min(max(0.0, low), high), 3)
+        )
+        self._heard(slider.on_update, lambda: self.wheel.loop.bend(name, float(slider.value)))
+        return slider
 
     def _driving(self, gui: Any) -> Any:
         folder = gui.add_folder("Drive")
@@ -217,7 +247,7 @@ class Controls:
             thing.remove()
         if self._gizmo is not None:
             self._gizmo.remove()
-        self._things, self._parts, self._gizmo = [], {}, None
+        self._things, self._parts, self._gizmo, self._sliders = [], {}, None, {}
 
 
 def _rewinds(step: int) -> Callable[[DrivingSession], object]:

@@ -92,7 +92,8 @@ class DrivingLoop:
         return True
 
     def move(self, motion: Array) -> None:
-        """Keys or sticks (6,), linear then angular; zeros when released. Forgets a goal of the gizmo where not zero.
+        """Keys or sticks (6,), linear then angular; zeros when released. Where not zero it forgets a goal of the gizmo
+        and single joints.
 
         A key that is released before the loop came to it moves the arm for one action all the same."""
         with self._condition:
@@ -100,7 +101,9 @@ class DrivingLoop:
                 # Told again and again while it is held: only what is new is a tap.
                 new = not np.array_equal(motion, np.concatenate([self._wish.linear, self._wish.angular]))
                 self._released = False
-                self._wanted(replace(self._wish, linear=motion[:3].copy(), angular=motion[3:].copy(), goal=None))
+                self._wanted(
+                    replace(self._wish, linear=motion[:3].copy(), angular=motion[3:].copy(), goal=None, joints={})
+                )
                 self._tapped |= new
             elif self._tapped:
                 self._released = True
@@ -108,14 +111,19 @@ class DrivingLoop:
                 self._wish = replace(self._wish, linear=np.zeros(3), angular=np.zeros(3))
 
     def aim(self, goal: Array | None) -> None:
-        """Where the tool shall go (4, 4), or None to stay."""
+        """Where the tool shall go (4, 4), or None to stay. Forgets single joints."""
         with self._condition:
-            self._wanted(replace(self._wish, goal=goal))
+            self._wanted(replace(self._wish, goal=goal, joints={}))
 
     def grip(self, position: float | None) -> None:
         """Where the gripper shall go, 0 open .. 1 closed; None to stay."""
         with self._condition:
             self._wanted(replace(self._wish, gripper=position))
+
+    def bend(self, joint: str, place: float) -> None:
+        """Where a single joint shall go [rad or m]. Forgets a goal of the gizmo."""
+        with self._condition:
+            self._wanted(replace(self._wish, goal=None, joints={**self._wish.joints, joint: place}))
 
     def release(self) -> None:
         """Ask for nothing any more, as when the driver is gone."""
@@ -179,14 +187,14 @@ class DrivingLoop:
 
     def _active(self) -> bool:
         wish = self._wish
-        asked = wish.goal is not None or wish.gripper is not None or bool(np.any(wish.linear) or np.any(wish.angular))
-        return asked or self._runs
+        asked = wish.goal is not None or wish.gripper is not None or bool(wish.joints)
+        return asked or bool(np.any(wish.linear) or np.any(wish.angular)) or self._runs
 
     def _act(self, session: DrivingSession, name: str, act: Callable[[DrivingSession], Any], asked: float) -> None:
         try:
             before = session.present
             with self._condition:
-                self._wish = replace(self._wish, goal=None, gripper=None)
+                self._wish = replace(self._wish, goal=None, gripper=None, joints={})
             act(session)
             if session.present is not before:
                 self.timing = replace(self.timing, shown=time.perf_counter() - asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vap_sim.errors import InvalidInput
+from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.robots.inverse import solve_inverse
 from vap_sim.robots.library import RobotModel
 from vap_sim.robots.rotations import rotation_vector
@@ -18,6 +19,7 @@ Array = NDArray[np.float64]
 _REACHED, _TURNED = 5e-4, 5e-3  # [m], [rad] nearer than this to a goal is there
 _ASTRAY = 0.5  # of the way that an inverse misses is no way
 _GRIPPED = 5e-3
+_BENT = 1e-3  # [rad or m]
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,15 @@ class Speeds:
 @dataclass(frozen=True, eq=False)
 class Wish:
     """What is asked for now. linear, angular: (3,) shares of full speed in [-1, 1] along and about the base frame's
-    axes; goal: (4, 4) pose that the tool shall reach, or None; gripper: where it shall be (0 open, 1 closed), or None.
+    axes; goal: (4, 4) pose that the tool shall reach, or None; gripper: where it shall be (0 open, 1 closed), or None;
+    joints: where single joints shall be [rad or m], by name, whatever the tool does then.
     """
 
     linear: Array = field(default_factory=lambda: np.zeros(3))
     angular: Array = field(default_factory=lambda: np.zeros(3))
     goal: Array | None = None
     gripper: float | None = None
+    joints: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +73,12 @@ class Steering:
         self._longest = robot.max_speed.double().numpy()[self._arm] * self.dt
         self._tool = robot.link_index(model.tool_link)
 
+    @property
+    def singly(self) -> tuple[str, ...]:
+        """The joints that can be asked for one by one: all but the gripper's."""
+        names = self.model.robot.joint_names
+        return tuple(names[index] for index in self._arm)
+
     def resting(self, joints: Array, gripper: float | None = None) -> NDArray[np.float32]:
         """The action (A,) that keeps joints (J,); `gripper` instead of what the joints say of it."""
         values = np.asarray(joints, np.float64)
@@ -92,25 +102,23 @@ class Steering:
         return np.asarray(self.model.robot.forward(q)[self._tool].numpy())
 
     def steer(self, asked: NDArray[np.floating], wish: Wish) -> Steered:
-        """The next action from what was asked last, (A,). Raises InvalidInput for a wish that is not finite."""
+        """The next action from what was asked last, (A,).
+
+        Raises InvalidInput for a wish that is not finite, UnknownName for a joint that there is not."""
         start = self.joints(asked)
         pose = self.tool(start)
         aim, arrived = self._aim(pose, wish)
-        grip = self._grip(asked, wish)
-        if aim is None:
-            if grip is None:
-                return Steered(None, arrived)
-            return Steered(self._action(start, grip, asked), arrived)
-        found = self._inverse(start, pose, aim)
+        grip, bent = self._grip(asked, wish), self._bent(start, wish)
+        found = None if aim is None else self._inverse(start, pose, aim)
         if found is None:
-            moved = None if grip is None else self._action(start, grip, asked)
-            return Steered(moved, arrived=True, out_of_reach=True)
+            moved = None if grip is None and not bent else self._action(_with(start, bent), grip, asked)
+            return Steered(moved, arrived or aim is not None, out_of_reach=aim is not None)
         move = (found - start)[self._arm]
         # All joints slow down together, so that the tool keeps its direction.
         slow = max(1.0, float(np.max(np.abs(move) / self._longest)))
         joints = start.copy()
         joints[self._arm] = start[self._arm] + move / slow
-        return Steered(self._action(joints, grip, asked), arrived and slow == 1.0)
+        return Steered(self._action(_with(joints, bent), grip, asked), arrived and slow == 1.0)
 
     def _action(self, joints: Array, grip: float | None, asked: NDArray[np.floating]) -> NDArray[np.float32]:
         return self.resting(joints, float(asked[-1]) if grip is None else grip)
@@ -125,6 +133,21 @@ class Steering:
             return None
         most = self.speeds.gripper * self.dt
         return float(asked[-1]) + float(np.clip(left, -most, most))
+
+    def _bent(self, start: Array, wish: Wish) -> dict[int, float]:
+        """Where the joints that are asked for singly are after one action, by number; without those that are there."""
+        robot, bent = self.model.robot, dict[int, float]()
+        for name, target in wish.joints.items():
+            if name not in self.singly:
+                raise UnknownName(f"joint of {self.model.name}", name, self.singly)
+            if not np.isfinite(target):
+                raise InvalidInput(f"place of {name} that is asked for", target, "a finite number")
+            index = robot.joint_index(name)
+            left = float(np.clip(target, float(robot.lower[index]), float(robot.upper[index]))) - float(start[index])
+            if abs(left) >= _BENT:
+                most = self._longest[self._arm.index(index)]
+                bent[index] = float(start[index]) + float(np.clip(left, -most, most))
+        return bent
 
     def _aim(self, pose: Array, wish: Wish) -> tuple[Array | None, bool]:
         """Where the tool shall be after one action, None to stay; and whether a goal is reached with that."""
@@ -167,6 +190,12 @@ class Steering:
         if missed or float(found.rotation_error[0]) > max(_TURNED, _ASTRAY * turn):
             return None
         return np.asarray(found.q[0].numpy())
+
+
+def _with(joints: Array, bent: Mapping[int, float]) -> Array:
+    out = joints.copy()
+    out[list(bent)] = list(bent.values())
+    return out
 
 
 def moved(pose: Array, shift: Array, turn: Array) -> Array:
