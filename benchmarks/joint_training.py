@@ -31,6 +31,7 @@ from joint_training_report import report
 from joint_training_runs import Run, RunSettings, read_run, run_one, seconds_of
 
 from vap_sim.training.motion_films import MotionFilm
+from vap_sim.workers import lost_workers_named
 
 SEEDS = (0, 1, 2)
 
@@ -92,7 +93,9 @@ def work_all(runs: Sequence[Run], settings: RunSettings, options: argparse.Names
     asked = (settings, options.out, ends, options.threads)
     if options.workers == 1:
         return all(work(run, *asked) for run in runs)
-    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+    advice = "What is finished is kept: the same command goes on, with --workers 1 if memory is short."
+    pool = ProcessPoolExecutor(options.workers, mp_context=get_context("spawn"))
+    with lost_workers_named("training", advice), pool:
         jobs: dict[Future[bool], Run] = {pool.submit(work, run, *asked): run for run in runs}
         finished = []
         for job in as_completed(jobs):

@@ -124,9 +124,9 @@ def _way(film: MotionFilm, part: slice, index: int, *, drawer: bool) -> tuple[ND
 def grade(network: MotionNet, exam: Exam) -> dict[str, Any]:
     """What became of every object of an exam: lists of one entry an object.
 
-    moved: whether it was moved; end: how far from the truth it ended [its widths]; path: the mean of that over all
-    frames; closed: the share of its way that it went, along it; off: how far from the truth it ended, as a share of its
-    way."""
+    moved: whether it was moved; end: how far from the truth it ended [its widths]; still: the same had it not moved;
+    path: the mean of `end` over all frames; closed: the share of its way that it went, along it; off: how far from the
+    truth it ended, as a share of its way."""
     misses = torch.cat([_misses(network, exam, slice(k, k + _ROWS)) for k in range(0, len(exam), _ROWS)])
     away = misses.norm(dim=-1) / exam.yards[:, None]
     length = exam.way.norm(dim=1).clamp_min(1e-3)
@@ -135,6 +135,7 @@ def grade(network: MotionNet, exam: Exam) -> dict[str, Any]:
         "seeds": list(exam.seeds),
         "moved": exam.moved.tolist(),
         "end": _rounded(away[:, -1]),
+        "still": _rounded(exam.way.norm(dim=1) / exam.yards),
         "path": _rounded(away.mean(1)),
         "closed": _rounded(1 - along),
         "off": _rounded(misses[:, -1].norm(dim=1) / length),

@@ -168,6 +168,8 @@ def table(records: Sequence[Record], exams: Sequence[str], measures: Mapping[str
             if runs and diet.startswith(("joint", own)):
                 row = [_cell(records, diet, exam, *measure) for measure in measures.values()]
                 cells.append([exam, diet, *row, str(len(runs))])
+        if exam != "closing" and records:
+            cells.append([exam, "(standing still)", *_standing(records[0]["marks"][exam], measures), ""])
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
@@ -177,11 +179,23 @@ def _cell(records: Sequence[Record], diet: str, exam: str, measure: Measure, uni
     values, between = means(records, diet, exam, measure), interval(records, diet, exam, measure)
     if between is None:
         return "-"
-    factor, digits = (100, 1) if unit == "%" else (1, 2)
     mean, least, most, low, high = (
-        f"{factor * value:.{digits}f}" for value in (np.mean(values), min(values), max(values), *between)
+        _number(value, unit) for value in (np.mean(values), min(values), max(values), *between)
     )
     return f"{mean} ({least} .. {most}) [{low} .. {high}]"
+
+
+def _standing(marks: Mapping[str, Any], measures: Mapping[str, tuple[Measure, str]]) -> list[str]:
+    """What a network earns that never moves anything."""
+    still = {**marks, "end": marks["still"]}
+    told = [measure(still) if measure in (found, left) else [] for measure, _ in measures.values()]
+    units = [unit for _, unit in measures.values()]
+    values = [[value for _, value in some] for some in told]
+    return [_number(float(np.mean(some)), unit) if some else "-" for some, unit in zip(values, units, strict=True)]
+
+
+def _number(value: float, unit: str) -> str:
+    return f"{100 * value:.1f}" if unit == "%" else f"{value:.2f}"
 
 
 FOLLOWED: Mapping[str, tuple[Measure, str]] = {

@@ -6,7 +6,7 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,13 +46,15 @@ def parts() -> Iterator[SimpleNamespace]:
 
 @pytest.fixture(scope="module")
 def files(parts: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
-    """One short recording of each of two kinds, and one of a drawer that stands open."""
-    folder, made = tmp_path_factory.mktemp("recordings"), {}
-    kinds = {name: parts.diets.TAUGHT[name] for name in KINDS} | {"closing": parts.diets.JUDGED["closing"]}
-    for name, kind in kinds.items():
-        short = replace(kind, steps=2 if name == "closing" else 8)
-        first = parts.diets.seeds_of(kind, 1, "dev" if name == "closing" else None)[0]
+    """A short recording of each of two kinds, and one with pictures of a drawer that stands open."""
+    folder, taught = tmp_path_factory.mktemp("recordings"), parts.diets.TAUGHT
+    made = {}
+    for name in KINDS:
+        first = taught[name].first
+        short = replace(taught[name], steps=8)
         made[name] = parts.diets.record_kind(short, range(first, first + 1), folder / name)
+    short = replace(parts.diets.JUDGED["closing"], steps=2)
+    made["closing"] = parts.diets.record_kind(short, range(900_200, 900_201), folder / "closing", pictures=True)
     return made
 
 
@@ -221,7 +223,7 @@ def test_grades_know_the_truth_from_a_standstill(parts: SimpleNamespace) -> None
     network = parts.runs.first_network(0).eval()
     still = parts.judge.grade(network, exam(parts))
     assert still["closed"] == [0] * 3 and still["off"] == [1] * 3 and still["end"] == [2] * 3
-    assert still["path"] == [1] * 3 and still["seeds"] == [7, 8, 9]
+    assert still["still"] == [2] * 3 and still["path"] == [1] * 3 and still["seeds"] == [7, 8, 9]
     with torch.no_grad():
         network.head.bias.copy_(torch.tensor([1 / 8, 0.0, 0.0, 0.0, 9.0]))  # a pixel to the right, surely
     true = parts.judge.grade(network, exam(parts))
@@ -255,6 +257,28 @@ def test_an_opening_is_read_off_a_picture(parts: SimpleNamespace, files: Any, mo
         assert scale.read(noisy.astype(np.uint8)) == level
 
 
+def test_a_dream_is_moved_by_the_network_of_its_run(parts: SimpleNamespace, files: Any, tmp_path: Path) -> None:
+    from vap_sim.data.twin import load_episode
+    from vap_sim.models.checkpoint import save_tensors
+    from vap_sim.models.compact.network import CompactConfig, CompactNetwork
+
+    with torch.random.fork_rng(devices=[]):
+        pictures = CompactNetwork(CompactConfig())
+    plain = json.loads(json.dumps(asdict(pictures.config)))
+    save_tensors(tmp_path / "pictures.safetensors", pictures.state_dict(), {"network": plain})
+    motion = parts.runs.first_network(5).state_dict()
+    save_tensors(tmp_path / "motion.safetensors", motion, {})
+    world = parts.dreams.world_of(tmp_path / "motion.safetensors", tmp_path / "pictures.safetensors")
+    again = parts.dreams.world_of(tmp_path / "motion.safetensors", tmp_path / "pictures.safetensors")
+    other = tmp_path / "other.safetensors"
+    save_tensors(other, parts.runs.first_network(6).state_dict(), {})
+    unlike = parts.dreams.world_of(other, tmp_path / "pictures.safetensors")
+    assert world.fingerprint == again.fingerprint != unlike.fingerprint
+    assert world.spec.views == 1 and world.hears_moving
+    (shown,) = parts.dreams.last_pictures(world, [load_episode(files["closing"][0])])
+    assert shown.shape == (128, 128, 3) and shown.dtype == np.uint8
+
+
 # Report ----------------------------------------------------------------------------------------------------------
 
 
@@ -266,7 +290,7 @@ def records(parts: SimpleNamespace, **diets: tuple[float, ...]) -> list[dict[str
             right = [k < round(10 * share) for k in range(10)] * 2
             marks = {
                 "seeds": [1, 2, 3, 4, 5] * 4, "moved": [True] * 10 + [False] * 10,
-                "end": [0.1 if good else 2.0 for good in right], "path": [0.5] * 20,
+                "end": [0.1 if good else 2.0 for good in right], "path": [0.5] * 20, "still": [2.0] * 10 + [0.1] * 10,
                 "closed": [float(good) for good in right], "off": [0.1 if good else 0.9 for good in right],
             }  # fmt: skip
             names = parts.diets.JUDGED
