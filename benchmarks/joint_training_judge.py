@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vap_sim.errors import InvalidInput
+from vap_sim.metrics.objects import MOVED, YARD
 from vap_sim.models.compact.motion_losses import Paths, roll_out
 from vap_sim.models.compact.network import MotionNet
 from vap_sim.models.compact.slots import SLOTS
@@ -27,16 +28,14 @@ from vap_sim.training.tracks import of_frames
 
 SPAN = 16
 """Frames for which an object is followed."""
-MOVED, STILL = 0.03, 0.003
-"""[m] from which an object has been moved, as in `fidelity.py`, and up to which it has rested."""
-DRAWER_YARD = 0.05
-"""[m] for a drawer what its own width is for a loose object: how far off is near enough."""
+STILL = 0.003
+"""[m] up to which an object has rested; MOVED is that from which it has been moved."""
 CLOSED = 0.25
 """Share of the drawer's way by which it may end away from where the twin's ended."""
 _SHUT_WAY = 0.06  # [m] by which a drawer goes at least that is closed
 _LEAST_PIXELS = 30
 _ROWS = 48
-_PLAIN = MotionTraining(moving=1.0, near=0.0, turn=0.0, zoom=0.0, mirror=0.0, unknown_velocity=0.0)
+_PLAIN = MotionTraining(turn=0.0, zoom=0.0, mirror=0.0, unknown_velocity=0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +61,13 @@ def exam_of(files: Sequence[Path], *, drawers: bool = False) -> Exam:
     each recording. Raises BadFile, and InvalidInput where nothing is to be asked.
     """
     rows, yards, ways, kinds, seeds = [], [], [], [], []
-    for path in files:
-        episode, cameras = load_motion(path)
-        (film,) = films_by(episode, cameras[:1])
-        loose = len(episode.meta["scene"]["objects"])
-        source = PathSource([film], _PLAIN)
-        for part, index, moved in _closed_drawer(film, loose) if drawers else _spans(film):
-            way, yard = _way(film, part, index, drawer=index >= loose)
+    episodes = [load_motion(path) for path in files]
+    films = [films_by(episode, cameras[:1])[0] for episode, cameras in episodes]
+    source = PathSource(films, _PLAIN)
+    for (episode, _), film in zip(episodes, films, strict=True):
+        shapes = [item["shape"] for item in episode.meta["scene"]["objects"]]
+        for part, index, moved in _closed_drawer(film, len(shapes)) if drawers else _spans(film):
+            way, yard = _way(film, part, index, broad=shapes[index : index + 1] in ([], ["plate"]))
             rows.append(source.path(np.random.default_rng(0), film, part, index))
             ways.append(way)
             yards.append(yard)
@@ -108,14 +107,15 @@ def _seen(film: MotionFilm, frame: int, index: int) -> bool:
     return bool((numbers == index + 1).sum() >= _LEAST_PIXELS)
 
 
-def _way(film: MotionFilm, part: slice, index: int, *, drawer: bool) -> tuple[NDArray[np.float32], float]:
+def _way(film: MotionFilm, part: slice, index: int, *, broad: bool) -> tuple[NDArray[np.float32], float]:
     """Where an object went (2,) and how wide it is at the end [px]: from the first frame to the last but one, up to
-    which roll-outs tell where things are, and that as the camera of the last sees it."""
+    which roll-outs tell where things are, and that as the camera of the last sees it. broad: a plate or a drawer, which
+    is wider than it is moved, and judged by YARD instead."""
     last = part.stop - 1
     camera = of_frames(film.seen, slice(last, last + 1))
     boxes = film.bodies.boxes[[part.start, last - 1], index]
     xy, depth = camera.project(torch.from_numpy(boxes))
-    yard = DRAWER_YARD if drawer else float(np.ptp(boxes[1], axis=0)[:2].max())
+    yard = YARD if broad else float(np.ptp(boxes[1], axis=0)[:2].max())
     focal = float(camera.intrinsics[..., 0, 0].reshape(-1)[0])
     centres = xy.mean(1).float().numpy()
     return centres[1] - centres[0], yard * focal / float(depth[1].mean())

@@ -276,6 +276,14 @@ def report(folder: Path) -> dict[str, Any]:
     print("mean (least .. most of the seeds) [95 % interval over seeds and recordings]\n")
     print(table(records, BODIES, FOLLOWED), table(records, tuple(NOVEL), FOLLOWED), sep="\n\n")
     print("\nThe Google robot closes a drawer:\n" + table(records, ("closing",), SKILL) + "\n")
+    for body in BODIES:
+        both = {diet: balanced(records, diet, body) for diet in (body, SEEN) if of_diet(records, diet)}
+        words = (
+            f"{diet} {_number(float(np.mean(v)), '%')} ({_number(min(v), '%')} .. {_number(max(v), '%')})"
+            for diet, v in both.items()
+            if v
+        )
+        print(f"{body}, mean of found and left alone: {', '.join(words)}")
     told = verdicts(records)
     say(told)
     measures = {"found": found, "left": left, "path": path, "closed": closed, "way": way}
