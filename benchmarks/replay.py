@@ -108,7 +108,7 @@ def one(source: Any, name: str, plain: Stage, options: argparse.Namespace, *, wa
         told = Replay(Path(), Path(folder), threads=options.threads)
         with clock("read"):
             recorded = source.read(name)
-        stage = seeing(told, plain, recorded.from_twin)
+        stage = seeing(told, plain, recorded.from_twin, recorded.model.name)
         with clock("dream, judge"):
             scene = dream_scene(recorded, recorded.views[0], [stage], DreamSettings(), {})
         with clock("draw, encode"):

@@ -30,19 +30,19 @@ class Stand:
     def of(cls, options: argparse.Namespace) -> Stand:
         """What the options of `add_station_options` name. Raises UnknownName."""
         station = get_station(options.station)
-        return cls(station, tuple(options.views or station.views))
+        return cls(station, tuple(options.views or station.views[:1]))
 
     @property
     def usual(self) -> bool:
         """Whether this is what the shipped single-camera world and detector were first made for."""
-        return self.station.name == "DROID" and self.views == self.station.views
+        return self.station.name == "DROID" and self.views == self.station.views[:1]
 
     @property
     def folder(self) -> Path:
         """Where its episodes are recorded to if no folder is named."""
         if self.usual:
             return Path("out") / "episodes"
-        others = () if self.views == self.station.views else self.views
+        others = () if self.views == self.station.views[:1] else self.views
         return Path("out") / "_".join(("episodes", self.station.name, *others))
 
     def files(self, folder: Path | None, first: int, limit: int | None, workers: int = 2) -> list[Path]:
@@ -65,7 +65,7 @@ class Stand:
 def add_station_options(parser: argparse.ArgumentParser) -> None:
     """Which station, which of its cameras and which episodes."""
     parser.add_argument("--station", default="DROID", help="whose robot, scenes and cameras")
-    parser.add_argument("--views", nargs="+", help="cameras to dream, by default the station's own")
+    parser.add_argument("--views", nargs="+", help="cameras to dream, by default the station's first")
     parser.add_argument("--seed", type=int, default=HELD_OUT[0], help="the first episode's seed; 900000: development")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vap_sim.metrics.detector import DETECTED_COLORS, Detector
+from vap_sim.metrics.detector import DETECTED_COLORS, FIRST_OBJECT, Detector
 from vap_sim.metrics.matter import LEAST_PIXELS, Matter
 from vap_sim.metrics.risk import Risk
 from vap_sim.metrics.trust import PromptAgreement
@@ -29,8 +29,8 @@ SIGNALS: Mapping[str, str] = {
     "dream_drift": "how often the area of an object was doubled or halved since the start",
     "dream_risk": "probability that an object lies more than its width from the truth",
 }
-"""What `info` holds with `trust`, where it exists: a world may have no doubt, and a risk is only known for worlds on
-whose dreams it was fitted."""
+"""What `info` holds with `trust`, where it exists: a world may have no doubt, and a risk is only known for worlds and
+robots on whose dreams it was fitted, which is DROID's arm alone for the one that ships."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +92,12 @@ class TrustMeter:
     def __init__(
         self, model: RobotModel, world: WorldModel, detector: Detector | None = None, risk: Risk | None = None
     ) -> None:
-        """detector, risk: by default those that ship; a risk that was fitted on another world's dreams is not told."""
+        """detector, risk: by default those that ship, the detector for this robot; a risk that was fitted on dreams of
+        another world or another robot is not told."""
         self.agreement = PromptAgreement(model, world.spec.size, detector)
         self.world = world
         risk = Risk.load() if risk is None else risk
-        self.risk = risk if risk.world == world.spec.name else None
+        self.risk = risk if (risk.world, risk.robot) == (world.spec.name, model.name) else None
 
     def begin(
         self, world: WorldState, frames: Frames, joints: NDArray[np.float32], cameras: Sequence[Camera]
@@ -157,10 +158,11 @@ class TrustMeter:
     def _read(self, frames: Frames, begun: torch.Tensor | None) -> torch.Tensor:
         """Labels (b, V, H, W), each picture read alone; begun: (b, V, C) pixels of colors in the first pictures, where
         it is known: a dream invents no object, and what is of another color was misread."""
-        read = self.agreement.detector.labels
-        rows = []
+        detector, rows = self.agreement.detector, []
+        read, found = detector.labels, detector.classes[FIRST_OBJECT:]
+        others = [name for name in found if name not in DETECTED_COLORS]
         for row, views in enumerate(torch.from_numpy(frames)):
-            known = [None if begun is None else _colors(begun[row, view]) for view in range(len(views))]
+            known = [None if begun is None else _colors(begun[row, view]) + others for view in range(len(views))]
             rows.append(torch.stack([read(one, colors).cpu() for one, colors in zip(views, known, strict=True)]))
         return torch.stack(rows)
 

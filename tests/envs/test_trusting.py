@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -12,7 +13,7 @@ import vap_sim  # noqa: F401 - registers the environments
 from vap_sim.envs.trusting import SIGNALS, TrustMeter
 from vap_sim.metrics.risk import Risk
 from vap_sim.models.kinematic import KinematicWorld
-from vap_sim.robots.library import RobotModel
+from vap_sim.robots.library import RobotModel, load_robot
 
 STILL = np.zeros(8, np.float32)
 
@@ -73,6 +74,24 @@ def test_rows_are_told_what_each_is_told_alone() -> None:
 def test_a_risk_of_another_world_is_not_told(model: RobotModel) -> None:
     risk = Risk(("doubt",), (0.0,), (1.0,), (1.0,), 0.0, world="compact")
     assert TrustMeter(model, KinematicWorld(), risk=risk).risk is None
+
+
+def test_a_risk_of_another_robot_is_not_told(model: RobotModel) -> None:
+    risk = Risk(("doubt",), (0.0,), (1.0,), (1.0,), 0.0, world="kinematic")
+    assert TrustMeter(model, KinematicWorld(), risk=risk).risk is risk
+    assert TrustMeter(model, KinematicWorld(), risk=replace(risk, robot="widowx")).risk is None
+    assert TrustMeter(load_robot("widowx"), KinematicWorld(), risk=risk).risk is None
+
+
+@pytest.mark.parametrize(("station", "start"), [("Bridge", "bridge_stack_00"), ("RT1", "rt1_open_drawer_00")])
+def test_other_robots_are_found_where_their_joints_are(station: str, start: str) -> None:
+    env = gym.make(f"VAPWorld-{station}-v0", world="still", trust=True)
+    _, first = env.reset(options={"start": start})
+    assert first["prompt_agreement"] > 0.85
+    *_, info = env.step(np.zeros(env.action_space.shape, np.float32))
+    assert set(told(info)) == {"prompt_agreement", "dream_drift"}
+    assert info["dream_drift"] < 0.2
+    env.close()
 
 
 @pytest.mark.parametrize("rows", [[1], [0, 1], [2, 0]])

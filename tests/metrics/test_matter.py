@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vap_sim.errors import InvalidInput
-from vap_sim.metrics.detector import ROBOT, class_number
+from vap_sim.metrics.detector import BODY_CLASSES, ROBOT, class_number
 from vap_sim.metrics.matter import Matter
 
 RED, BLUE = class_number("red"), class_number("blue")
@@ -57,6 +57,12 @@ def test_crumbs_and_colors_that_were_not_there_at_first_do_not_count() -> None:
     green = class_number("green")
     begun = Matter.begin(scene((RED, 4, 4, 6, 6), (BLUE, 20, 20, 3, 3)))
     assert float(begun.after(scene((RED, 4, 4, 6, 6), (green, 0, 20, 6, 8))).drift()) == 0
+
+
+def test_a_drawer_that_slides_out_is_no_matter_that_came() -> None:
+    drawer = BODY_CLASSES.index("drawer")
+    shut, out = (scene((RED, 4, 4, 6, 6), (drawer, 16, 4, 12, height)) for height in (3, 12))
+    assert float(Matter.begin(shut).after(out).drift()) == 0
 
 
 def test_pictures_drift_alone_as_together() -> None:

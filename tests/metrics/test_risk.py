@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from vap_sim.errors import BadFile, InvalidInput, UnknownName
+from vap_sim.metrics.detector import DROID_ROBOT
 from vap_sim.metrics.risk import WEIGHTS, Risk, fit_risk
 from vap_sim.metrics.verdicts import auroc
 
@@ -47,6 +48,14 @@ def test_a_moment_alone_is_as_risky_as_among_others_and_unknown_where_a_signal_i
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     RISK.save(tmp_path / "risk.json")
     assert Risk.load(tmp_path / "risk.json") == RISK
+    other = replace(RISK, robot="widowx")
+    other.save(tmp_path / "risk.json")
+    assert Risk.load(tmp_path / "risk.json") == other
+
+
+def test_a_file_that_names_no_robot_speaks_of_droids_arm() -> None:
+    assert "robot" not in json.loads(WEIGHTS.read_text("utf-8"))
+    assert Risk.load().robot == DROID_ROBOT
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def _dreamt(
     from vap_sim.viewer.replay_record import row_of, stamp_of
 
     stamp = stamp_of(recorded.source)
-    seen = [seeing(command, stage, recorded.from_twin) for stage in stages]
+    seen = [seeing(command, stage, recorded.from_twin, recorded.model.name) for stage in stages]
     views: list[tuple[list[dict[str, Any]], Future[dict[str, str]]]] = []
     for view in recorded.views:
         scene = dream_scene(

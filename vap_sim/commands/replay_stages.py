@@ -46,8 +46,8 @@ def learned_clips(weights: str) -> tuple[str, ...]:
     return tuple(str(name) for name in named) if isinstance(named, list) else ()
 
 
-def seeing(command: Replay, stage: Stage, from_twin: bool) -> Stage:
-    """The stage with what finds the robot in pictures of a recording, and with the meter that goes with it."""
+def seeing(command: Replay, stage: Stage, from_twin: bool, robot: str) -> Stage:
+    """The stage with what finds a robot in pictures of a recording, and with the meter that goes with it."""
     from vap_sim.commands.adapt import detector_beside
     from vap_sim.metrics.detector import Detector
     from vap_sim.models.registry import is_path
@@ -63,5 +63,5 @@ def seeing(command: Replay, stage: Stage, from_twin: bool) -> Stage:
         return replace(stage, detector=(Path(given), Detector.load(Path(given), device=command.device)))
     from vap_sim.envs.trusting import TrustMeter
 
-    found = Detector.load(device=command.device)
+    found = Detector.load(robot=robot, device=command.device)
     return replace(stage, detector=(SHIPPED, found), meter=lambda model, world: TrustMeter(model, world, found))

@@ -22,9 +22,10 @@ from vap_sim.errors import BadFile, InvalidInput, UnknownName
 from vap_sim.models.checkpoint import fill, load_tensors
 
 WEIGHTS = Path(__file__).parent / "weights" / "detector.safetensors"
-"""Those of DROID's arm."""
+"""Those of DROID's arm, DROID_ROBOT."""
 BODIES = WEIGHTS.with_name("bodies.safetensors")
 """Those of every shipped robot and of drawers."""
+DROID_ROBOT = "panda_robotiq"
 DETECTED_COLORS = ("blue", "brown", "cyan", "green", "lime", "orange", "pink", "purple", "red", "yellow")
 """The object colors of the twin's scenes, in name order."""
 CLASSES = ("other", "robot", *DETECTED_COLORS)
@@ -106,9 +107,9 @@ class Detector:
         return self.network.config.classes
 
     @classmethod
-    def load(cls, path: Path | str | None = None, *, device: str = "cpu") -> Detector:
-        """The detector of a weights file, by default the one that ships with the package. Raises BadFile."""
-        path = WEIGHTS if path is None else Path(path)
+    def load(cls, path: Path | str | None = None, *, robot: str = DROID_ROBOT, device: str = "cpu") -> Detector:
+        """The detector of a weights file, by default the one that ships for pictures of this robot. Raises BadFile."""
+        path = (WEIGHTS if robot == DROID_ROBOT else BODIES) if path is None else Path(path)
         tensors, description = load_tensors(path)
         network = DetectorNet(_config(description, path))
         fill(network, {name: value.float() for name, value in tensors.items()}, path)

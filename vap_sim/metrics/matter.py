@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vap_sim.errors import InvalidInput
-from vap_sim.metrics.detector import CLASSES, FIRST_OBJECT, ROBOT
+from vap_sim.metrics.detector import BODY_CLASSES, CLASSES, FIRST_OBJECT, ROBOT
 
 LEAST_PIXELS = 12
 """Fewer pixels of a color are no object."""
@@ -29,7 +29,8 @@ class Matter:
 
     @classmethod
     def begin(cls, labels: Tensor) -> Matter:
-        """From the first pictures, read: labels (n, H, W) uint8 that number the detector's CLASSES."""
+        """From the first pictures, read: labels (n, H, W) uint8 that number CLASSES or BODY_CLASSES. Drawers are no
+        matter: now more of them is seen, now less."""
         _check(labels)
         return cls(labels, _pixels(labels))
 
@@ -53,6 +54,6 @@ def _pixels(labels: Tensor) -> Tensor:
 
 
 def _check(labels: Tensor) -> None:
-    if labels.ndim != 3 or labels.dtype != torch.uint8 or (labels.numel() and int(labels.max()) >= len(CLASSES)):
+    if labels.ndim != 3 or labels.dtype != torch.uint8 or (labels.numel() and int(labels.max()) >= len(BODY_CLASSES)):
         given = f"{labels.dtype} {tuple(labels.shape)}"
-        raise InvalidInput("labels", given, f"torch.uint8 (n, H, W), numbers below {len(CLASSES)}")
+        raise InvalidInput("labels", given, f"torch.uint8 (n, H, W), numbers below {len(BODY_CLASSES)}")

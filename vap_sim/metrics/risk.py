@@ -1,6 +1,6 @@
 """Signals of trust as one probability: a small logistic model, fitted on episodes whose truth is known.
 
-Only as good as the episodes it was fitted on: its file names the world it speaks of.
+Only as good as the episodes it was fitted on: its file names the world and the robot it speaks of.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from vap_sim.errors import BadFile, InvalidInput, UnknownName
 
 WEIGHTS = Path(__file__).parent / "weights" / "risk.json"
 Floats = NDArray[np.float64]
+_FIRST = "panda_robotiq"  # of files that name no robot
 
 
 @dataclass(frozen=True)
 class Risk:
     """P(event) = expit(bias + sum of weights x (signal - mean) / scale).
 
-    signals: names, in the order of the other tuples; world: whose dreams it was fitted on; limit: the probability from
-    which a dream is better stopped; about: how it was fitted.
+    signals: names, in the order of the other tuples; world, robot: whose dreams, and of which body, it was fitted on;
+    limit: the probability from which a dream is better stopped; about: how it was fitted.
     """
 
     signals: tuple[str, ...]
@@ -39,6 +40,7 @@ class Risk:
     world: str
     limit: float = 0.5
     about: Mapping[str, Any] = field(default_factory=dict)
+    robot: str = _FIRST
 
     def __post_init__(self) -> None:
         lengths = {len(self.signals), len(self.means), len(self.scales), len(self.weights)}
@@ -76,6 +78,7 @@ class Risk:
                 world=str(content["world"]),
                 limit=float(content["limit"]),
                 about=dict(content["about"]),
+                robot=str(content.get("robot", _FIRST)),
             )
         except FileNotFoundError as error:
             raise BadFile(path, "no such file") from error

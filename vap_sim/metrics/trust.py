@@ -23,9 +23,9 @@ class PromptAgreement:
     """
 
     def __init__(self, model: RobotModel, size: tuple[int, int], detector: Detector | None = None) -> None:
-        """size: (width, height) [px] of the pictures and cameras; detector: by default the one that ships."""
+        """size: (width, height) [px] of the pictures and cameras; detector: by default the one shipped for it."""
         self.model, self.size = model, size
-        self.detector = Detector.load() if detector is None else detector
+        self.detector = Detector.load(robot=model.name) if detector is None else detector
 
     def __call__(
         self, frame: Tensor | NDArray[np.uint8], joints: Tensor | NDArray[np.floating], camera: Camera
