@@ -3,12 +3,12 @@
     python benchmarks/fifth_body.py --minutes 30 --sheet out/fifth_body.png
 
 The robot is pybullet's xArm 6 with its gripper, in a folder made by what the page says. The twin records 50 episodes
-of it; `prepare` makes clips of them, and `adapt` goes on from the weights of `--world` with both. Unseen episodes are
-then dreamt open loop for 50 steps from their first picture, before and after. Exact masks of the twin are the truth; in
-a dream the robot is found by a detector that learned from the exact masks of the same 50 recordings and has nothing to
-do with the world: "detector" is what it makes of the true frames, "copy" what the first picture repeated earns. Frame 0
-is given and not judged; intervals are bootstrapped over episodes. Everything stays in out/fifth_body/, and the same
-command goes on from there. The record goes to out/fifth_body.json.
+of it, and `adapt` goes on from the weights of `--world` with these recordings. Unseen episodes are then dreamt open
+loop for 50 steps from their first picture, before and after. Exact masks of the twin are the truth; in a dream the
+robot is found by a detector that learned from the exact masks of the same recordings and has nothing to do with the
+world: "detector" is what it makes of the true frames, "copy" what the first picture repeated earns. Frame 0 is given
+and not judged; intervals are bootstrapped over episodes. Everything stays in out/fifth_body/, and the same command goes
+on from there. The record goes to out/fifth_body.json.
 """
 
 from __future__ import annotations
@@ -39,8 +39,6 @@ from torch import Tensor
 
 from vap_sim.commands.adapt import Adapt
 from vap_sim.commands.adapt import run as adapt
-from vap_sim.commands.prepare import Prepare
-from vap_sim.commands.prepare import run as prepare
 from vap_sim.commands.record import Record
 from vap_sim.commands.record import run as record
 from vap_sim.data.twin import load_episode
@@ -53,8 +51,8 @@ from vap_sim.robots.library import RobotModel
 from vap_sim.training.detector import DetectorRecipe, DetectorTraining, load_stills
 from vap_sim.training.loop import LoopSettings, train
 
-EPISODES, FIRST = 50, 140_000
-"""How many recordings are learned from, and the first seed."""
+FIRST = 140_000
+"""The first seed of the recordings that are learned from."""
 BARS = {"robot-mask ST-IoU": 0.75}
 MEASURES = {
     "robot-mask ST-IoU": "",
@@ -154,31 +152,28 @@ def rows_of(tallies: Mapping[str, Mapping[str, Tally]]) -> list[Row]:
 
 
 def taught(options: argparse.Namespace, place: Path) -> tuple[Path, str]:
-    """Prepare the recordings, adapt the world, and return the weights and what was said."""
-    clips, weights = place / "clips", place / "adapted.safetensors"
-    prepare(Prepare(path=place / "recordings", out=clips, align=False, overlays=2))
-    said = adapt(
-        Adapt(
-            folder=clips,
-            out=weights,
-            weights=options.world,
-            twin=place / "recordings",
-            steps=options.steps,
-            cooldown=options.steps // 3,
-            minutes=options.minutes,
-            learning_rate=options.learning_rate,
-            scenes=options.scenes,
-            detector_steps=0,
-            threads=options.threads,
-        )
+    """Adapt the world to the recordings, and return the weights and what was said."""
+    weights = place / "adapted.safetensors"
+    command = Adapt(
+        folder=place / "recordings",
+        out=weights,
+        weights=options.world,
+        steps=options.steps,
+        cooldown=options.steps // 3,
+        minutes=options.minutes,
+        learning_rate=options.learning_rate,
+        scenes=options.scenes,
+        detector_steps=0,
+        threads=options.threads,
     )
-    return weights, str(said)
+    return weights, str(adapt(command))
 
 
 def main() -> None:
     parser = arguments(__doc__, "fifth_body.json")
     parser.add_argument("--seed", type=int, default=HELD_OUT[0], help="the first unseen episode's; 900000: development")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--recordings", type=int, default=50, help="that are learned from")
+    parser.add_argument("--steps", type=int, default=1500, help="of adapting")
     parser.add_argument("--minutes", type=float, help="of adapting, in which it goes as far as it gets")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--scenes", type=int, default=1)
@@ -187,7 +182,7 @@ def main() -> None:
     options = parser.parse_args()
     world, place, count = begin(options), options.out.with_suffix(""), options.limit or 20
     with known_by_name(make_folder(place, read_page())) as model:
-        files = recordings(place / "recordings", FIRST, EPISODES, options.workers)
+        files = recordings(place / "recordings", FIRST, options.recordings, options.workers)
         unseen = recordings(options.episodes or place / "unseen", options.seed, count, options.workers)
         rows = previews(model, unseen)
         eye = trained_eye(place, files, options.eye_steps)

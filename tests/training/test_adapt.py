@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,17 @@ import torch
 
 from tests.station_clips import make_clip
 from tests.training.conftest import make_network
+from vap_sim.cli import main
 from vap_sim.errors import BadFile, InvalidInput
 from vap_sim.metrics.detector import ROBOT, Detector, DetectorConfig, DetectorNet
+from vap_sim.models.checkpoint import load_tensors, read_description, save_tensors
+from vap_sim.models.compact.losses import picture_loss
 from vap_sim.training.adapt import AdaptRecipe, AdaptTraining, draw_station, station_overlap, station_stills
 from vap_sim.training.adapt_films import StationFilm, station_films
 from vap_sim.training.adapt_losses import StationPictures, StationWeights, station_loss
 from vap_sim.training.films import PictureFilm
 from vap_sim.training.loop import LoopSettings, train
+from vap_sim.training.pictures import draw_pictures
 
 TRAINING = AdaptTraining(scenes=2, painted=2, precision="fp32")
 Make = Callable[..., AdaptRecipe]
@@ -102,6 +107,55 @@ def test_the_twin_is_mixed_in_by_its_share(recipes: Make, picture_films: list[Pi
     assert any(name.startswith("twin/") for name in terms)
     known = float((mixed - alone).detach())
     assert known > 0 and float((heavier - alone).detach()) == pytest.approx(2 * known, rel=1e-4)
+
+
+def test_recordings_alone_are_learned_from_as_they_are(recipes: Make, picture_films: list[PictureFilm]) -> None:
+    """Without clips the loss is that of the pictures recipe on as many scenes, whatever the share of the twin."""
+    twin = tuple(picture_films)
+    made = AdaptRecipe(make_network(), (), twin, twin, replace(TRAINING, twin_share=0.1))
+    total, terms = made.loss(3)
+    drawn = draw_pictures(twin, np.random.default_rng([TRAINING.seed, 3]), TRAINING.scenes, TRAINING.painted)
+    expected, known = picture_loss(make_network(), drawn, TRAINING.twin_weights)
+    assert total.item() == pytest.approx(expected.item(), rel=1e-5) and set(terms) == set(known)
+    (sheet,) = made.preview(0).values()
+    assert sheet.shape == (3, 2 * 64 * min(4, len(twin)), 5 * 64)
+
+
+def test_the_command_learns_from_recordings(
+    recording_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder of recordings is taken like one of clips; what it lacks is named."""
+    folder, weights, out = tmp_path / "recordings", tmp_path / "tiny.safetensors", tmp_path / "body.safetensors"
+    folder.mkdir()
+    for name in "ab":
+        shutil.copy(recording_file, folder / f"{name}.vap.npz")
+    shape = {name: {"widths": [8, 8], "blocks": [1, 1]} for name in ("scene", "motion", "robot")}
+    save_tensors(weights, make_network().state_dict(), {"network": {"size": 64, "style": 4, **shape}})
+    words = [
+        "adapt",
+        str(folder),
+        "--out",
+        str(out),
+        "--weights",
+        str(weights),
+        "--threads",
+        "1",
+        "--detector-steps",
+        "0",
+    ]
+    assert main([*words, "--steps", "2", "--cooldown", "0", "--held-out", "1"]) == 0
+    assert "step 2 of 2 on 2 views of 1 recordings, 1 recordings held out" in capsys.readouterr().out
+    adapted = read_description(out)["adapted"]
+    assert (adapted["clips"], adapted["held_out"], adapted["twin_views"]) == (["a"], ["b"], 2)
+    changed = {name.partition(".")[0] for name, value in load_tensors(out)[0].items() if moved(name, value)}
+    assert changed == {"scene", "robot"}
+    assert main([*words, "--held-out", "2"]) == 1
+    assert "--held-out: given 2, expected 0 or more, and fewer than the 2 recordings" in capsys.readouterr().err
+
+
+def moved(name: str, value: torch.Tensor) -> bool:
+    """Whether weights are no longer those of a fresh network."""
+    return not torch.equal(value, make_network().state_dict()[name].to(value.dtype))
 
 
 @pytest.mark.parametrize("rank", [0, 2])

@@ -1,4 +1,4 @@
-"""`vap-sim adapt`: teach the embedded model one real station from its prepared clips; resumable, on a CPU or a GPU."""
+"""`vap-sim adapt`: teach the embedded model a station or a body; resumable, on a CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from vap_sim.errors import InvalidInput
 if TYPE_CHECKING:
     from vap_sim.data.prepared import PreparedClip
     from vap_sim.models.compact.network import CompactNetwork
+    from vap_sim.training.adapt import ShownFilm
     from vap_sim.training.adapt_films import StationFilm
     from vap_sim.training.films import PictureFilm
 
@@ -30,10 +31,11 @@ class Adapt:
     objects stays as it is. Training stops after --minutes with a checkpoint in the folder OUT without its suffix; the
     same command goes on from there. Whenever it stops, the averaged weights are written to OUT, a world that goes
     wherever a weights file is taken, and beside them a detector that finds the robot in this station's pictures
-    (NAME.detector.safetensors): `vap-sim replay` judges dreams with it.
+    (NAME.detector.safetensors): `vap-sim replay` judges dreams with it. Recordings of the twin say what is robot, what
+    is an object and what lies behind; of them nothing has to be told from pictures, and objects stay objects.
 
     Attributes:
-        folder: What `vap-sim prepare` wrote.
+        folder: What `vap-sim prepare` wrote, or recordings of `vap-sim record`.
         out: Weights file to write.
         weights: `compact`, the shipped weights, or the file to begin with.
         twin: Folder of `vap-sim record`, mixed in against forgetting what the twin taught.
@@ -44,8 +46,9 @@ class Adapt:
         learning_rate: Of AdamW.
         lora: Rank of the updates that are learned instead of the whole networks, 0 for the whole.
         scenes: Recordings a step, of each one frame read and others painted.
-        margin: How far the robot may be from where geometry and camera put it, as a share of the picture's height.
-        alignment: Homographies of the prompts: each frame's own, the first, or none.
+        margin: How far the robot may be from where geometry and camera put it, as a share of the picture's height; of
+            clips.
+        alignment: Homographies of the prompts of clips: each frame's own, the first, or none.
         detector_steps: Length of the detector's training, 0 for none.
         seed: Of all draws.
         device: Where to compute: cpu, cuda.
@@ -73,13 +76,18 @@ class Adapt:
 
 @dataclass(frozen=True, eq=False)
 class _Station:
-    """Films to learn from, films to show, the names of the clips of either, and films of the twin."""
+    """Films to learn from, films to show, the names of the clips of either, and films of the twin, which may be all."""
 
     films: tuple[StationFilm, ...]
-    shown: tuple[StationFilm, ...]
+    shown: tuple[ShownFilm, ...]
     learned: tuple[str, ...]
     held_out: tuple[str, ...]
     twin: tuple[PictureFilm, ...]
+
+    @property
+    def judged(self) -> tuple[ShownFilm, ...]:
+        """Films that are looked at: those held out, or else those learned from."""
+        return self.shown or self.films or self.twin
 
 
 def run(command: Adapt) -> Outcome:
@@ -94,9 +102,10 @@ def run(command: Adapt) -> Outcome:
     station = _station(command, network.config.size, profile)
     lines = [] if not command.detector_steps else [_train_detector(command, station, began)]
     step = _train_network(command, network, station, profile, start, began)
-    done = f"{len(station.films)} views of {len(station.learned)} clips"
-    lines.append(f"step {step} of {command.steps} on {done}, {len(station.held_out)} clips held out: {command.out}")
-    told = {"step": step, "steps": command.steps, "views": len(station.films), "clips": station.learned}
+    views, kind = len(station.films or station.twin), "clips" if station.films else "recordings"
+    done = f"{views} views of {len(station.learned)} {kind}"
+    lines.append(f"step {step} of {command.steps} on {done}, {len(station.held_out)} {kind} held out: {command.out}")
+    told = {"step": step, "steps": command.steps, "views": views, "clips": station.learned}
     written = [command.out, *([detector_beside(command.out)] if command.detector_steps else [])]
     return Outcome("\n".join(lines), {**told, "held_out": station.held_out, "written": written})
 
@@ -120,7 +129,7 @@ def _train_network(
     training = AdaptTraining(
         seed=command.seed, scenes=command.scenes, rank=command.lora, start=start, clips=station.learned
     )
-    recipe = AdaptRecipe(network, station.films, station.shown or station.films, station.twin, training, command.device)
+    recipe = AdaptRecipe(network, station.films, station.judged, station.twin, training, command.device)
     outcome = train(
         recipe,
         LoopSettings(
@@ -157,10 +166,10 @@ def _train_detector(command: Adapt, station: _Station, began: float) -> str:
     from vap_sim.training.loop import LoopSettings, train
 
     network = Detector.load().network.requires_grad_(True)
-    shown = station.shown or station.films
-    stills = station_stills(station.films, every=2), station_stills(shown, every=10)
+    shown = station.judged
+    stills = station_stills(station.films or station.twin, every=2)
     outcome = train(
-        DetectorRecipe(network, *stills, DetectorTraining(seed=command.seed, batch=8)),
+        DetectorRecipe(network, stills, station_stills(shown, every=10), DetectorTraining(seed=command.seed, batch=8)),
         LoopSettings(
             folder=_run_folder(command) / "detector",
             steps=command.detector_steps,
@@ -179,7 +188,7 @@ def _train_detector(command: Adapt, station: _Station, began: float) -> str:
     path = detector_beside(command.out)
     tensors = {name: value.to(torch.bfloat16) for name, value in outcome.weights.items()}
     save_tensors(path, tensors, describe(network, **told))
-    which = "held-out clips" if station.shown else "the clips it learned from"
+    which = "what was held out" if station.shown else "what it learned from"
     return f"detector: step {outcome.step}, overlap {overlap:.3f} with the robot on {which}: {path}"
 
 
@@ -198,11 +207,14 @@ def _network(weights: str) -> tuple[CompactNetwork, str, str]:
 
 
 def _station(command: Adapt, size: int, profile: str) -> _Station:
-    from vap_sim.data.prepared import open_prepared
+    from vap_sim.data.prepared import INDEX, open_prepared
     from vap_sim.data.twin import episode_files
+    from vap_sim.data.twin_dataset import recognises
     from vap_sim.training.adapt_films import station_films
     from vap_sim.training.films import load_films
 
+    if not (command.folder / INDEX).exists() and recognises(command.folder):
+        return _recorded(command, profile)
     clips = list(open_prepared(command.folder))
     learned, held = split_recordings(clips, command.held_out)
     films, shown = (
@@ -215,6 +227,27 @@ def _station(command: Adapt, size: int, profile: str) -> _Station:
     names = tuple(clip.name for clip in learned), tuple(clip.name for clip in held)
     twin = () if command.twin is None else load_films(episode_files(command.twin), profile, threads=command.threads)
     return _Station(films, shown, *names, twin)
+
+
+def _recorded(command: Adapt, profile: str) -> _Station:
+    """Recordings of the twin as a station whose layers are known; those of `--twin` are learned from as well."""
+    from vap_sim.data.folders import relative_name
+    from vap_sim.data.twin import SUFFIX, episode_files
+    from vap_sim.training.films import load_films
+
+    files = episode_files(command.folder)
+    if not 0 <= command.held_out < len(files):
+        raise InvalidInput("--held-out", command.held_out, f"0 or more, and fewer than the {len(files)} recordings")
+    learned, held = files[: len(files) - command.held_out], files[len(files) - command.held_out :]
+    others = [] if command.twin is None else episode_files(command.twin)
+    films = load_films([*learned, *others], profile, threads=command.threads)
+    if not films:
+        raise InvalidInput(f"recordings of {command.folder}", "none with pictures", "at least one to learn from")
+    shown = load_films(held, profile, threads=command.threads) if held else ()
+    names = (
+        tuple(relative_name(command.folder, file).removesuffix(SUFFIX) for file in some) for some in (learned, held)
+    )
+    return _Station((), shown, *names, films)
 
 
 def split_recordings(

@@ -1,4 +1,4 @@
-"""The recipe that teaches the compact model one real station, and keeps what it knew by showing it the twin as well."""
+"""The recipe that teaches the compact model one station or body, from real clips, recordings of the twin, or both."""
 
 from __future__ import annotations
 
@@ -25,15 +25,19 @@ from vap_sim.training.films import PictureFilm, check_films
 from vap_sim.training.loop import plain
 from vap_sim.training.pictures import draw_pictures, to_device
 
+ShownFilm = StationFilm | PictureFilm
+"""What has frames, skeletons, and the robot's share of each pixel."""
+
 
 @dataclass(frozen=True)
 class AdaptTraining:
     """Settings of the recipe: `scenes` recordings a step, of each one frame read and `painted` others painted.
 
     twin_scenes: recordings of the twin a step, where there are any, and twin_share: how much their loss weighs beside
-    the station's. light: spread by which a recording's brightness is varied, as a share. rank: of the updates that are
-    trained instead of the whole networks, 0 for the whole. start: fingerprint of the weights that training began with,
-    and clips: what is learned from, both for the record.
+    the station's; without clips of a station there are `scenes` of them, and nothing else. light: spread by which a
+    clip's brightness is varied, as a share. rank: of the updates that are trained instead of the whole networks, 0 for
+    the whole. start: fingerprint of the weights that training began with, and clips: what is learned from, both for the
+    record.
     """
 
     seed: int = 0
@@ -60,16 +64,17 @@ class AdaptRecipe:
         self,
         network: CompactNetwork,
         films: Sequence[StationFilm],
-        shown: Sequence[StationFilm],
+        shown: Sequence[ShownFilm],
         twin: Sequence[PictureFilm],
         training: AdaptTraining,
         device: str = "cpu",
     ) -> None:
-        """`shown`: films that are dreamt as previews, not trained on. `twin` may be empty: nothing is mixed in then.
+        """`shown`: films that are dreamt as previews, not trained on. `films` or `twin` may be empty, not both.
 
         Raises InvalidInput where there are no films, or of another size than the network's, or of too few frames.
         """
-        check_films(films, network.config.size, 1 + training.painted)
+        if films or not twin:
+            check_films(films, network.config.size, 1 + training.painted)
         check_films(shown, network.config.size, 2)
         if twin:
             check_films(twin, network.config.size, 1 + training.painted)
@@ -84,15 +89,20 @@ class AdaptRecipe:
 
     def loss(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         rng, told = np.random.default_rng([self.training.seed, step]), self.training
-        station = draw_station(self.films, rng, told.scenes, told.painted, told.light)
         with self._precision(), parametrize.cached():
+            if not self.films:
+                return self._twin_loss(rng, told.scenes)
+            station = draw_station(self.films, rng, told.scenes, told.painted, told.light)
             total, terms = station_loss(self.whole, _elsewhere(station, self.device), told.weights)
             if self.twin and told.twin_scenes:
-                pictures = to_device(draw_pictures(self.twin, rng, told.twin_scenes, told.painted), self.device)
-                known, twin_terms = picture_loss(self.whole, pictures, told.twin_weights)
+                known, twin_terms = self._twin_loss(rng, told.twin_scenes)
                 total = total + told.twin_share * known
                 terms = terms | {f"twin/{name}": value for name, value in twin_terms.items()}
         return total, terms
+
+    def _twin_loss(self, rng: np.random.Generator, scenes: int) -> tuple[Tensor, dict[str, Tensor]]:
+        pictures = to_device(draw_pictures(self.twin, rng, scenes, self.training.painted), self.device)
+        return picture_loss(self.whole, pictures, self.training.twin_weights)
 
     def preview(self, step: int) -> Mapping[str, Tensor]:
         """Of up to four films five frames over what a dream from the first shows: (3, 2 H n, 5 W)."""
@@ -110,7 +120,7 @@ class AdaptRecipe:
         return torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.training.precision == "bf16")
 
 
-def dream_stills(network: CompactNetwork, film: StationFilm, picks: Sequence[int], device: str = "cpu") -> Tensor:
+def dream_stills(network: CompactNetwork, film: ShownFilm, picks: Sequence[int], device: str = "cpu") -> Tensor:
     """Frames (n, 3, H, W) in [0, 1] as a dream from the film's first frame shows them if no object moves."""
     first = torch.from_numpy(film.frames[:1]).to(device).permute(0, 3, 1, 2)
     drawn = torch.from_numpy(film.skeletons[[0, *picks]]).to(device).permute(0, 3, 1, 2)
@@ -143,7 +153,7 @@ def draw_station(
     return StationPictures(*(torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True)))
 
 
-def station_stills(films: Sequence[StationFilm], every: int) -> Stills:
+def station_stills(films: Sequence[ShownFilm], every: int) -> Stills:
     """Every so many frames of all films, and where the robot is in them, for a detector to learn from.
 
     Pixels of which the recording does not say are told by the robot's geometry and the picture, as for the dream.
@@ -153,7 +163,7 @@ def station_stills(films: Sequence[StationFilm], every: int) -> Stills:
     return Stills(frames, np.where(robot, np.uint8(ROBOT), np.uint8(OTHER)))
 
 
-def station_overlap(detector: Detector, films: Sequence[StationFilm], every: int = 3) -> float:
+def station_overlap(detector: Detector, films: Sequence[ShownFilm], every: int = 3) -> float:
     """How well a detector finds the robot in recordings: pixels in both masks over pixels in either, of all frames.
 
     Raises InvalidInput where there is no robot in any frame, neither found nor told."""
