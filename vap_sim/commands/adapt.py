@@ -244,10 +244,8 @@ def _recorded(command: Adapt, profile: str) -> _Station:
     if not films:
         raise InvalidInput(f"recordings of {command.folder}", "none with pictures", "at least one to learn from")
     shown = load_films(held, profile, threads=command.threads) if held else ()
-    names = (
-        tuple(relative_name(command.folder, file).removesuffix(SUFFIX) for file in some) for some in (learned, held)
-    )
-    return _Station((), shown, *names, films)
+    names = [relative_name(command.folder, file).removesuffix(SUFFIX) for file in files]
+    return _Station((), shown, tuple(names[: len(learned)]), tuple(names[len(learned) :]), films)
 
 
 def split_recordings(
