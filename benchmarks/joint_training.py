@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 from harness import write_json
-from joint_training_diets import BLOCKS, DIETS, JUDGED, TAUGHT, Kind, films_of, record_kind, seeds_of
+from joint_training_diets import BLOCKS, DIETS, JUDGED, RECORDINGS, TAUGHT, Kind, films_of, record_kind, seeds_of
 from joint_training_judge import Exam, exam_of
 from joint_training_report import report
 from joint_training_runs import Run, RunSettings, read_run, run_one, seconds_of
@@ -42,55 +42,55 @@ def plan(diets: Sequence[str], seeds: Sequence[int]) -> Iterator[Run]:
         yield from (Run(diet, seed) for diet in DIETS if diet in diets)
 
 
-def recordings(settings: RunSettings, diets: Sequence[str], out: Path, workers: int) -> None:
+def recordings(settings: RunSettings, diets: Sequence[str], data: Path, workers: int) -> None:
     """Make all recordings that diets and exams need and that are not there yet. Raises OSError."""
     for name in dict.fromkeys(name for diet in diets for name in DIETS[diet]):
-        taught(name, settings, out, workers)
+        taught(name, settings, data, workers)
     for name in JUDGED:
-        judged(name, settings, out, workers)
+        judged(name, settings, data, workers)
 
 
-def taught(name: str, settings: RunSettings, out: Path, workers: int = 1) -> list[Path]:
+def taught(name: str, settings: RunSettings, data: Path, workers: int = 1) -> list[Path]:
     """The recordings of a kind that is learned from."""
-    return _recorded(TAUGHT[name], seeds_of(TAUGHT[name], settings.recordings), out, name, workers)
+    return _recorded(TAUGHT[name], seeds_of(TAUGHT[name], settings.recordings), data / name, workers)
 
 
-def judged(name: str, settings: RunSettings, out: Path, workers: int = 1) -> list[Path]:
+def judged(name: str, settings: RunSettings, data: Path, workers: int = 1) -> list[Path]:
     """The recordings of a kind that is judged by."""
     seeds = seeds_of(JUDGED[name], settings.judged, settings.block)
-    return _recorded(JUDGED[name], seeds, out, f"{name}_{settings.block}", workers)
+    return _recorded(JUDGED[name], seeds, data / f"{name}_{settings.block}", workers)
 
 
-def _recorded(kind: Kind, seeds: range, out: Path, name: str, workers: int) -> list[Path]:
-    return record_kind(kind, seeds, out / "recordings" / name, workers=workers, name=name)
+def _recorded(kind: Kind, seeds: range, folder: Path, workers: int) -> list[Path]:
+    return record_kind(kind, seeds, folder, workers=workers, name=folder.name)
 
 
 @lru_cache(maxsize=len(TAUGHT))
-def films(name: str, settings: RunSettings, out: Path) -> tuple[MotionFilm, ...]:
+def films(name: str, settings: RunSettings, data: Path) -> tuple[MotionFilm, ...]:
     """The films of a kind, kept by the process."""
-    return films_of(name, taught(name, settings, out), settings.views)
+    return films_of(name, taught(name, settings, data), settings.views)
 
 
 @lru_cache(maxsize=len(JUDGED))
-def exam(name: str, settings: RunSettings, out: Path) -> Exam:
+def exam(name: str, settings: RunSettings, data: Path) -> Exam:
     """What a kind asks, kept by the process."""
-    return exam_of(judged(name, settings, out), drawers=name == "closing")
+    return exam_of(judged(name, settings, data), drawers=name == "closing")
 
 
-def work(run: Run, settings: RunSettings, out: Path, ends: float | None, threads: int) -> bool:
+def work(run: Run, settings: RunSettings, data: Path, out: Path, ends: float | None, threads: int) -> bool:
     """Train and judge a run in a process of its own; False where time was up before. ends: by `time.time`."""
     torch.set_num_threads(threads)
     minutes = None if ends is None else max(0.0, (ends - time.time()) / 60)
     if minutes == 0.0:
         return False
-    meals = {name: films(name, settings, out) for name in DIETS[run.diet]}
-    exams = {name: exam(name, settings, out) for name in JUDGED}
+    meals = {name: films(name, settings, data) for name in DIETS[run.diet]}
+    exams = {name: exam(name, settings, data) for name in JUDGED}
     return run_one(run, settings, meals, exams, out, minutes=minutes) is not None
 
 
 def work_all(runs: Sequence[Run], settings: RunSettings, options: argparse.Namespace, ends: float | None) -> bool:
     """Whether all runs are finished, each worked on by one of several processes."""
-    asked = (settings, options.out, ends, options.threads)
+    asked = (settings, options.data, options.out, ends, options.threads)
     if options.workers == 1:
         return all(work(run, *asked) for run in runs)
     advice = "What is finished is kept: the same command goes on, with --workers 1 if memory is short."
@@ -114,6 +114,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="stop after so many minutes; the same command goes on")
     parser.add_argument("--workers", type=int, default=2, help="runs at once, each in a process of its own")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--data", type=Path, default=RECORDINGS, help="folder of the recordings, made where missing")
     parser.add_argument("--out", type=Path, default=Path("out") / "joint_training")
     parser.add_argument("--estimate", action="store_true", help="say how long it will take, and do nothing")
     return parser.parse_args()
@@ -140,7 +141,7 @@ def main() -> None:
     print(f"{len(left)} of {len(runs)} runs to do: about {hours:.1f} hours of one core, and the recordings", flush=True)
     if args.estimate:
         return
-    recordings(settings, args.diets, args.out, args.workers)
+    recordings(settings, args.diets, args.data, args.workers)
     if not work_all(left, settings, args, ends):
         print("Time is up. The same command goes on from here.")
     machine = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__}

@@ -32,6 +32,8 @@ from vap_sim.training.motion_films import MotionFilm, load_motion_films
 from vap_sim.training.tracks import Bodies, of_frames, ridden
 
 PROFILE = "compact"
+RECORDINGS = Path("out") / "joint_training" / "recordings"
+"""Where recordings are kept, a folder a kind, whatever comparison asks for them."""
 SHUT_BY = 0.01
 """[m] by which a drawer may go in where nobody is to be shown closing it; more, and the recording is left out."""
 _CLOSING = ("close_drawer", "clumsy_close_drawer")

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from harness import joint_angles, write_json, write_sheet
-from joint_training_diets import BLOCKS, DIETS, JUDGED, PROFILE, openings, record_kind, seeds_of
+from joint_training_diets import BLOCKS, DIETS, JUDGED, PROFILE, RECORDINGS, openings, record_kind, seeds_of
 from joint_training_report import dreams_path, dreams_report
 from joint_training_runs import Run, weights_path
 from numpy.typing import NDArray
@@ -125,13 +125,14 @@ def main() -> None:
     parser.add_argument("--seed-block", choices=BLOCKS, default="test", help="recordings to be judged by")
     parser.add_argument("--limit", type=int, default=40, help="episodes to dream")
     parser.add_argument("--workers", type=int, default=2, help="processes that record")
+    parser.add_argument("--data", type=Path, default=RECORDINGS, help="folder of the recordings, made where missing")
     parser.add_argument("--out", type=Path, default=Path("out") / "joint_training", help="the comparison's folder")
     args = parser.parse_args()
     torch.set_num_threads(1)
     kind = JUDGED["closing"]
     seeds = seeds_of(kind, 1, args.seed_block)
     seeds = range(seeds[0], seeds[0] + args.limit)
-    folder = args.out / "recordings" / f"closing_pictures_{args.seed_block}"
+    folder = args.data / f"closing_pictures_{args.seed_block}"
     episodes = asked(record_kind(kind, seeds, folder, pictures=True, workers=args.workers, name="closing"))
     scales = [Scale.of(episode) for episode in episodes]
     pictures = fingerprint_of(read_weights(args.world)[0], None)

@@ -139,9 +139,9 @@ def verdicts(records: Sequence[Record]) -> dict[str, bool | None]:
 def skill_verdicts(records: Sequence[Record]) -> dict[str, bool | None]:
     """The bar of the skill that was held out, as `verdicts` gives it."""
     seen, unseen, alone = (means(records, diet, "closing", closed) for diet in (SEEN, UNSEEN, ALONE))
-    enough = min(len(seen), len(unseen)) >= LEAST_SEEDS and bool(np.mean(seen) > NONE)
-    half = bool(np.mean(unseen) >= HALF * np.mean(seen)) if enough else None
-    none = bool(np.mean(alone) <= NONE) if len(alone) >= LEAST_SEEDS else None
+    learned = len(seen) >= LEAST_SEEDS and bool(np.mean(seen) > NONE)  # half of nothing is no skill
+    half = bool(np.mean(unseen) >= HALF * np.mean(seen)) if learned and len(unseen) >= LEAST_SEEDS else None
+    none = bool(np.mean(alone) <= NONE) if learned and len(alone) >= LEAST_SEEDS else None
     return {
         "unseen skill: closed at least half as often as by the model that saw it": half,
         f"unseen skill: the single-body model closes at most {100 * NONE:.0f} %": none,
@@ -283,7 +283,8 @@ def report(folder: Path) -> dict[str, Any]:
             for diet, v in both.items()
             if v
         )
-        print(f"{body}, mean of found and left alone: {', '.join(words)}")
+        if any(both.values()):
+            print(f"{body}, mean of found and left alone: {', '.join(words)}")
     told = verdicts(records)
     say(told)
     measures = {"found": found, "left": left, "path": path, "closed": closed, "way": way}
