@@ -50,7 +50,8 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     """A robot at a table, dreamt by a world model from one picture. Ids `VAPWorld-<station>-v0`.
 
     What is told here is DROID's; `TwinEnv` lists the stations, and the ids set robot, task, control, rates and views.
-    `VAPWorld-Bridge-v0`, `VAPWorld-RT1-v0` and `VAPWorld-EgoVid-v0` dream with world "kinematic" unless told otherwise.
+    `VAPWorld-Bridge-v0`, `VAPWorld-RT1-v0` and `VAPWorld-EgoVid-v0` dream with world "compact_bodies" unless told
+    otherwise.
 
     Action (`control`; default for a Panda with a Robotiq gripper is `Box(8,)` float32; actions beyond the box are moved
     to its edge, or refused with `clip_actions=False`):

@@ -72,7 +72,7 @@ def __dir__() -> list[str]:
 
 _STATIONS: dict[str, dict[str, Any]] = {
     "DROID": {},
-    "Bridge": {"robot": "widowx", "task": "put_on_plate", "control": "ee_delta", "world": "kinematic"},
+    "Bridge": {"robot": "widowx", "task": "put_on_plate", "control": "ee_delta", "world": "compact_bodies"},
     "RT1": {
         "robot": "google_robot",
         "task": "pick",
@@ -80,7 +80,7 @@ _STATIONS: dict[str, dict[str, Any]] = {
         "control_hz": 3.0,
         "video_hz": 3.0,
         "views": ("head",),
-        "world": "kinematic",
+        "world": "compact_bodies",
         "world_options": {"frame_rate": 3.0},
     },
     "EgoVid": {
@@ -88,13 +88,12 @@ _STATIONS: dict[str, dict[str, Any]] = {
         "task": "grasp_lift",
         "control": "ee_head_delta",
         "views": ("head",),
-        "world": "kinematic",
+        "world": "compact_bodies",
     },
 }
 """Arguments of each station's dream, where they are not WorldEnv's own defaults; a test compares them with the station.
 
-The embedded model's shipped weights know DROID's arm alone. Elsewhere the default is the kinematic world, which draws
-the arm over the first picture and moves nothing else, and `info["world"]` says so.
+One set of weights knows the bodies of all of them; DROID's arm has a set of its own, which is truer to it.
 """
 
 

@@ -155,7 +155,7 @@ def test_a_moment_of_the_twin_begins_a_dream(name: str) -> None:
     observation, info = dream.reset(options={"start": twin.start()})
     assert np.array_equal(observation["image"], seen["image"])
     assert np.abs(observation["joint_position"] - seen["joint_position"]).max() < 1e-6
-    assert info["instruction"] == told["instruction"] and info["world"] == "kinematic"
+    assert info["instruction"] == told["instruction"] and info["world"] == "compact"
     assert dream.action_space == twin.action_space and dream.observation_space == twin.observation_space
     twin.close()
     dream.close()

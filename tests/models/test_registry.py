@@ -21,7 +21,7 @@ from vap_sim.models.registry import is_path, load_world, world_names
 def test_a_name_and_its_options() -> None:
     world = load_world("kinematic", views=2, frame_rate=15.0, size=(32, 16))
     assert world.spec == KinematicWorld(size=(32, 16), views=2, frame_rate=15.0).spec
-    assert world_names() == ("still", "kinematic", "compact", "cogvideox")
+    assert world_names() == ("still", "kinematic", "compact", "compact_bodies", "cogvideox")
 
 
 def weights(path: Path, **fields: object) -> Path:

@@ -149,7 +149,7 @@ def test_the_gizmo_is_dragged_and_the_arm_follows(place: _Place) -> None:
 
 def test_a_single_joint_follows_its_slider_and_no_other_moves(place: _Place) -> None:
     robot = place.world.model.robot
-    place.click("Single joints")
+    place.page.get_by_text("Single joints", exact=True).click()
     last = steering_names(place)[-1]
     place.page.get_by_text(last, exact=True).first.wait_for()
     before, index = place.session.present.seen.joints.copy(), robot.joint_index(last)
@@ -162,7 +162,7 @@ def test_a_single_joint_follows_its_slider_and_no_other_moves(place: _Place) -> 
     assert np.abs(place.session.present.seen.joints - before)[others].max() < 1e-5
     place.press("z")  # the slider goes back with the robot
     until(lambda: abs(place.session.present.seen.joints[index] - float(robot.upper[index])) > 5e-3)
-    place.click("Single joints")
+    place.page.get_by_text("Single joints", exact=True).click()
 
 
 def steering_names(place: _Place) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ _WORLDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "still": ("vap_sim.models.still", "StillWorld"),
         "kinematic": ("vap_sim.models.kinematic", "KinematicWorld"),
         "compact": ("vap_sim.models.compact.opening", "CompactWorlds"),
+        "compact_bodies": ("vap_sim.models.compact.opening", "BodiesWorlds"),
         "cogvideox": ("vap_sim.models.cogvideox.world", "CogVideoXWorld"),
     }
 )

@@ -187,6 +187,20 @@ def test_only_a_network_that_knows_moving_cameras_is_asked_about_theirs(trained:
     assert torch.equal(before.context["position"], after.context["position"]) != trained
 
 
+def test_a_camera_that_moves_is_not_asked_about_what_a_still_one_shows() -> None:
+    """Seen from the hand, what the hand carries rests: its word would stop what the still camera sees moving."""
+    views = cameras(2, SIZE)
+    nearer = Camera.look_at("n", (1.1, 0.6, 0.7), (0.45, 0.0, 0.05), size=(SIZE, SIZE), focal_px=1.4 * SIZE)
+    told = black((views[0], nearer))
+    after = [
+        dream.step(begun(dream, views), told)[0].context["position"]
+        for dream in (world(2, push=1.0, logit=6.0, hears_moving=trained) for trained in (False, True))
+    ]
+    assert torch.equal(*after)
+    still = begun(world(2, push=1.0, logit=6.0), views).context["position"]
+    assert not torch.equal(after[0], still)
+
+
 def test_one_view_alone_goes_where_it_says() -> None:
     """In space there is one place that fits a shift and a growth: what a flat world would do."""
     views = cameras(1, SIZE)

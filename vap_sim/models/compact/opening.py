@@ -9,6 +9,9 @@ from vap_sim.models.compact.model import WEIGHTS, CompactWorld, rate_of, read_we
 from vap_sim.models.compact.views import CompactViews
 from vap_sim.models.protocol import WorldModel
 
+BODIES = WEIGHTS.with_name("bodies.safetensors")
+"""Weights of four bodies, before cameras that stand still or move; those of the Panda alone are truer to it."""
+
 
 class CompactWorlds:
     """The compact worlds under one name."""
@@ -24,13 +27,13 @@ class CompactWorlds:
         table_height: float = 0.0,
         frame_rate: float | None = None,
     ) -> WorldModel:
-        """The world of a weights file, by default the one that ships with the package.
+        """The world of a weights file, by default one that ships with the package.
 
         Args:
-            path: the file. device: where it dreams.
+            path: the file; by default the Panda's, where a camera moves that of all bodies. device: where it dreams.
             demonstration: a file of `demonstration.save_demonstration`, for worlds that are shown clips.
             views: cameras seen at once, 1 to 4.
-            moving: whether a single camera may move; of several, each may.
+            moving: whether a camera moves; a single one may only then.
             table_height: of the table in the base frame [m], for objects that only one camera sees and for cameras that
                 move.
             frame_rate: pictures a second of dreamt time [Hz]; by default what the weights were trained on. At another
@@ -39,7 +42,7 @@ class CompactWorlds:
 
         Raises BadFile, and InvalidInput for a number of views or a rate that cannot be.
         """
-        path = WEIGHTS if path is None else Path(path)
+        path = (BODIES if moving else WEIGHTS) if path is None else Path(path)
         if isinstance(views, bool) or not isinstance(views, int) or not 1 <= views <= 4:
             raise InvalidInput("views of the compact world", views, "1 to 4")
         if views == 1 and not moving:
@@ -54,4 +57,30 @@ class CompactWorlds:
             frame_rate=rate_of(description, frame_rate, path),
             hears_moving=bool(description.get("moving_views", False)),
             demonstration=watching,
+        )
+
+
+class BodiesWorlds:
+    """The compact worlds under the name of the weights that know every shipped station's body."""
+
+    @staticmethod
+    def load(
+        path: Path | str | None = None,
+        *,
+        device: str = "cpu",
+        demonstration: Path | str | None = None,
+        views: int = 1,
+        moving: bool = False,
+        table_height: float = 0.0,
+        frame_rate: float | None = None,
+    ) -> WorldModel:
+        """As `CompactWorlds.load`, by default with the weights of all bodies."""
+        return CompactWorlds.load(
+            BODIES if path is None else path,
+            device=device,
+            demonstration=demonstration,
+            views=views,
+            moving=moving,
+            table_height=table_height,
+            frame_rate=frame_rate,
         )

@@ -70,7 +70,8 @@ class CompactViews:
         """Arguments as of `CompactWorld`, and besides:
 
         views: how many. table_height: of the table in the base frame [m]. hears_moving: whether the motion network was
-        trained on cameras that move; if not, such a view shows what the others say. Raises InvalidInput.
+        trained on cameras that move; if so, such a view is asked about objects that no other one shows, if not, it only
+        shows what the others say. Raises InvalidInput.
         """
         if not 1 <= views <= MOST_VIEWS:
             raise InvalidInput("views of the compact world", views, f"1 to {MOST_VIEWS}")
@@ -232,9 +233,11 @@ class CompactViews:
         """Whose word on which object counts, (b, V, S): of views that show it inside of their picture."""
         centre = now["centre"]
         inside = ((centre >= 0) & (centre <= self.size - 1)).all(dim=3)
-        speaks = inside & now["present"]
-        if not self.hears_moving:
-            speaks = speaks & ~now["roams"][:, :, None]
+        speaks, roams = inside & now["present"], now["roams"][:, :, None]
+        steady = speaks & ~roams
+        # Seen from a hand, what the hand carries stands still: of an object that a steady view shows too, only that
+        # view is asked.
+        speaks = steady | (speaks & ~steady.any(dim=1, keepdim=True)) if self.hears_moving else steady
         return np.asarray(speaks.cpu().numpy())
 
     def _foreseen(self, now: Context, history: Tensor, heard: Tensor, step: Tensor) -> Motion:
