@@ -94,7 +94,7 @@ QUICK_following = --limit 10
 QUICK_fidelity = --limit 10
 QUICK_stability = --steps 300
 # Those that train or play for long, and reports on them, run by their own names alone, as `make bench-judge`.
-LONG := adapt calibration experts few_steps hands judge planning prompt_forms prompt_forms_report reference_video reference_video_report teleop train_in_dream trust views
+LONG := adapt calibration experts few_steps fifth_body hands joint_training joint_training_dreams joint_training_report judge planning prompt_forms prompt_forms_report reference_video reference_video_report teleop train_in_dream trust views
 # A file without a command is a part of others.
 BENCHMARKS := $(filter-out $(LONG),$(basename $(notdir $(shell grep -l __main__ benchmarks/*.py))))
 

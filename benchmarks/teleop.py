@@ -65,7 +65,11 @@ def served(world: str, folder: str) -> Iterator[Served]:
             raise RuntimeError(f"it ended with {process.wait()} and served nothing")
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        try:
+            process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:  # what a shell starts in the background does not hear interrupts
+            process.kill()
+            process.communicate()
 
 
 def opened(browser: Any, at: Served) -> tuple[Any, float]:
