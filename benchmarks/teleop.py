@@ -157,6 +157,8 @@ def main() -> None:
     parser.add_argument("--film", type=Path, help="save a short recording of the page as a GIF file")
     parser.add_argument("--out", type=Path, default=Path("out") / "teleop.json")
     options = parser.parse_args()
+    if options.taps <= WARM_UP:
+        parser.error(f"--taps: given {options.taps}, expected more than the {WARM_UP} that warm up")
     sys.path.insert(0, str(ROOT))
     from tests.viewer.teleop_browser import browser, missing
 
