@@ -100,3 +100,18 @@ def test_every_pixel_is_something(plates: Tensor, bare: Tensor, first: Floats) -
     far = matrices((moved((-1.0, 2.0, 0.2), (-3.0, 5.0, 0.3)),))[0]  # sees nothing that anyone saw
     seen = plate_now(plates, bare, first, far, 0, 0.0)
     assert bool(torch.isfinite(seen).all()) and float(seen.min()) >= 0 and float(seen.max()) <= 1
+
+
+def test_far_from_all_that_is_known_it_sees_what_is_usual() -> None:
+    """Turned to where no picture was taken, down to the table or up and away: the mean of each, never black."""
+    cameras_of = [
+        Camera.look_at("level", (1.0, 0.0, 0.3), (0.0, 0.0, 0.3), size=(SIZE, SIZE), focal_px=60.0),
+        moved((0.45, 9.5, 0.5), (0.45, 9.6, 0.0)),
+        moved((0.45, 0.0, 0.5), (0.46, 0.0, 3.0)),
+    ]
+    first, down, up = matrices(tuple(cameras_of))
+    plates, bare = painted(first)[None], torch.ones(1, 1, SIZE, SIZE)
+    seen = plate_now(plates, bare, first[None], down, 0, 0.0)[0]
+    table = plates[0, :, plates[0, 2] != SKY].mean(1)
+    assert (seen.mean((1, 2)) - table).abs().max() < 0.1
+    assert (plate_now(plates, bare, first[None], up, 0, 0.0) - SKY).abs().max() < 0.1

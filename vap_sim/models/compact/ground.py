@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,6 +14,9 @@ from vap_sim.models.compact.geometry import NEAREST, Floats
 from vap_sim.models.compact.layers import fill
 
 _BARE = 0.99
+_FAINT = 1e-3
+"""How much what is usual weighs where nothing is known, beside a pixel that is."""
+_COARSE = 8  # [px] apart are the pixels of which the usual is the mean
 FARTHEST = 4.0
 """[m] from the camera; a table ends before, and what lies there is seen as if it were infinitely far."""
 
@@ -27,13 +31,11 @@ def plate_now(plates: Tensor, bare: Tensor, first: Floats, now: Floats, view: in
 
     Pixels that show the table are looked up where the view's own first camera saw the same place bare, else where
     another's did, else where one of them guessed it; those above its horizon where the own first camera saw the same
-    direction. What none had in its picture is continued from what lies beside it.
+    direction. What none had in its picture is continued from what lies beside it, and far from all that is known it
+    has the mean colour of the table, or of what was seen beyond it.
     """
-    size = plates.shape[-1]
-    pixels = _pixels(plates.shape[-2], size)
-    onto = np.linalg.inv(_level(now, table))
-    ground = pixels @ onto.T  # (x, y, 1) of the table over depth
-    shows = ground[..., 2] > 1 / FARTHEST
+    pixels = _pixels(plates.shape[-2], plates.shape[-1])
+    ground, shows = _ground(pixels, now, table)
     canvas = plates.new_zeros(1, *plates.shape[1:])
     known = plates.new_zeros(1, 1, *plates.shape[2:])
     sources = [view, *(other for other in range(len(plates)) if other != view)]
@@ -45,7 +47,27 @@ def plate_now(plates: Tensor, bare: Tensor, first: Floats, now: Floats, view: in
     away = pixels @ (first[view, :, :3] @ np.linalg.inv(now[:, :3])).T
     one = slice(view, view + 1)
     canvas, known = _over(canvas, known, plates[one], torch.ones_like(bare[one]), away, ~shows)
-    return canvas if bool((known == 1).all()) else fill(canvas, known)
+    if bool((known == 1).all()):
+        return canvas
+    near, far = _usual(plates, first, table)
+    usual = torch.where(torch.from_numpy(shows).to(plates.device), near, far)
+    return fill(torch.lerp(usual, canvas, known), known.clamp_min(_FAINT))
+
+
+def _ground(pixels: Floats, projection: Floats, table: float) -> tuple[Floats, NDArray[np.bool_]]:
+    """What of the table pixels (h, w, 3) show, (x, y, 1) over depth; and where they show it, (h, w)."""
+    ground = pixels @ np.linalg.inv(_level(projection, table)).T
+    return ground, ground[..., 2] > 1 / FARTHEST
+
+
+def _usual(plates: Tensor, first: Floats, table: float) -> tuple[Tensor, Tensor]:
+    """Mean colours (1, 3, 1, 1) of the table and of what is beyond it, in plates (V, 3, H, W) as they were first seen;
+    of everything where one of the two is in none of them."""
+    pixels = _pixels(plates.shape[-2], plates.shape[-1])[::_COARSE, ::_COARSE]
+    shows = torch.from_numpy(np.stack([_ground(pixels, one, table)[1] for one in first])).to(plates.device)
+    seen = plates[..., ::_COARSE, ::_COARSE].movedim(1, -1)
+    means = [seen[part].mean(0) if bool(part.any()) else seen.mean((0, 1, 2)) for part in (shows, ~shows)]
+    return means[0].reshape(1, 3, 1, 1), means[1].reshape(1, 3, 1, 1)
 
 
 def _over(

@@ -16,8 +16,12 @@ BODIES = WEIGHTS.with_name("bodies.safetensors")
 class CompactWorlds:
     """The compact worlds under one name."""
 
-    @staticmethod
+    STILL = WEIGHTS
+    """Weights where no camera moves, if no others are given."""
+
+    @classmethod
     def load(
+        cls,
         path: Path | str | None = None,
         *,
         device: str = "cpu",
@@ -30,7 +34,7 @@ class CompactWorlds:
         """The world of a weights file, by default one that ships with the package.
 
         Args:
-            path: the file; by default the Panda's, where a camera moves that of all bodies. device: where it dreams.
+            path: the file; by default `STILL`, or where a camera moves `BODIES`. device: where it dreams.
             demonstration: a file of `demonstration.save_demonstration`, for worlds that are shown clips.
             views: cameras seen at once, 1 to 4.
             moving: whether a camera moves; a single one may only then.
@@ -42,7 +46,7 @@ class CompactWorlds:
 
         Raises BadFile, and InvalidInput for a number of views or a rate that cannot be.
         """
-        path = (BODIES if moving else WEIGHTS) if path is None else Path(path)
+        path = (BODIES if moving else cls.STILL) if path is None else Path(path)
         if isinstance(views, bool) or not isinstance(views, int) or not 1 <= views <= 4:
             raise InvalidInput("views of the compact world", views, "1 to 4")
         if views == 1 and not moving:
@@ -60,27 +64,7 @@ class CompactWorlds:
         )
 
 
-class BodiesWorlds:
+class BodiesWorlds(CompactWorlds):
     """The compact worlds under the name of the weights that know every shipped station's body."""
 
-    @staticmethod
-    def load(
-        path: Path | str | None = None,
-        *,
-        device: str = "cpu",
-        demonstration: Path | str | None = None,
-        views: int = 1,
-        moving: bool = False,
-        table_height: float = 0.0,
-        frame_rate: float | None = None,
-    ) -> WorldModel:
-        """As `CompactWorlds.load`, by default with the weights of all bodies."""
-        return CompactWorlds.load(
-            BODIES if path is None else path,
-            device=device,
-            demonstration=demonstration,
-            views=views,
-            moving=moving,
-            table_height=table_height,
-            frame_rate=frame_rate,
-        )
+    STILL = BODIES
