@@ -91,6 +91,11 @@ class Robot:
         """Convex hulls of the URDF's visual shapes, loaded on first use. Raises BadFile for an unreadable mesh."""
         return load_visuals(self._tree.shapes)
 
+    @property
+    def parents(self) -> tuple[int, ...]:
+        """The link that each link hangs on, by position in `link_names`; the base, link 0, has itself."""
+        return (0, *(joint.parent for joint in self._tree.joints))
+
     def link_index(self, name: str) -> int:
         """Position of a link in `link_names`. Raises UnknownName."""
         if name not in self.link_names:

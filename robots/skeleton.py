@@ -30,12 +30,14 @@ class KeyPoint:
 
 @dataclass(frozen=True)
 class Bone:
-    """A line between two key points, by name; `group` is one of arm, gripper, plumb; `color` RGB 0..255."""
+    """A line between two key points, by name; `group` is one of arm, gripper, plumb; `color` RGB 0..255; `radius` [m]
+    of the limb around it, None where that is not told."""
 
     start: str
     end: str
     group: str
     color: tuple[int, int, int]
+    radius: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class SkeletonSpec:
                 raise UnknownName("bone group", bone.group, GROUPS)
             if len(bone.color) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in bone.color):
                 raise InvalidInput(f"color of bone {bone.start}-{bone.end}", bone.color, "three integers 0..255")
+            if bone.radius is not None and not 0 < bone.radius < math.inf:
+                raise InvalidInput(f"radius of bone {bone.start}-{bone.end}", bone.radius, "metres above 0")
 
     def point_index(self, name: str) -> int:
         """Position of a key point in `points`. Raises UnknownName."""
@@ -96,7 +100,10 @@ class SkeletonSpec:
             {"name": p.name, "link": p.link, "offset": list(p.offset), **({"ground": True} if p.ground else {})}
             for p in self.points
         ]
-        bones = [{"start": b.start, "end": b.end, "group": b.group, "color": list(b.color)} for b in self.bones]
+        bones: list[dict[str, Any]] = []
+        for b in self.bones:
+            thick = {} if b.radius is None else {"radius": b.radius}
+            bones.append({"start": b.start, "end": b.end, "group": b.group, "color": list(b.color), **thick})
         return {"points": points, "bones": bones}
 
     @staticmethod
@@ -136,6 +143,8 @@ def _point(values: Mapping[str, Any]) -> KeyPoint:
 def _bone(values: Mapping[str, Any]) -> Bone:
     try:
         r, g, b = values["color"]
-        return Bone(str(values["start"]), str(values["end"]), str(values["group"]), (r, g, b))
+        radius = None if values.get("radius") is None else float(values["radius"])
+        return Bone(str(values["start"]), str(values["end"]), str(values["group"]), (r, g, b), radius)
     except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInput("bone", dict(values), f"start, end, group, color of three integers ({error!r})") from error
+        expected = f"start, end, group, color of three integers, perhaps radius in metres ({error!r})"
+        raise InvalidInput("bone", dict(values), expected) from error

@@ -16,6 +16,7 @@ from vap_sim.robots.making import JointPlan, LinkPlan, Points, Vector, ball, dis
 FOLDER = Path(__file__).parent
 SKIN, SLEEVE = (0.87, 0.68, 0.57), (0.26, 0.32, 0.45)
 SLEEVE_LENGTH = 0.26
+SLEEVE_RADIUS = 0.038
 """From the wrist [m]."""
 REMARK = (
     "A human hand before a moving head. Lengths of bones of an average adult; shapes are our own convex low-poly parts"
@@ -229,7 +230,13 @@ def skeleton(side: str) -> dict[str, Any]:
     points = [{"name": name, "link": link, "offset": [x, 0, 0]} for name, (link, x) in zip(names, places, strict=True)]
     own = [bone for bone in both["bones"] if bone["start"] in names]
     points.append({"name": f"{side}_forearm", "link": "wrist", "offset": [-SLEEVE_LENGTH, 0, 0.004]})
-    forearm = {"start": f"{side}_wrist", "end": f"{side}_forearm", "group": "arm", "color": [255, 125, 38]}
+    forearm: dict[str, Any] = {
+        "start": f"{side}_wrist",
+        "end": f"{side}_forearm",
+        "group": "arm",
+        "color": [255, 125, 38],
+    }
+    forearm["radius"] = SLEEVE_RADIUS
     return {"points": points, "bones": [*own, forearm]}
 
 

@@ -48,6 +48,11 @@ def bones() -> list[tuple[str, str, str]]:
     return found
 
 
+def thickness(point: str) -> float:
+    """Radius of the ball at a point [m]."""
+    return RADII[point.rsplit("_")[-1]]
+
+
 def color(side: str, finger: str) -> list[int]:
     """RGB 0..255: one hue a finger, pale for a left hand."""
     levels = colorsys.hsv_to_rgb(HUES[finger] / 360, 0.85, 1.0)
@@ -78,7 +83,7 @@ def urdf() -> str:
     ]
     for side in SIDES:
         for point in points():
-            name, radius = f"{side}_{point}", RADII[point.rsplit("_")[-1]]
+            name, radius = f"{side}_{point}", thickness(point)
             before = "camera"
             for axis, unit in zip("xyz", ("1 0 0", "0 1 0", "0 0 1"), strict=True):
                 link = name if axis == "z" else f"{name}_{axis}"
@@ -104,6 +109,7 @@ def main() -> None:
     named = [f"{side}_{point}" for side in SIDES for point in points()]
     joined = [
         {"start": f"{side}_{a}", "end": f"{side}_{b}", "group": "gripper", "color": color(side, finger)}
+        | {"radius": thickness(b)}
         for side in SIDES
         for a, b, finger in bones()
     ]

@@ -20,11 +20,13 @@ LINES = DrawProfile("lines", (GroupStyle("arm", 4 / 64, 0.0),))
 SOLID = replace(profile("compact"), groups=(GroupStyle("arm", 0.03, 0.0),), thinnest=0.0, depth_cue=None)
 
 
-def bones(*pairs: tuple[int, int], colors: tuple[tuple[int, int, int], ...] = (RED, GREEN)) -> SkeletonSpec:
-    """A skeleton of arm bones between numbered points."""
+def bones(
+    *pairs: tuple[int, int], colors: tuple[tuple[int, int, int], ...] = (RED, GREEN), radius: float | None = None
+) -> SkeletonSpec:
+    """A skeleton of arm bones between numbered points, all as thick."""
     count = 1 + max(max(pair) for pair in pairs)
     points = tuple(KeyPoint(f"p{i}", "base") for i in range(count))
-    made = tuple(Bone(f"p{a}", f"p{b}", "arm", colors[i % len(colors)]) for i, (a, b) in enumerate(pairs))
+    made = tuple(Bone(f"p{a}", f"p{b}", "arm", colors[i % len(colors)], radius) for i, (a, b) in enumerate(pairs))
     return SkeletonSpec(points, made)
 
 

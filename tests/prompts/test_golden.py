@@ -27,9 +27,13 @@ BONES = [(0, 1, "arm"), (1, 2, "arm"), (2, 3, "arm"), (3, 4, "arm"), (4, 5, "gri
 BONES += [(4, 7, "gripper"), (7, 8, "gripper"), (9, 10, "plumb")]
 COLORS = [(38, 38, 255), (0, 158, 255), (0, 255, 194), (42, 255, 0), *2 * [(255, 64, 48)], *2 * [(255, 208, 0)]]
 COLORS += [(224, 64, 255)]
+RADII = {"arm": 0.05, "gripper": 0.014}
 SKELETON = SkeletonSpec(
     tuple(KeyPoint(f"p{i}", "base") for i in range(len(POINTS))),
-    tuple(Bone(f"p{a}", f"p{b}", group, color) for (a, b, group), color in zip(BONES, COLORS, strict=True)),
+    tuple(
+        Bone(f"p{a}", f"p{b}", group, color, RADII.get(group))
+        for (a, b, group), color in zip(BONES, COLORS, strict=True)
+    ),
 )
 
 

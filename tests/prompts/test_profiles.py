@@ -12,10 +12,11 @@ from vap_sim.prompts import DepthCue, DrawProfile, GroupStyle, profile, profile_
 
 
 def test_the_shipped_profiles() -> None:
-    assert profile_names() == ("vap", "compact")
+    assert profile_names() == ("vap", "compact", "limbs")
     assert [profile(name).name for name in profile_names()] == list(profile_names())
     assert profile("vap").style("plumb") is None
     assert profile("compact").style("plumb") is not None
+    assert replace(profile("limbs"), name="compact", limbs=0.0) == profile("compact")
 
 
 @pytest.mark.parametrize("name", profile_names())

@@ -30,10 +30,10 @@ def random_chains(rows: int, seed: int = 0) -> Tensor:
     return noise * torch.tensor([0.4, 0.4, 0.7]) + torch.tensor([0.0, 0.0, 0.9])
 
 
-CHAIN = bones(*[(i, i + 1) for i in range(7)])
+CHAIN = bones(*[(i, i + 1) for i in range(7)], radius=0.1)
 
 
-@pytest.mark.parametrize("name", ["vap", "compact"])
+@pytest.mark.parametrize("name", ["vap", "compact", "limbs"])
 def test_a_batch_draws_what_each_row_draws_alone(name: str) -> None:
     points = random_chains(150)
     together = draw(points, CHAIN, profile(name))

@@ -19,7 +19,7 @@ from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import RobotModel, load_robot
 
 SIZE = (96, 96)
-DRAWN = ("vap", "compact", "mesh", "depth")
+DRAWN = ("vap", "compact", "limbs", "mesh", "depth")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ TURN = np.array([[1.02, -0.05, 4.0], [0.06, 0.97, -3.0], [4e-4, -6e-4, 1.0]])
 """A homography with something of everything, in pixels of the pictures here."""
 
 
-@pytest.mark.parametrize("name", ["vap", "compact", *form_names()])
+@pytest.mark.parametrize("name", ["vap", "compact", "limbs", *form_names()])
 def test_the_identity_changes_no_bit(panda: RobotModel, name: str) -> None:
     prompter, q = Prompter(panda, profile(name), SIZE), panda.home[None, None]
     plain = prompter.draw(q, views(panda)).skeleton

@@ -58,6 +58,7 @@ class Train:
         validation: Episodes that are kept to be shown.
         weights: File to start a new run from.
         parts: Only these: pictures, motion.
+        profile: How the robot is drawn to the compact world: compact or limbs.
         world: What to train: compact or cogvideox.
         cogvideox: Options of that world.
     """
@@ -76,6 +77,7 @@ class Train:
     validation: int = 8
     weights: Path | None = None
     parts: tuple[str, ...] = PARTS
+    profile: str = "compact"
     world: str = "compact"
     cogvideox: CogVideoX = CogVideoX()
 
@@ -154,10 +156,10 @@ def _recipe(command: Train, part: str, threads: int, halves: Halves) -> Recipe:
     from vap_sim.training.pictures import PictureRecipe, PictureTraining
 
     if part == "pictures":
-        pictures = PictureTraining(seed=command.seed, scale=command.batch_scale)
+        pictures = PictureTraining(seed=command.seed, profile=command.profile, scale=command.batch_scale)
         films, shown = (load_films(half, pictures.profile, threads=threads) for half in halves)
         return PictureRecipe(_network(command), films, shown, pictures, command.device)
-    motion = MotionTraining(seed=command.seed, scale=command.batch_scale)
+    motion = MotionTraining(seed=command.seed, profile=command.profile, scale=command.batch_scale)
     paths, followed = (
         load_motion_films(half, motion.profile, views=views, seed=command.seed)
         for half, views in zip(halves, (motion.views, 1), strict=True)
@@ -194,7 +196,7 @@ def _join(command: Train, record: dict[str, Any]) -> Path:
         if file.exists():
             fill(nn.ModuleDict(nets), load_tensors(file)[0], file)
     path = command.run / "compact.safetensors"
-    description = {"name": "compact", "network": asdict(network.config), "profile": "compact", **record}
+    description = {"name": "compact", "network": asdict(network.config), "profile": command.profile, **record}
     save_tensors(path, {name: value.to(torch.bfloat16) for name, value in network.state_dict().items()}, description)
     return path
 

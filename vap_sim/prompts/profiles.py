@@ -71,8 +71,10 @@ class DrawProfile:
     so that a line is focal * length / depth pixels wide and near bones are wider. thinnest, thickest: bounds for line
     widths and disc diameters as shares of the image height. Whatever they say, edges are softened over about one pixel,
     so that no line comes out thinner than about 1.9 pixels. joint_tint: how far discs are mixed from the colour of
-    their bone (0) to white (1). depth_cue: darkening with depth, or None. z_near: bones are cut where they come nearer
-    to the camera than this, metres. backend: what renders surfaces, "software" or "gl" (pyrender).
+    their bone (0) to white (1). limbs: how bright the limbs are that are drawn behind all lines, as thick as the
+    skeleton's bones say, as a share of the bones' colours; 0 draws none. depth_cue: darkening with depth, or None.
+    z_near: bones are cut where they come nearer to the camera than this, metres. backend: what renders surfaces,
+    "software" or "gl" (pyrender).
     """
 
     name: str
@@ -85,6 +87,7 @@ class DrawProfile:
     z_near: float = 0.02
     form: str = "skeleton"
     backend: str = "software"
+    limbs: float = 0.0
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:
@@ -105,6 +108,10 @@ class DrawProfile:
         _check_number("thickest", self.thickest, self.thinnest, 1.0, open_low=True)
         _check_number("joint_tint", self.joint_tint, 0.0, 1.0)
         _check_number("z_near", self.z_near, 0.0, math.inf, open_low=True)
+        _check_number("limbs", self.limbs, 0.0, 1.0)
+        if self.limbs and (self.form, self.unit) != ("skeleton", "metres"):
+            given = f"limbs of a profile of form {self.form!r} and unit {self.unit!r}"
+            raise InvalidInput(given, self.limbs, "0; limbs have their thickness in metres, behind a skeleton")
 
     def style(self, group: str) -> GroupStyle | None:
         """The style of a group, or None where this profile leaves the group out."""
@@ -142,7 +149,8 @@ def form_names() -> tuple[str, ...]:
 def profile(name: str) -> DrawProfile:
     """A shipped draw profile, or the profile of a shipped form.
 
-    "vap" (constant widths) and "compact" (widths and brightness tell depth, plumb line) draw skeletons. The forms that
+    "vap" (constant widths), "compact" (widths and brightness tell depth, plumb line) and "limbs" (the same over dim
+    limbs) draw skeletons. The forms that
     are compared with one another are "skeleton" (as "vap" draws it), "mesh", "depth", "raw_action" and "text". Raises
     UnknownName.
     """
@@ -173,24 +181,27 @@ def _check_number(what: str, value: object, low: float, high: float, *, open_low
         raise InvalidInput(what, value, f"a number in {bracket}{low}, {high}]")
 
 
+_COMPACT = DrawProfile(
+    name="compact",
+    groups=(
+        GroupStyle("arm", 0.030, 0.024),
+        GroupStyle("gripper", 0.016, 0.013, discs_on="tips"),
+        GroupStyle("plumb", 0.008, 0.016, discs_on="tips", dashes=4),
+    ),
+    unit="metres",
+    thinnest=2 / 128,
+    thickest=12 / 128,
+    depth_cue=DepthCue(near=0.4, far=2.0, dimmest=0.55),
+)
+
 _PROFILES: Mapping[str, DrawProfile] = MappingProxyType(
     {
         "vap": DrawProfile(
             name="vap",
             groups=(GroupStyle("arm", 4 / 480, 6 / 480), GroupStyle("gripper", 4 / 480, 5 / 480)),
         ),
-        "compact": DrawProfile(
-            name="compact",
-            groups=(
-                GroupStyle("arm", 0.030, 0.024),
-                GroupStyle("gripper", 0.016, 0.013, discs_on="tips"),
-                GroupStyle("plumb", 0.008, 0.016, discs_on="tips", dashes=4),
-            ),
-            unit="metres",
-            thinnest=2 / 128,
-            thickest=12 / 128,
-            depth_cue=DepthCue(near=0.4, far=2.0, dimmest=0.55),
-        ),
+        "compact": _COMPACT,
+        "limbs": replace(_COMPACT, name="limbs", limbs=0.35),
     }
 )
 

@@ -1,4 +1,4 @@
-"""Drawing skeletons: batches of projected key points to anti-aliased pictures, far bones first."""
+"""Drawing skeletons: batches of projected key points to anti-aliased pictures, far bones first, limbs before bones."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ _CORNERS = np.array([1j, 1j, 1, -1j, -1j, -1], dtype=np.complex64)
 _SUBPIXEL_BITS = 8
 _ROWS_AT_ONCE = 128
 _DEPTH_STEPS = 256  # a metre
+_BEHIND = 1 << 20  # depth steps; float32 still tells single steps apart
 # In picture sizes. OpenCV clips to the picture by itself; sub-pixel units must stay within 32 bits.
 _REACH = 16
 
@@ -48,11 +49,12 @@ class DrawPlan:
     shares: tuple[Floats, Floats]  # each (M, 1): what start and end count in where a mark lies
     outline: NDArray[np.intp]  # (S, 6) the mark at each corner of a line piece
     half_width: Floats  # (M, 1) half a line's width or a disc's radius: pixels, or metres where the profile says so
-    bounds: tuple[np.float32, np.float32]  # of half widths without their soft edge, pixels
+    bounds: Floats  # (2, 1 or M, 1) least and most of half widths without their soft edge, pixels
     reach: np.float32  # coordinates beyond +-reach pixels are cut off, far outside the picture
     colors: Floats  # (S + D, 3)
     palette: list[list[int]]
     circle: Complexes  # (K,) corners of a disc of radius 1
+    behind: Floats | None  # (S + D,) what puts limbs behind all bones in the painter's order, None without limbs
 
 
 def plan_drawing(skeleton: SkeletonSpec, profile: DrawProfile, size: tuple[int, int]) -> DrawPlan:
@@ -63,10 +65,23 @@ def plan_drawing(skeleton: SkeletonSpec, profile: DrawProfile, size: tuple[int, 
     scale = float(height) if profile.unit == "height_share" else 1.0
     bones, share, half_width, colors = _line_pieces(skeleton, profile)
     centres, radii, disc_colors = _discs(skeleton, profile)
+    limbs, rounds = _limbs(skeleton, profile)
+    lines, joints = len(bones), len(centres)
+    bones, share = bones + [ends for ends, _, _ in limbs], share + [(0.0, 1.0)] * len(limbs)
+    half_width, colors = half_width + [radius for _, radius, _ in limbs], colors + [color for _, _, color in limbs]
+    centres, radii = centres + [point for point, _, _ in rounds], radii + [radius for _, radius, _ in rounds]
+    disc_colors = disc_colors + [color for _, _, color in rounds]
     all_colors = np.array(colors + disc_colors, dtype=np.float32).reshape(-1, 3)
     low, high = 0.5 * profile.thinnest * height, 0.5 * profile.thickest * height
-    bounds = np.maximum(np.array([low, high], np.float32) - _SOFT_EDGE, np.float32(0))
-    angle = (np.arange(_corners_of_disc(high)) + 0.5) * (2 * np.pi / _corners_of_disc(high))
+    bounds = np.array([low, high], np.float32).reshape(2, 1, 1)
+    behind = None
+    if limbs:
+        of_pieces, of_discs = np.arange(len(bones)) >= lines, np.arange(len(centres)) >= joints
+        limb = np.concatenate([of_pieces, of_pieces, of_discs])[:, None]
+        bounds = np.where(limb, np.array([0, _REACH * height], np.float32).reshape(2, 1, 1), bounds)
+        behind = np.where(np.concatenate([of_pieces, of_discs]), np.float32(_BEHIND), np.float32(0))
+    corners = _corners_of_disc(high if not limbs else height)
+    angle = (np.arange(corners) + 0.5) * (2 * np.pi / corners)
     ends = np.array(bones, dtype=np.intp).reshape(-1, 2)
     first, last = np.arange(len(ends)), np.arange(len(ends)) + len(ends)
     on_bones = np.array(share, dtype=np.float32).reshape(-1, 2).T.reshape(-1, 1)
@@ -82,11 +97,12 @@ def plan_drawing(skeleton: SkeletonSpec, profile: DrawProfile, size: tuple[int, 
         shares=(1 - on_all, on_all),
         outline=np.stack([first, last, last, last, first, first], axis=-1),
         half_width=np.array([*half_width, *half_width, *radii], dtype=np.float32)[:, None] * np.float32(scale),
-        bounds=(bounds[0], bounds[1]),
+        bounds=np.maximum(bounds - _SOFT_EDGE, np.float32(0)),
         reach=np.float32(_REACH * max(size)),
         colors=all_colors,
         palette=np.rint(all_colors).astype(int).tolist(),
         circle=np.exp(1j * angle).astype(np.complex64),
+        behind=behind,
     )
 
 
@@ -122,6 +138,26 @@ def _discs(skeleton: SkeletonSpec, profile: DrawProfile) -> tuple[list[int], lis
                 radii[number[point]] = style.disc
                 colors.append([level + profile.joint_tint * (255.0 - level) for level in bone.color])
     return list(radii), list(radii.values()), colors
+
+
+_Limb = tuple[tuple[int, int], float, list[float]]
+_Round = tuple[int, float, list[float]]
+
+
+def _limbs(skeleton: SkeletonSpec, profile: DrawProfile) -> tuple[list[_Limb], list[_Round]]:
+    """The limbs of bones that say how thick they are: the numbers of both key points, radius, colour; and what rounds
+    them off: at each key point a disc as thick as the thickest limb there."""
+    number = {point.name: index for index, point in enumerate(skeleton.points)}
+    limbs: list[_Limb] = []
+    rounds: dict[int, _Round] = {}
+    for bone in skeleton.bones if profile.limbs else ():
+        if bone.radius is not None:
+            ends, color = (number[bone.start], number[bone.end]), [profile.limbs * level for level in bone.color]
+            limbs.append((ends, bone.radius, color))
+            for point in ends:
+                if point not in rounds or rounds[point][1] < bone.radius:
+                    rounds[point] = (point, bone.radius, color)
+    return limbs, list(rounds.values())
 
 
 def _corners_of_disc(radius: float) -> int:
@@ -185,6 +221,8 @@ def _draw_rows(
     lines, discs, depth, seen = _polygons(plan, rays, focal, warps)
     # Mirrored fingers are often equally far: in rough steps the list decides between them, not the last bit of a float.
     nearness = np.rint(depth * np.float32(-_DEPTH_STEPS))
+    if plan.behind is not None:
+        nearness -= plan.behind
     counts = [depth.shape[1]] * len(rays)
     if seen is not None:
         counts = seen.sum(axis=-1).tolist()
