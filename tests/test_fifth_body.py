@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.benchmark_parts import benchmark_modules
 from vap_sim.cli import main
 from vap_sim.data.twin import TwinEpisode, load_episode
 from vap_sim.errors import BadFile, UnknownName
@@ -26,27 +25,13 @@ from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import RobotModel, load_robot
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("harness", "fidelity", "station_dreams", "fifth_body_folder", "fifth_body")
 
 
 @pytest.fixture(scope="module")
 def parts() -> Iterator[SimpleNamespace]:
-    """The benchmark's files as modules, which import each other by their bare names."""
-    pytest.importorskip("pybullet")
-    if not (ROOT / "benchmarks").exists():
-        pytest.skip("benchmarks are not installed")
-    known = {name: sys.modules.pop(name, None) for name in NAMES}
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        modules = {name: importlib.import_module(name) for name in NAMES}
+    """The benchmark's files as modules."""
+    with benchmark_modules(("fifth_body_folder", "fifth_body"), needs=("pybullet",)) as modules:
         yield SimpleNamespace(whole=modules["fifth_body"], folder=modules["fifth_body_folder"])
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
-        for name in NAMES:
-            sys.modules.pop(name, None)
-            module = known[name]
-            if module is not None:
-                sys.modules[name] = module
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.benchmark_parts import FOLDER, benchmark_modules
 from vap_sim.data.joint_log import real_data_folder
 from vap_sim.errors import BadFile, InvalidInput, UnknownName
 from vap_sim.robots.library import load_robot
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 FILES = ("droid_joints.json", "hand_keypoints.json")
 FINGERS = [
     f"{finger}_{joint}" for finger in ("index", "middle", "ring", "pinky") for joint in ("mcp", "pip", "dip", "tip")
@@ -27,18 +25,9 @@ HAND = ("wrist", "thumb_cmc", "thumb_mcp", "thumb_ip", "thumb_tip", *FINGERS)
 
 @pytest.fixture(scope="module")
 def marks() -> Iterator[ModuleType]:
-    """The benchmark's file as a module, under its bare name as other benchmarks import it."""
-    if not FOLDER.exists():
-        pytest.skip("benchmarks are not installed")
-    known = sys.modules.pop("marks_check", None)
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield importlib.import_module("marks_check")
-    finally:
-        sys.path.remove(str(FOLDER))
-        sys.modules.pop("marks_check", None)
-        if known is not None:
-            sys.modules["marks_check"] = known
+    """The benchmark's file as a module."""
+    with benchmark_modules(["marks_check"]) as modules:
+        yield modules["marks_check"]
 
 
 def small() -> dict[str, Any]:

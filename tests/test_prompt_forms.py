@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 
+from tests.benchmark_parts import benchmark_modules
 from vap_sim.errors import BadFile, InvalidInput, UnknownName
 from vap_sim.robots.camera import Camera
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 FORMS = ("text", "raw_action", "skeleton", "mesh", "depth")
 MOVING_SEED = 1
 NAMES = ("harness", "prompt_forms_films", "prompt_forms_runs", "prompt_forms_report", "prompt_forms")
@@ -25,22 +23,9 @@ NAMES = ("harness", "prompt_forms_films", "prompt_forms_runs", "prompt_forms_rep
 
 @pytest.fixture(scope="module")
 def parts() -> Iterator[SimpleNamespace]:
-    """The benchmark's files as modules, which import each other by their bare names."""
-    for name in ("pybullet", "diffusers"):
-        pytest.importorskip(name)
-    if not FOLDER.exists():
-        pytest.skip("benchmarks are not installed")
-    known = {name: sys.modules.pop(name, None) for name in NAMES}
-    sys.path.insert(0, str(FOLDER))
-    try:
-        modules = {name.removeprefix("prompt_forms_"): importlib.import_module(name) for name in NAMES}
-        yield SimpleNamespace(**modules)
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in NAMES:
-            sys.modules.pop(name, None)
-            if known[name] is not None:
-                sys.modules[name] = known[name]
+    """The benchmark's files as modules."""
+    with benchmark_modules(NAMES, needs=("pybullet", "diffusers")) as modules:
+        yield SimpleNamespace(**{name.removeprefix("prompt_forms_"): one for name, one in modules.items()})
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.benchmark_parts import benchmark_modules
 from vap_sim.errors import BadFile, InvalidInput, UnknownName
 from vap_sim.training.reference_footage import Footage
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 OWN = ("films", "judge", "systems", "settings", "runs", "report")
-NAMES = (
-    "harness", "prompt_forms_films", "prompt_forms_runs", "prompt_forms_report",
-    *(f"reference_video_{name}" for name in OWN), "reference_video",
-)  # fmt: skip
 SIDE, FRAMES, CHANNELS = 32, 5, 6
 WAYS = {
     "push_left": (4, 0), "push_right": (-4, 0), "push_away": (0, 4), "push_near": (0, -4), "lift": (3, 3),
@@ -34,23 +28,12 @@ WAYS = {
 
 @pytest.fixture(scope="module")
 def parts() -> Iterator[SimpleNamespace]:
-    """The benchmark's files as modules, which import each other by their bare names."""
-    for name in ("pybullet", "diffusers", "tensorboard"):
-        pytest.importorskip(name)
-    if not FOLDER.exists():
-        pytest.skip("benchmarks are not installed")
-    known = {name: sys.modules.pop(name, None) for name in NAMES}
-    sys.path.insert(0, str(FOLDER))
-    try:
-        modules = {name: importlib.import_module(name) for name in NAMES}
+    """The benchmark's files as modules."""
+    names = ("reference_video", *(f"reference_video_{name}" for name in OWN))
+    with benchmark_modules(names, needs=("pybullet", "diffusers", "tensorboard")) as modules:
         yield SimpleNamespace(
             main=modules["reference_video"], **{name: modules[f"reference_video_{name}"] for name in OWN}
         )
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in NAMES:
-            sys.modules.pop(name, None)
-        sys.modules.update({name: one for name, one in known.items() if one is not None})
 
 
 def footage(action: str, scene: int) -> Footage:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
 from collections.abc import Iterator
@@ -15,33 +14,21 @@ import numpy as np
 import pytest
 import torch
 
+from tests.benchmark_parts import benchmark_modules
 from vap_sim.data.twin import load_episode
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.metrics.detector import BODY_CLASSES, DetectorConfig, DetectorNet, describe
 from vap_sim.models.checkpoint import save_tensors
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-NAMES = ("harness", "station_dreams", "fidelity")
 DRAWER_SEED = 900_002
 """One whose scene at RT1 has a cabinet."""
 
 
 @pytest.fixture(scope="module")
 def parts() -> Iterator[SimpleNamespace]:
-    """The benchmark's files as modules, which import each other by their bare names."""
-    pytest.importorskip("pybullet")
-    if not FOLDER.exists():
-        pytest.skip("benchmarks are not installed")
-    known = {name: sys.modules.pop(name, None) for name in NAMES}
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in NAMES})
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in NAMES:
-            sys.modules.pop(name, None)
-            if known[name] is not None:
-                sys.modules[name] = known[name]
+    """The benchmark's files as modules."""
+    with benchmark_modules(("harness", "station_dreams", "fidelity"), needs=("pybullet",)) as modules:
+        yield SimpleNamespace(**modules)
 
 
 def record(folder: Path, seed: int, **settings: Any) -> Path:

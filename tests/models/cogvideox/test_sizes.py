@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
+from tests.benchmark_parts import benchmark_modules
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
-def sizes() -> ModuleType:
-    for library in ("diffusers", "peft", "transformers"):
-        pytest.importorskip(library)
-    path = ROOT / "benchmarks" / "cogvideox_sizes.py"
-    if not path.is_file():
-        pytest.skip("benchmarks are not installed")
-    spec = importlib.util.spec_from_file_location("cogvideox_sizes", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def sizes() -> Iterator[ModuleType]:
+    with benchmark_modules(["cogvideox_sizes"], needs=("diffusers", "peft", "transformers")) as modules:
+        yield modules["cogvideox_sizes"]
 
 
 def test_the_page_says_what_the_script_counts(sizes: ModuleType) -> None:
