@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vap_sim.data.twin import TwinEpisode, load_episode
-from vap_sim.errors import InvalidInput, UnknownName, Unsupported
+from vap_sim.errors import BadFile, InvalidInput, UnknownName, Unsupported
 from vap_sim.models.protocol import WorldModel
 from vap_sim.models.registry import load_world
 from vap_sim.prompts.profiles import profile
@@ -297,6 +297,25 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
     partial.replace(path)
+
+
+def read_record(path: Path, run: Any, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of a finished run, or None where it has none yet.
+
+    run: a dataclass, and settings: what it depends on; the record must have both, under "run" and "settings". Raises
+    BadFile for a damaged record and for one of another run or of other settings.
+    """
+    if not path.is_file():
+        return None
+    told = json.loads(json.dumps({"run": asdict(run), "settings": settings}))
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        same = {name: record[name] for name in told} == told
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadFile(path, f"is not the record of a run ({error!r})") from error
+    if not same:
+        raise BadFile(path, "is of a run with other settings; give another folder by --out")
+    return dict(record)
 
 
 def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:

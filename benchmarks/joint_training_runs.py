@@ -19,12 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import write_json
+from harness import read_record, write_json
 from joint_training_diets import DIETS, TAUGHT
 from joint_training_judge import Exam, grade
 from torch import Tensor, nn
 
-from vap_sim.errors import BadFile
 from vap_sim.models.checkpoint import save_tensors
 from vap_sim.models.compact.motion_losses import Paths, motion_loss
 from vap_sim.models.compact.network import CompactConfig, MotionNet
@@ -182,17 +181,7 @@ def weights_path(folder: Path, run: Run) -> Path:
 
 def read_run(folder: Path, run: Run, settings: RunSettings) -> dict[str, Any] | None:
     """The record of a finished run, or None. Raises BadFile for a damaged one or one of other settings."""
-    path = record_path(folder, run)
-    if not path.is_file():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        same = record["settings"] == json.loads(json.dumps(asdict(settings))) and record["run"] == asdict(run)
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadFile(path, f"is not the record of a run ({error!r})") from error
-    if not same:
-        raise BadFile(path, "is of a run with other settings; give another folder by --out")
-    return dict(record)
+    return read_record(record_path(folder, run), run, asdict(settings))
 
 
 def seconds_of(run: Run, settings: RunSettings) -> float:

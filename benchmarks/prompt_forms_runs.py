@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from harness import write_json
+from harness import read_record, write_json
 from prompt_forms_films import Film, FilmSettings, data_set
 from torch import Tensor
 from torch.nn import functional as F
@@ -273,17 +273,7 @@ def record_path(folder: Path, run: Run) -> Path:
 
 def read_run(folder: Path, run: Run, settings: RunSettings) -> dict[str, Any] | None:
     """The record of a finished run, or None. Raises BadFile for a damaged one or one of other settings."""
-    path = record_path(folder, run)
-    if not path.is_file():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        same = record["settings"] == json.loads(json.dumps(asdict(settings))) and record["run"] == asdict(run)
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadFile(path, f"is not the record of a run ({error!r})") from error
-    if not same:
-        raise BadFile(path, "is of a run with other settings; give another folder by --out")
-    return dict(record)
+    return read_record(record_path(folder, run), run, asdict(settings))
 
 
 def shown(clips: Tensor) -> Tensor:

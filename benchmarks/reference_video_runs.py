@@ -7,7 +7,6 @@ run that was killed goes on from its checkpoint, and one that is finished is a J
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,14 +18,13 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from harness import write_json
+from harness import read_record, write_json
 from reference_video_films import ACTIONS, demonstration, labels_of, paired_set, partners, plain_set, told
 from reference_video_judge import Judge
 from reference_video_settings import RunSettings
 from reference_video_systems import BASE, LEARNED, lessons, system_for
 from torch import Tensor
 
-from vap_sim.errors import BadFile
 from vap_sim.models.checkpoint import fill, load_tensors, save_tensors
 from vap_sim.models.cogvideox.backbone import Backbone
 from vap_sim.models.cogvideox.codec import TinyCodec
@@ -139,17 +137,7 @@ def run_one(run: Run, stage: Stage, *, minutes: float | None = None) -> dict[str
 
 def read_run(folder: Path, run: Run, settings: RunSettings) -> dict[str, Any] | None:
     """The record of a finished run, or None. Raises BadFile for a damaged one or one of other settings."""
-    path = folder / f"{run.name}.json"
-    if not path.is_file():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        same = record["settings"] == settings.of(run.system) and record["run"] == asdict(run)
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadFile(path, f"is not the record of a run ({error!r})") from error
-    if not same:
-        raise BadFile(path, "is of a run with other settings; give another folder by --out")
-    return dict(record)
+    return read_record(folder / f"{run.name}.json", run, settings.of(run.system))
 
 
 def base_file(folder: Path, seed: int) -> Path:

@@ -1,29 +1,22 @@
 """What the benchmarks of dreams rest on: means and intervals over episodes, and pictures of given poses."""
 
-import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from vap_sim.errors import InvalidInput, Unsupported
+from tests.benchmark_parts import benchmark_modules
+from vap_sim.errors import BadFile, InvalidInput, Unsupported
 from vap_sim.robots.library import load_robot
 
 
 @pytest.fixture(scope="module")
-def harness() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "harness.py"
-    if not path.exists():
-        pytest.skip("benchmarks are not installed")
-    spec = importlib.util.spec_from_file_location("benchmark_harness", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    import sys
-
-    sys.modules[spec.name] = module  # dataclasses look their module up by name
-    spec.loader.exec_module(module)
-    return module
+def harness() -> Iterator[ModuleType]:
+    with benchmark_modules(["harness"]) as modules:
+        yield modules["harness"]
 
 
 def test_values_count_each_or_once_an_episode(harness: ModuleType) -> None:
@@ -86,3 +79,26 @@ def test_worlds_of_several_views_are_refused(harness: ModuleType, monkeypatch: p
     monkeypatch.setattr(harness, "load_world", lambda name: KinematicWorld(views=2))
     with pytest.raises(Unsupported, match="benchmarks dream one view; world 'kinematic' has 2"):
         harness.begin(harness.arguments("", "x.json").parse_args(["--world", "kinematic"]))
+
+
+@dataclass(frozen=True)
+class Run:
+    seed: int
+
+
+def test_a_record_is_read_only_for_its_own_run_and_settings(harness: ModuleType, tmp_path: Path) -> None:
+    path, run, settings = tmp_path / "run_1.json", Run(1), {"size": (3, 4), "rate": 0.1}
+    assert harness.read_record(path, run, settings) is None
+    record = {"run": {"seed": 1}, "settings": {"size": [3, 4], "rate": 0.1}, "loss": 0.5}
+    harness.write_json(path, record)
+    assert harness.read_record(path, run, settings) == record
+    for other in ((Run(2), settings), (run, {**settings, "rate": 0.2}), (run, {**settings, "words": 4})):
+        with pytest.raises(BadFile, match=r"run_1.json.*is of a run with other settings; give another folder by --out"):
+            harness.read_record(path, *other)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"settings": {}}', '{"run": {"seed": 1}}'])
+def test_a_file_that_is_no_record_is_named(harness: ModuleType, tmp_path: Path, text: str) -> None:
+    (tmp_path / "run_1.json").write_text(text, encoding="utf-8")
+    with pytest.raises(BadFile, match=r"run_1.json.*is not the record of a run \("):
+        harness.read_record(tmp_path / "run_1.json", Run(1), {})
