@@ -31,7 +31,6 @@ from vap_sim.data.dataset import Dataset, open_dataset
 from vap_sim.data.episode import Episode
 from vap_sim.data.footage import ImageFootage, VideoFootage
 from vap_sim.data.joint_log import real_data_folder
-from vap_sim.data.rlds import RldsDataset
 from vap_sim.data.rlds import open_dataset as open_rlds
 from vap_sim.data.rlds_record import StoredBytes
 from vap_sim.errors import BadFile, InvalidInput
@@ -142,7 +141,7 @@ def measured(dataset: Dataset, repeats: int) -> Figures:
     return Figures(best[0], best[1], pictures // repeats, refused, (before, highest_memory()))
 
 
-def as_rlds(dataset: Dataset, folder: Path, most: int) -> RldsDataset:
+def as_rlds(dataset: Dataset, folder: Path, most: int) -> Dataset:
     """Pictures of the first episodes as an RLDS dataset at the size of DROID's, 320 x 180 JPEG, one shard for all."""
     records, views = [], set()
     for name in dataset.names[:most]:
