@@ -6,8 +6,9 @@
 Each figure stands beside two others: the same measure on the true frames seen through the detector that reads the dream
 ("detector": nothing read by it can be expected to do better), and on the first frame repeated ("copy": what standing
 still earns). Masks of the truth are exact, from the twin. Frame 0 is given and not judged. Intervals are bootstrapped
-over episodes; each view of an episode is judged by itself. DROID is judged unless `--station` names another. The record
-goes to out/fidelity.json, or out/fidelity_STATION.json.
+over episodes; each view of an episode is judged by itself. DROID is judged unless `--station` names another, in the
+world that the station's environment dreams with unless `--world` names another. The record goes to out/fidelity.json,
+or out/fidelity_STATION.json.
 """
 
 from __future__ import annotations

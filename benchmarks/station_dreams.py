@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from harness import HELD_OUT, recorded_files
 
+from vap_sim.commands.teleop_worlds import default_world
 from vap_sim.envs.stations import Station, get_station
 from vap_sim.envs.view_choice import rides
 from vap_sim.envs.worlds import open_world
@@ -51,8 +52,10 @@ class Stand:
         seeds = range(first, first + (len(HELD_OUT) if limit is None else limit))
         return recorded_files(seeds, folder, self.folder, partial(_record, self.station.name, self.views), workers)
 
-    def world(self, world: str) -> WorldModel:
-        """The world of that name or file that dreams these views, at the rate of the station's pictures."""
+    def world(self, world: str | None = None) -> WorldModel:
+        """The world of that name or file, or the one that the station's environment dreams with, that dreams these
+        views, at the rate of the station's pictures. Raises as `open_world`."""
+        world = default_world(f"VAPWorld-{self.station.name}-v0") if world is None else world
         options = {"frame_rate": self.station.video_hz} if "frame_rate" in world_settings(world) else {}
         moving = rides(load_robot(self.station.robot), self.views)
         return open_world(world, options=options, views=len(self.views), moving=moving)
@@ -63,8 +66,9 @@ class Stand:
 
 
 def add_station_options(parser: argparse.ArgumentParser) -> None:
-    """Which station, which of its cameras and which episodes."""
-    parser.add_argument("--station", default="DROID", help="whose robot, scenes and cameras")
+    """Which station, which of its cameras and which episodes. What `--world` the parser has is None unless given."""
+    parser.set_defaults(world=None)
+    parser.add_argument("--station", default="DROID", help="whose robot, scenes, cameras and, without --world, world")
     parser.add_argument("--views", nargs="+", help="cameras to dream, by default the station's first")
     parser.add_argument("--seed", type=int, default=HELD_OUT[0], help="the first episode's seed; 900000: development")
 

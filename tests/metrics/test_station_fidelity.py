@@ -10,15 +10,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 
 from tests.benchmark_parts import benchmark_modules
 from vap_sim.data.twin import load_episode
+from vap_sim.envs.stations import station_names
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.metrics.detector import BODY_CLASSES, DetectorConfig, DetectorNet, describe
 from vap_sim.models.checkpoint import save_tensors
+from vap_sim.models.protocol import WorldModel
 
 DRAWER_SEED = 900_002
 """One whose scene at RT1 has a cabinet."""
@@ -47,10 +50,22 @@ def two_views(parts: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) 
     return record(tmp_path_factory.mktemp("bridge"), 7, station="Bridge", views=("exterior_1", "exterior_2"))
 
 
-def stand(parts: SimpleNamespace, *words: str) -> Any:
-    parser = argparse.ArgumentParser()
+def told(parts: SimpleNamespace, *words: str) -> argparse.Namespace:
+    """The options of a command."""
+    parser = parts.harness.arguments("", "fidelity.json")
     parts.station_dreams.add_station_options(parser)
-    return parts.station_dreams.Stand.of(parser.parse_args(words))
+    options: argparse.Namespace = parser.parse_args(words)
+    return options
+
+
+def stand(parts: SimpleNamespace, *words: str) -> Any:
+    return parts.station_dreams.Stand.of(told(parts, *words))
+
+
+def dreams_with(parts: SimpleNamespace, *words: str) -> WorldModel:
+    """The world of a command."""
+    found: WorldModel = stand(parts, *words).world(told(parts, *words).world)
+    return found
 
 
 def test_droid_keeps_its_episodes_and_others_have_their_own(parts: SimpleNamespace) -> None:
@@ -61,6 +76,22 @@ def test_droid_keeps_its_episodes_and_others_have_their_own(parts: SimpleNamespa
     assert stand(parts, "--views", "wrist").folder == Path("out/episodes_DROID_wrist")
     with pytest.raises(UnknownName, match=r"unknown station 'RT2'. Did you mean 'RT1'"):
         stand(parts, "--station", "RT2")
+
+
+@pytest.mark.filterwarnings("ignore::vap_sim.models.compact.model.UntrainedRate")
+@pytest.mark.parametrize("name", station_names())
+def test_a_station_is_judged_in_the_world_that_its_environment_dreams_with(parts: SimpleNamespace, name: str) -> None:
+    env: Any = gymnasium.make(f"VAPWorld-{name}-v0").unwrapped
+    assert dreams_with(parts, "--station", name).spec == env.world_spec
+    assert dreams_with(parts, "--station", name, "--world", "still").spec.name == "still"
+
+
+def test_a_world_that_is_named_is_taken(parts: SimpleNamespace) -> None:
+    own, panda, bodies = (
+        dreams_with(parts, "--station", "Bridge", *words).spec.fingerprint
+        for words in ([], ["--world", "compact"], ["--world", "compact_bodies"])
+    )
+    assert own == bodies != panda == dreams_with(parts).spec.fingerprint
 
 
 @pytest.mark.filterwarnings("ignore::vap_sim.models.compact.model.UntrainedRate")
