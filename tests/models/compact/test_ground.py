@@ -96,10 +96,19 @@ def test_above_the_horizon_it_sees_what_lay_in_that_direction() -> None:
     assert float(seen.min()) >= 0.19 and float(seen.max()) <= 0.81
 
 
-def test_every_pixel_is_something(plates: Tensor, bare: Tensor, first: Floats) -> None:
-    far = matrices((moved((-1.0, 2.0, 0.2), (-3.0, 5.0, 0.3)),))[0]  # sees nothing that anyone saw
-    seen = plate_now(plates, bare, first, far, 0, 0.0)
-    assert bool(torch.isfinite(seen).all()) and float(seen.min()) >= 0 and float(seen.max()) <= 1
+@pytest.mark.parametrize(
+    ("eye", "target"),
+    [((-1.0, 2.0, 0.2), (-3.0, 5.0, 0.3)), ((0.45, 0.0, 0.5), (0.46, 0.0, 3.0)), ((1.3, 0.6, 0.4), (0.2, 1.2, 0.2))],
+    ids=["elsewhere on the table", "up, where no picture looked", "a fourth of it seen"],
+)
+def test_no_pixel_has_a_colour_that_nobody_saw(
+    plates: Tensor, bare: Tensor, first: Floats, eye: tuple[float, ...], target: tuple[float, ...]
+) -> None:
+    """What no picture shows is made of what they show, so it is no darker and no brighter than all of that."""
+    seen = plate_now(plates, bare, first, matrices((moved(eye, target),))[0], 0, 0.0)[0]
+    for channel in range(3):
+        least, most = plates[:, channel].aminmax()
+        assert float(least) - 1e-5 <= float(seen[channel].min()) and float(seen[channel].max()) <= float(most) + 1e-5
 
 
 def test_far_from_all_that_is_known_it_sees_what_is_usual() -> None:
