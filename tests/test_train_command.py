@@ -18,6 +18,7 @@ import pytest
 from vap_sim.cli import main
 from vap_sim.commands import train as train_command
 from vap_sim.data.twin import load_episode, save_episode
+from vap_sim.models.checkpoint import read_description
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,7 @@ def test_parts_are_trained_one_at_a_time_and_joined(
     assert CompactWorld.load(path).spec.size == (32, 32)
     told = json.loads((run / "run.json").read_text())
     assert told["step"] == {"pictures": 2} and told["episodes"] == 2 and told["command"]["validation"] == "1"
+    assert read_description(path)["profile"] == "compact"
     assert {path.name for path in run.iterdir()} == {
         "pictures", "motion", "pictures.safetensors", "motion.safetensors", "compact.safetensors", "run.json"
     }  # fmt: skip
@@ -121,6 +123,21 @@ def test_the_last_episodes_are_kept_for_showing(episodes: Path, tiny: list[Any],
     kept = {int(film.frames.sum()) for film in recipe.shown}
     assert not {int(film.frames.sum()) for film in recipe.films} & kept
     assert np.array_equal(recipe.shown[0].frames, load_episode(episodes / "2.vap.npz").frames[0])
+    assert (recipe.training.profile, recipe.training.recolored) == ("compact", 0.5)
+
+
+def test_profile_and_colors_are_options(episodes: Path, tiny: list[Any], tmp_path: Path) -> None:
+    from vap_sim.training.films import load_films
+
+    weights = start_weights(tmp_path / "start.safetensors")
+    told = ("--minutes", "0", "--weights", str(weights), "--profile", "limbs", "--recolored", "0.1")
+    for part in ("pictures", "motion"):
+        assert train(episodes, tmp_path / part, *told, "--parts", part) == 0
+        assert read_description(tmp_path / part / "compact.safetensors")["profile"] == "limbs"
+    pictures, motion = tiny
+    assert (pictures.training.profile, pictures.training.recolored) == ("limbs", 0.1)
+    assert motion.training.profile == "limbs"
+    assert not np.array_equal(pictures.films[0].skeletons, load_films([episodes / "0.vap.npz"], "compact")[0].skeletons)
 
 
 def test_the_same_command_goes_on(episodes: Path, tiny: list[Any], tmp_path: Path) -> None:
@@ -186,6 +203,9 @@ def test_what_goes_to_the_processes_can_be_sent() -> None:
         (["--parts"], "--parts: given (), expected some of ('pictures', 'motion'), each once"),
         (["--parts", "motion", "motion"], "given ('motion', 'motion'), expected some of ('pictures', 'motion')"),
         (["--parts", "motions"], "unknown part to train 'motions'. Did you mean 'motion'? Known: 'pictures', 'motion'"),
+        (["--profile", "limb"], "unknown draw profile 'limb'. Did you mean 'limbs'?"),
+        (["--profile", "mesh"], "--profile: given mesh, expected one that draws a skeleton, not mesh"),
+        (["--recolored", "1.5"], "--recolored: given 1.5, expected a share from 0 to 1"),
         (["--batch-scale", "0"], "--batch-scale: given 0, expected more than 0"),
         (["--weights", "{}/none", "--parts", "motion"], "none: no such weights file"),
     ],

@@ -99,13 +99,25 @@ def test_scale_multiplies_the_scenes(
 ) -> None:
     asked: list[tuple[int, int]] = []
 
-    def watch(films: list[PictureFilm], rng: np.random.Generator, scenes: int, painted: int) -> Pictures:
+    def watch(films: list[PictureFilm], rng: np.random.Generator, scenes: int, painted: int, share: float) -> Pictures:
         asked.append((scenes, painted))
-        return draw_pictures(films, rng, 1, 1)
+        return draw_pictures(films, rng, 1, 1, share)
 
     monkeypatch.setattr("vap_sim.training.pictures.draw_pictures", watch)
     recipes(replace(TRAINING, scale=3)).loss(0)
     assert asked == [(6, 2)]
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 0), (1.0, 10, 16), (0.5, 2, 14)])
+def test_a_share_of_the_scenes_has_other_colors(
+    picture_films: list[PictureFilm], share: float, least: int, most: int
+) -> None:
+    """One permutation of three in six is none at all."""
+    film = picture_films[0]
+    pictures = draw_pictures([film], np.random.default_rng(0), 16, 1, share)
+    known = {frame.tobytes() for frame in np.moveaxis(film.frames, -1, 1)}
+    other = sum(scene[0].numpy().tobytes() not in known for scene in pictures.frames)
+    assert least <= other <= most
 
 
 def test_scene_and_robot_are_trained_under_their_names(recipes: Callable[..., PictureRecipe], networks: Make) -> None:

@@ -59,6 +59,7 @@ class Train:
         weights: File to start a new run from.
         parts: Only these: pictures, motion.
         profile: How the robot is drawn to the compact world: compact or limbs.
+        recolored: Share of scenes whose colors are permuted for what reads and paints pictures, 0 to 1.
         world: What to train: compact or cogvideox.
         cogvideox: Options of that world.
     """
@@ -78,6 +79,7 @@ class Train:
     weights: Path | None = None
     parts: tuple[str, ...] = PARTS
     profile: str = "compact"
+    recolored: float = 0.5
     world: str = "compact"
     cogvideox: CogVideoX = CogVideoX()
 
@@ -156,7 +158,9 @@ def _recipe(command: Train, part: str, threads: int, halves: Halves) -> Recipe:
     from vap_sim.training.pictures import PictureRecipe, PictureTraining
 
     if part == "pictures":
-        pictures = PictureTraining(seed=command.seed, profile=command.profile, scale=command.batch_scale)
+        pictures = PictureTraining(
+            command.seed, command.profile, recolored=command.recolored, scale=command.batch_scale
+        )
         films, shown = (load_films(half, pictures.profile, threads=threads) for half in halves)
         return PictureRecipe(_network(command), films, shown, pictures, command.device)
     motion = MotionTraining(seed=command.seed, profile=command.profile, scale=command.batch_scale)
@@ -216,11 +220,17 @@ def _check(command: Train) -> None:
     """Raise InvalidInput or UnknownName for what would only fail after the data has been read."""
     import torch
 
+    from vap_sim.prompts.profiles import profile
+
     for part in command.parts:
         if part not in PARTS:
             raise UnknownName("part to train", part, PARTS)
     if not command.parts or len(set(command.parts)) < len(command.parts):
         raise InvalidInput("--parts", command.parts, f"some of {PARTS}, each once")
+    if (form := profile(command.profile).form) != "skeleton":
+        raise InvalidInput("--profile", command.profile, f"one that draws a skeleton, not {form}")
+    if not 0 <= command.recolored <= 1:
+        raise InvalidInput("--recolored", command.recolored, "a share from 0 to 1")
     left = [part for part in PARTS if part not in command.parts]
     if left and command.weights is None and not (command.run / f"{left[0]}.safetensors").exists():
         raise InvalidInput("--parts", command.parts, f"also {left[0]}, or --weights to take it from")

@@ -21,12 +21,14 @@ from vap_sim.training.loop import plain
 class PictureTraining:
     """Settings of the recipe: `scenes` a step, of each one frame read and `painted` others painted.
 
-    `scale` multiplies the scenes, for devices that take more at once than a CPU."""
+    `recolored`: the share of scenes whose colors are permuted, so that colors are read and not remembered; `scale`
+    multiplies the scenes, for devices that take more at once than a CPU."""
 
     seed: int = 0
     profile: str = "compact"
     scenes: int = 4
     painted: int = 4
+    recolored: float = 0.5
     scale: int = 1
     weights: PictureWeights = PictureWeights()
     precision: str = "bf16"
@@ -58,7 +60,8 @@ class PictureRecipe:
 
     def loss(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         rng = np.random.default_rng([self.training.seed, step])
-        pictures = draw_pictures(self.films, rng, self.training.scenes * self.training.scale, self.training.painted)
+        scenes = self.training.scenes * self.training.scale
+        pictures = draw_pictures(self.films, rng, scenes, self.training.painted, self.training.recolored)
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.training.precision == "bf16"):
             return picture_loss(self._whole, to_device(pictures, self.device), self.training.weights)
 
@@ -73,13 +76,15 @@ class PictureRecipe:
         return {"painted": torch.cat(columns, dim=1)}
 
 
-def draw_pictures(films: Sequence[PictureFilm], rng: np.random.Generator, scenes: int, painted: int) -> Pictures:
-    """A batch: of each scene 1 + `painted` different frames, its colors permuted half of the time."""
+def draw_pictures(
+    films: Sequence[PictureFilm], rng: np.random.Generator, scenes: int, painted: int, recolored: float = 0.5
+) -> Pictures:
+    """A batch: of each scene 1 + `painted` different frames, the colors of a share of scenes permuted."""
     rows = []
     for _ in range(scenes):
         film = films[int(rng.integers(len(films)))]
         picks = rng.choice(len(film.frames), 1 + painted, replace=False).tolist()
-        colors = rng.permutation(3) if rng.uniform() < 0.5 else np.arange(3)
+        colors = rng.permutation(3) if rng.uniform() < recolored else np.arange(3)
         rows.append(_row(film, picks, colors))
     return _stack(rows)
 
