@@ -74,6 +74,7 @@ check: $(VENV)/.dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	MYPYPATH=benchmarks $(PY) -m mypy benchmarks
 	$(PY) -m pytest -q tests/test_house.py
 
 format: $(VENV)/.dev

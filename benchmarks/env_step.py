@@ -78,7 +78,7 @@ def diamond(folder: Path) -> Callable[[np.ndarray], object]:
     from models.diffusion import DenoiserConfig, DiffusionSamplerConfig, InnerModelConfig  # type: ignore[import-not-found]
     from models.rew_end_model import RewEndModelConfig  # type: ignore[import-not-found]
 
-    from envs import WorldModelEnv, WorldModelEnvConfig  # type: ignore[import-not-found]
+    theirs = importlib.import_module("envs")  # by name: the package of this name here is another one
 
     inner = InnerModelConfig(
         img_channels=3,
@@ -117,10 +117,10 @@ def diamond(folder: Path) -> Callable[[np.ndarray], object]:
                     segment_ids=[None],
                 )
 
-    config = WorldModelEnvConfig(
+    config = theirs.WorldModelEnvConfig(
         horizon=10**9, num_batches_to_preload=2, diffusion_sampler=DiffusionSamplerConfig(num_steps_denoising=3)
     )
-    env = WorldModelEnv(agent.denoiser, agent.rew_end_model, Loader(), config)
+    env = theirs.WorldModelEnv(agent.denoiser, agent.rew_end_model, Loader(), config)
     with torch.no_grad():
         env.reset()
 
@@ -213,12 +213,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/env_step.json"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    long = {"max_episode_steps": 10**9}
-    dream = gym.make("VAPWorld-DROID-v0", world=options.world, **long)
+    long = 10**9
+    dream = gym.make("VAPWorld-DROID-v0", world=options.world, max_episode_steps=long)
     programs = {
         "dream, 128 x 128": stepper(dream),
-        "twin with picture, 128 x 128": stepper(gym.make("VAPTwin-DROID-v0", **long)),
-        "dream with trust meter": stepper(gym.make("VAPWorld-DROID-v0", world=options.world, trust=True, **long)),
+        "twin with picture, 128 x 128": stepper(gym.make("VAPTwin-DROID-v0", max_episode_steps=long)),
+        "dream with trust meter": stepper(
+            gym.make("VAPWorld-DROID-v0", world=options.world, trust=True, max_episode_steps=long)
+        ),
         f"{ROWS} dreams in a vector environment": vector_stepper(options.world),
     }
     if options.diamond is not None:

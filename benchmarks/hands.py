@@ -29,6 +29,7 @@ from tqdm import tqdm
 from vap_sim.data.footage import VideoFootage
 from vap_sim.data.joint_log import real_data_folder
 from vap_sim.data.video_file import video_frame_rate
+from vap_sim.errors import BadFile
 from vap_sim.extraction.hand_detection import Box, HandDetector
 from vap_sim.extraction.hand_log import open_log
 from vap_sim.extraction.hand_worker import PYTHON_VARIABLE, open_mediapipe
@@ -123,6 +124,8 @@ def _in_photographs(marks: Mapping[str, Any], folder: Path, detector: HandDetect
         name = subject["recording"]
         if name not in found:
             picture = cv2.imread(str(folder / name))
+            if picture is None:
+                raise BadFile(folder / name, "is not a picture")
             found[name] = detector.detect(0, np.ascontiguousarray(picture[:, :, ::-1]))
         box = Box(*map(float, subject["box"]))
         best = max(found[name], key=lambda hand: hand.box.overlap(box), default=None)

@@ -138,8 +138,12 @@ def beyond(spread: CameraSpread) -> CameraSpread:
         width = span[1] - span[0]
         return span[1] + 0.1 * width, span[1] + 1.1 * width
 
-    changed = {name: next_to(getattr(spread, name)) for name in ("azimuth", "elevation", "distance")}
-    return replace(spread, **changed)
+    return replace(
+        spread,
+        azimuth=next_to(spread.azimuth),
+        elevation=next_to(spread.elevation),
+        distance=next_to(spread.distance),
+    )
 
 
 def moved_lab(scene: Scene, spreads: Sequence[CameraSpread], rng: np.random.Generator) -> Scene:

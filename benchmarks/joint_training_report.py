@@ -180,7 +180,7 @@ def _cell(records: Sequence[Record], diet: str, exam: str, measure: Measure, uni
     if between is None:
         return "-"
     mean, least, most, low, high = (
-        _number(value, unit) for value in (np.mean(values), min(values), max(values), *between)
+        _number(float(value), unit) for value in (np.mean(values), min(values), max(values), *between)
     )
     return f"{mean} ({least} .. {most}) [{low} .. {high}]"
 

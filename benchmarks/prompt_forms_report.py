@@ -152,7 +152,7 @@ def read_baselines(folder: Path) -> dict[str, Any]:
 
 def sheet(folder: Path, records: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Truth and the dreams of every form, of the least seed there is, for a few held-out clips."""
-    lines = []
+    lines: list[tuple[str, Sequence[np.ndarray]]] = []
     for kind in ("random", "fixed"):
         truth = folder / f"truth-{kind}.safetensors"
         if not truth.is_file():
@@ -165,7 +165,7 @@ def sheet(folder: Path, records: Sequence[Mapping[str, Any]], path: Path) -> Non
                 dreams = load_tensors(folder / f"{kind}_{form}_{min(seeds)}.safetensors")[0][DREAMS]
                 films[f"{form}, seed {min(seeds)}"] = dreams
         for clip in range(min(SHEET_CLIPS, *(len(one) for one in films.values()))):
-            lines += [(f"{kind} camera, clip {clip}: {name}", one[clip].numpy()) for name, one in films.items()]
+            lines += [(f"{kind} camera, clip {clip}: {name}", list(one[clip].numpy())) for name, one in films.items()]
     if lines:
         write_sheet(path, lines)
 

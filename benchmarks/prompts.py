@@ -16,6 +16,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -70,13 +71,13 @@ def main() -> None:
     for name in given.forms or profile_names():
         prompter = Prompter(model, profile(name), size)
         for batch in given.batches:
-            figures = measure(lambda p=prompter, n=batch: p.draw(q[:n], [camera]), given.repetitions)
+            figures = measure(partial(prompter.draw, q[:batch], [camera]), given.repetitions)
             report(f"prompts, {name}, batch {batch}", batch, *figures)
         inner = 10 if given.forms else 100
-        figures = measure(lambda p=prompter: p.draw(q[:1], [camera]), given.repetitions, inner=inner)
+        figures = measure(partial(prompter.draw, q[:1], [camera]), given.repetitions, inner=inner)
         report(f"prompts, {name}, one at a time", 1, *figures)
     for batch in () if given.forms else (1, 64):
-        figures = measure(lambda n=batch: silhouettes(model, q[:n], [camera]), given.repetitions)
+        figures = measure(partial(silhouettes, model, q[:batch], [camera]), given.repetitions)
         report(f"silhouettes, batch {batch}", batch, *figures)
 
     about = {
@@ -90,9 +91,9 @@ def main() -> None:
         "load": os.getloadavg()[0],
     }
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = given.out.with_suffix(".partial")
-    partial.write_text(json.dumps({"about": about, "results": rows}, indent=2), encoding="utf-8")
-    partial.replace(given.out)
+    unfinished = given.out.with_suffix(".partial")
+    unfinished.write_text(json.dumps({"about": about, "results": rows}, indent=2), encoding="utf-8")
+    unfinished.replace(given.out)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import resource
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import process_time
@@ -53,7 +54,8 @@ class Figures:
     @property
     def ratios(self) -> np.ndarray:
         """Our time over the plain one, episode by episode."""
-        return self.ours / self.plain
+        ratios: np.ndarray = self.ours / self.plain
+        return ratios
 
 
 def highest_memory() -> float:
@@ -73,9 +75,9 @@ def plain(episode: Episode) -> Callable[[], int]:
     jobs: list[Callable[[], int]] = []
     for view in episode.views.values():
         if isinstance(view, VideoFootage):
-            jobs.append(lambda path=view.path: plain_video(path))
+            jobs.append(partial(plain_video, view.path))
         elif isinstance(view, ImageFootage) and isinstance(view.images, StoredBytes):
-            jobs.append(lambda stored=view.images: plain_stills(stored.path, stored.spans))
+            jobs.append(partial(plain_stills, view.images.path, view.images.spans))
         else:
             raise InvalidInput("views to measure", type(view).__name__, "videos, or stills in TFRecords")
     return lambda: sum(job() for job in jobs)
@@ -97,6 +99,7 @@ def plain_stills(path: Path, spans: np.ndarray) -> int:
     count = 0
     for begin, end in spans.tolist():
         picture = cv2.imdecode(content[begin - start : end - start], cv2.IMREAD_COLOR)
+        assert picture is not None, "what the reader has decoded"
         count += cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).shape[0] > 0
     return count
 
@@ -125,7 +128,8 @@ def measured(dataset: Dataset, repeats: int) -> Figures:
     by_reader(dataset, first)
     episodes[first]()
     before = highest_memory()
-    ours, others = ([[] for _ in episodes] for _ in range(2))
+    ours: list[list[float]] = [[] for _ in episodes]
+    others: list[list[float]] = [[] for _ in episodes]
     pictures = 0
     for _ in range(repeats):
         for k, (name, decode) in enumerate(episodes.items()):

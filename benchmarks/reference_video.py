@@ -55,7 +55,7 @@ def judged(judge: Judge, held: Sequence[Footage], codec: TinyCodec, folder: Path
     Raises InvalidInput for a judge that is none.
     """
     films, labels = torch.stack([film.frames for film in held]), labels_of(held)
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, shown in (("twin", films), ("codec", codec.decode(codec.encode(films)))):
         seen = judge(shown)
         found[name] = {"accuracy": seen.accuracy(labels), "confusion": seen.confusion(labels)}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -27,18 +28,19 @@ from vap_sim.training.reference_footage import Footage, load_footage
 
 ACTIONS = action_names()
 HELD_OUT = 1_000_100  # those before it were looked at while settings were chosen
+Held = TypeVar("Held", Clip, ReferenceClip)
 REGION_REACH = 2
 """How far around what moves errors weigh more [px]."""
 
 
 @dataclass(frozen=True)
-class Kept:
+class Kept(Generic[Held]):
     """A clip or a demonstration in memory; `load` as of those in a cache. key: its name in records of training."""
 
-    value: Clip | ReferenceClip
+    value: Held
     key: str = ""
 
-    def load(self) -> Clip | ReferenceClip:
+    def load(self) -> Held:
         return self.value
 
 

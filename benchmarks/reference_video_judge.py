@@ -130,7 +130,7 @@ class Judge:
     @torch.inference_mode()
     def __call__(self, frames: Tensor) -> Verdicts:
         """Of films (n, T, H, W, 3) uint8, each by itself."""
-        shares = torch.cat([self.network(some).softmax(1) for some in frames.split(32)])
+        shares = torch.cat([self.network(some).softmax(1) for some in torch.split(frames, 32)])
         return Verdicts(shares.argmax(1), shares)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from reference_video_films import ACTIONS, Footage, Kept, clip_of, paired_set
+from reference_video_films import ACTIONS, Kept, clip_of, paired_set
 from torch import nn
 from torch.nn import functional as F
 
@@ -21,6 +21,7 @@ from vap_sim.errors import UnknownName
 from vap_sim.models.cogvideox.backbone import Backbone
 from vap_sim.models.cogvideox.codec import Codec
 from vap_sim.training.clips import Clip, DataSet
+from vap_sim.training.reference_footage import Footage
 
 BASE = "none"
 """No system: the model without demonstrations."""

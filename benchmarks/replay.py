@@ -26,6 +26,7 @@ from harness import about, arguments, begin, held_out_files, write_json
 from vap_sim.commands import replay as command
 from vap_sim.commands.replay import Replay, write_scene
 from vap_sim.commands.replay_stages import seeing
+from vap_sim.metrics.replay import judge
 from vap_sim.viewer import replay_lanes
 from vap_sim.viewer.replay_lanes import DreamSettings, Stage, dream_scene
 from vap_sim.viewer.replay_logged import LogSettings
@@ -97,9 +98,8 @@ def whole(folder: Path, names: tuple[str, ...], plain: Stage, options: argparse.
 def one(source: Any, name: str, plain: Stage, options: argparse.Namespace, *, warm: bool) -> dict[str, Any]:
     """One recording from its file to its film, and what each part took."""
     clock = Clock()
-    # Judging is timed by itself, within the making of lanes.
-    judge = replay_lanes.judge
 
+    # Judging is timed by itself, within the making of lanes.
     def timed(*given: Any) -> Any:
         with clock("judge"):
             return judge(*given)

@@ -134,14 +134,14 @@ def main() -> None:
             twins[name].add(best.existing(), best.undefined)
         shown = [step for step in SHEET_STEPS if step <= options.steps]
         lines.append((f"{file.name}, steps {', '.join(map(str, shown))}", [frames[step - 1].numpy() for step in shown]))
-    rows = [Row(name, dreams[name].summary(), "", None, {"twin": twins[name].summary()}) for name in stretches]
-    early, late = (row.summary for row in rows)
+    results = [Row(name, dreams[name].summary(), "", None, {"twin": twins[name].summary()}) for name in stretches]
+    early, late = (row.summary for row in results)
     assert early is not None and late is not None
     kept = late.value / early.value
     print(f"world {world.spec.name} ({world.spec.fingerprint}), {options.steps} steps, {len(lines)} dreams")
-    print(table(rows))
+    print(table(results))
     print(f"agreement kept: {100 * kept:.1f} %, bar {100 * BAR:.0f} %: {'pass' if kept >= BAR else 'FAIL'}")
-    record: dict[str, Any] = {"about": about(world, options), "results": as_json(rows), "kept": kept, "bar": BAR}
+    record: dict[str, Any] = {"about": about(world, options), "results": as_json(results), "kept": kept, "bar": BAR}
     if step_times:
         early_ms, late_ms = (1e3 * float(np.mean([times[index] for times in step_times])) for index in TIMED)
         record |= {"step_ms": [early_ms, late_ms], "step_time_1000_over_20": late_ms / early_ms}

@@ -142,7 +142,9 @@ def soak(page: Any, process: subprocess.Popen[str], seconds: float, rng: np.rand
             heap = page.evaluate("() => performance.memory ? performance.memory.usedJSHeapSize : 0")
             seen.append([time.perf_counter() - began, server.memory_info().rss / 2**20, heap / 2**20])
             following += max(seconds / 40, 2.0)
-    late, steps = (int(number) for number in re.search(r"(\d+) of (\d+) steps late", page.inner_text("body")).groups())
+    told = re.search(r"(\d+) of (\d+) steps late", page.inner_text("body"))
+    assert told is not None, "the page says how many steps were late"
+    late, steps = (int(number) for number in told.groups())
     return {"seconds": seconds, "steps": steps, "late": late, "memory": [[round(v, 1) for v in row] for row in seen]}
 
 

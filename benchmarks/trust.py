@@ -136,7 +136,8 @@ def measured(world: WorldModel, files: Sequence[Path], cache: Path) -> list[Meas
         if not kept.exists():
             one = measure(world, model, meter, path)
             partial = kept.with_suffix(".partial.npz")
-            np.savez(partial, off=one.off, share=one.share, **one.inputs)
+            arrays: dict[str, Any] = {"off": one.off, "share": one.share, **one.inputs}
+            np.savez(partial, **arrays)
             partial.replace(kept)
         with np.load(kept, allow_pickle=False) as content:
             values = {name: content[name] for name in content.files}

@@ -118,14 +118,16 @@ def errors_of(truths: Sequence[Truth], labels: Sequence[Tensor], cameras: Sequen
     masks = np.stack([object_masks(one, things).transpose(0, 1).numpy() for one in labels])
     positions = episode.object_poses[..., :3].astype(np.float64)
     shown = np.stack([visible_shares(labels=t.episode.labels[0], amodal=t.amodal) >= UNCOVERED for t in truths])
-    judged = shown.all(0)
+    judged = np.asarray(shown.all(0))
     judged &= judged[:, :1]  # nobody can remember what was not shown in both
     moved = np.linalg.norm(positions - positions[0], axis=-1).T > MOVED
     frames = np.arange(len(positions))
     cases = {f"step {step}": judged & (frames == step) for step in STEPS if step < len(frames)}
     cases |= {"all steps": judged & (frames > 0), "all steps, moved objects": judged & (frames > 0) & moved}
-    told = {"masks": masks, "positions": positions, "cameras": cameras}
-    return {name: position_errors(judged=case, **told) for name, case in cases.items()}
+    return {
+        name: position_errors(judged=case, masks=masks, positions=positions, cameras=cameras)
+        for name, case in cases.items()
+    }
 
 
 def rate(world: str, repeats: int) -> float:
