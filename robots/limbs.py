@@ -7,8 +7,7 @@ writes it into the skeleton.json of robots' folders. Draw profiles with limbs ne
 
 from __future__ import annotations
 
-import json
-import sys
+import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vap_sim.errors import InvalidInput
+from vap_sim.errors import InvalidInput, VAPSimError
 from vap_sim.robots.library import RobotModel, load_robot
+from vap_sim.robots.making import write_json
 from vap_sim.robots.skeleton import SkeletonSpec
 
 Points = NDArray[np.float64]
@@ -38,6 +38,9 @@ def measured_limbs(model: RobotModel, *, share: float = 0.6, seed: int = 0) -> S
     """
     if not 0 < share <= 1:
         raise InvalidInput("share of the surface within a limb", share, "a number in (0, 1]")
+    bones = [n for n, bone in enumerate(model.skeleton.bones) if bone.group != "plumb"]
+    if not bones:
+        return model.skeleton
     rng = np.random.default_rng(seed)
     links, points = _surface(model, rng)
     low, high = (limit.double().clamp(-np.pi, np.pi).numpy() for limit in (model.robot.lower, model.robot.upper))
@@ -47,7 +50,6 @@ def measured_limbs(model: RobotModel, *, share: float = 0.6, seed: int = 0) -> S
         ends = model.skeleton.positions(model.robot, T_base_link).numpy()
     poses = T_base_link.numpy()[:, links]
     surface = np.einsum("npij,pj->npi", poses[..., :3, :3], points) + poses[..., :3, 3]
-    bones = [n for n, bone in enumerate(model.skeleton.bones) if bone.group != "plumb"]
     pairs = [[model.skeleton.point_index(name) for name in (bone.start, bone.end)] for bone in model.skeleton.bones]
     away = np.stack([_distance(surface, *(ends[:, pairs[n][end], None] for end in (0, 1))) for n in bones])
     reached = _reached(model, bones)[:, links]
@@ -109,13 +111,16 @@ def _distance(points: Points, start: Points, end: Points) -> Points:
 
 
 def main(folders: Sequence[str]) -> None:
-    """Measure robots and write their skeletons again. Raises BadFile."""
+    """Measure robots and write their skeletons again. Raises BadFile, InvalidInput."""
     for folder in folders:
         model = load_robot(Path(folder))
-        fields = measured_limbs(model).to_dict().items()
-        lists = [f'  "{name}": [\n' + ",\n".join(f"    {json.dumps(one)}" for one in found) for name, found in fields]
-        (model.folder / "skeleton.json").write_text("{\n" + "\n  ],\n".join(lists) + "\n  ]\n}\n", encoding="utf-8")
+        write_json(model.folder / "skeleton.json", measured_limbs(model).to_dict())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="with robot.urdf, robot.json and skeleton.json")
+    try:
+        main(parser.parse_args().folders)
+    except VAPSimError as error:
+        parser.exit(1, f"{error}\n")

@@ -6,10 +6,12 @@ silhouettes exact (a hull projects to a hull), and few triangles keep software r
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,10 +107,30 @@ def write_robot(folder: Path, name: str, remark: str, links: Sequence[LinkPlan],
     return folder / "robot.urdf"
 
 
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write a data file of a robot, replacing it at once. Raises OSError."""
+    _write(path, _json_text(values))
+
+
 def _write(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def _json_text(values: dict[str, Any]) -> str:
+    """JSON with one entry a line."""
+    fields = []
+    for name, value in values.items():
+        if isinstance(value, list):
+            entries = ",\n".join(f"    {json.dumps(entry)}" for entry in value)
+            fields.append(f"  {json.dumps(name)}: [\n{entries}\n  ]")
+        elif isinstance(value, dict) and len(value) != 3:
+            entries = ",\n".join(f"    {json.dumps(key)}: {json.dumps(entry)}" for key, entry in value.items())
+            fields.append(f"  {json.dumps(name)}: {{\n{entries}\n  }}")
+        else:
+            fields.append(f"  {json.dumps(name)}: {json.dumps(value)}")
+    return "{\n" + ",\n".join(fields) + "\n}\n"
 
 
 def _mesh_text(points: Points) -> str:

@@ -11,12 +11,13 @@ from math import cos, pi, sin
 from pathlib import Path
 from typing import Any
 
-from vap_sim.robots.making import JointPlan, LinkPlan, Points, Vector, ball, disc, part, write_robot
+from vap_sim.robots.making import JointPlan, LinkPlan, Points, Vector, ball, disc, part, write_json, write_robot
 
 FOLDER = Path(__file__).parent
 SKIN, SLEEVE = (0.87, 0.68, 0.57), (0.26, 0.32, 0.45)
 SLEEVE_LENGTH = 0.26
 SLEEVE_RADIUS = 0.038
+"""What most of the sleeve keeps within, from the bone along it [m]."""
 """From the wrist [m]."""
 REMARK = (
     "A human hand before a moving head. Lengths of bones of an average adult; shapes are our own convex low-poly parts"
@@ -246,23 +247,8 @@ def main() -> None:
         values = robot(side, sign)
         folder = FOLDER.parent / str(values["name"])
         write_robot(folder, str(values["name"]), REMARK, links(sign), joints(sign))
-        for file, content in (("robot.json", _lines(values)), ("skeleton.json", _lines(skeleton(side)))):
-            (folder / file).write_text(content, encoding="utf-8")
-
-
-def _lines(values: dict[str, Any]) -> str:
-    """JSON with one entry a line."""
-    fields = []
-    for name, value in values.items():
-        if isinstance(value, list):
-            entries = ",\n".join(f"    {json.dumps(entry)}" for entry in value)
-            fields.append(f"  {json.dumps(name)}: [\n{entries}\n  ]")
-        elif isinstance(value, dict) and len(value) != 3:
-            entries = ",\n".join(f"    {json.dumps(key)}: {json.dumps(entry)}" for key, entry in value.items())
-            fields.append(f"  {json.dumps(name)}: {{\n{entries}\n  }}")
-        else:
-            fields.append(f"  {json.dumps(name)}: {json.dumps(value)}")
-    return "{\n" + ",\n".join(fields) + "\n}\n"
+        for file, content in (("robot.json", values), ("skeleton.json", skeleton(side))):
+            write_json(folder / file, content)
 
 
 if __name__ == "__main__":

@@ -125,8 +125,12 @@ def test_what_cannot_be_measured_is_said(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"share of the surface within a limb: given 0"):
         measured_limbs(model, share=0)
     (tmp_path / "robot.urdf").write_text('<robot name="none"><link name="base"/></robot>', encoding="utf-8")
+    plumb_alone = replace(model, skeleton=SkeletonSpec(model.skeleton.points, model.skeleton.bones[1:]))
+    assert measured_limbs(plumb_alone).bones == plumb_alone.skeleton.bones, "only a plumb line"
     bare = replace(
-        model, robot=Robot.from_urdf(tmp_path / "robot.urdf"), skeleton=SkeletonSpec((KeyPoint("a", "base"),), ())
+        model,
+        robot=Robot.from_urdf(tmp_path / "robot.urdf"),
+        skeleton=SkeletonSpec((KeyPoint("a", "base"),), (Bone("a", "a", "arm", RED),)),
     )
     with pytest.raises(InvalidInput, match="visuals of robot"):
         measured_limbs(bare)

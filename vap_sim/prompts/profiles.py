@@ -150,9 +150,8 @@ def profile(name: str) -> DrawProfile:
     """A shipped draw profile, or the profile of a shipped form.
 
     "vap" (constant widths), "compact" (widths and brightness tell depth, plumb line) and "limbs" (the same over dim
-    limbs) draw skeletons. The forms that
-    are compared with one another are "skeleton" (as "vap" draws it), "mesh", "depth", "raw_action" and "text". Raises
-    UnknownName.
+    limbs) draw skeletons. The forms that are compared with one another are "skeleton" (as "vap" draws it), "mesh",
+    "depth", "raw_action" and "text". Raises UnknownName.
     """
     found = _PROFILES.get(name) or _FORM_PROFILES.get(name)
     if found is None:
