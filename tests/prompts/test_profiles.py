@@ -59,6 +59,8 @@ ARM = {"group": "arm", "width": 0.01, "disc": 0.0}
         ({"groups": [{**ARM, "dashes": True}]}, InvalidInput, "dashes of arm: given True"),
         ({"groups": [{**ARM, "discs_on": "tip"}]}, UnknownName, "place of discs of arm 'tip'. Did you mean 'tips'"),
         ({"thickest": 0.0}, InvalidInput, "thickest: given 0.0"),
+        ({"limbs": 1.5, "unit": "metres"}, InvalidInput, "limbs: given 1.5"),
+        ({"limbs": 0.3}, InvalidInput, "limbs of a profile of form 'skeleton' and unit 'height_share': given 0.3"),
         ({"thinnest": 0.2}, InvalidInput, "thickest: given 0.1, expected a number in \\(0.2"),
         ({"joint_tint": 1.5}, InvalidInput, "joint_tint: given 1.5"),
         ({"z_near": 0}, InvalidInput, "z_near: given 0"),

@@ -77,6 +77,12 @@ def test_round_trip(model: RobotModel, tmp_path: Path) -> None:
         ({"points": [POINT], "bones": [{**BONE, "group": "am"}]}, "unknown bone group 'am'. Did you mean 'arm'"),
         ({"points": [POINT], "bones": [{**BONE, "color": [1, 2, 300]}]}, r"color of bone p-p: given \(1, 2, 300\)"),
         ({"points": [POINT], "bones": [{**BONE, "color": [1, 2, 0.5]}]}, "color of bone p-p"),
+        (
+            {"points": [POINT], "bones": [{**BONE, "radius": 0}]},
+            "radius of bone p-p: given 0.0, expected metres above 0",
+        ),
+        ({"points": [POINT], "bones": [{**BONE, "radius": float("nan")}]}, "radius of bone p-p: given nan"),
+        ({"points": [POINT], "bones": [{**BONE, "radius": "thick"}]}, "perhaps radius in metres"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, values: Any, words: str) -> None:
