@@ -31,7 +31,7 @@ from vap_sim.robots.library import load_robot
 from vap_sim.training.motion_films import MotionFilm, load_motion_films
 from vap_sim.training.tracks import Bodies, of_frames, ridden
 
-PROFILE = "compact"
+PROFILE = "limbs"
 RECORDINGS = Path("out") / "joint_training" / "recordings"
 """Where recordings are kept, a folder a kind, whatever comparison asks for them."""
 SHUT_BY = 0.01

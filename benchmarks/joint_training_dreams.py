@@ -1,6 +1,6 @@
 """Does the drawer close in the whole dream, too? Trained motion networks in the compact world, read off its pictures.
 
-    python benchmarks/joint_training_dreams.py --out out/joint_training --world weights.safetensors
+    python benchmarks/joint_training_dreams.py --out out/joint_training
 
 The picture networks come from a weights file, the motion network from each finished run. Every dream begins with the
 twin's picture of an open drawer and is told the Google robot's joints alone. How far the drawer is out at its end is
@@ -15,7 +15,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,9 @@ from vap_sim.envs.twin_furniture import drawer_pose
 from vap_sim.envs.twin_renderer import Snapshot, TwinRenderer
 from vap_sim.errors import BadFile, InvalidInput
 from vap_sim.models.checkpoint import fill, load_tensors
-from vap_sim.models.compact.model import WEIGHTS, fingerprint_of, read_weights
+from vap_sim.models.compact.model import fingerprint_of, read_weights
+from vap_sim.models.compact.network import CompactNetwork
+from vap_sim.models.compact.opening import BODIES
 from vap_sim.models.compact.views import CompactViews
 from vap_sim.prompts.profiles import profile
 from vap_sim.prompts.prompter import Prompter
@@ -91,10 +93,16 @@ def asked(files: Sequence[Path]) -> list[TwinEpisode]:
 
 
 def world_of(motion: Path, pictures: Path) -> CompactViews:
-    """The compact world of one camera that moves: a run's motion network among the picture networks of a file."""
-    network, description, _ = read_weights(pictures)
+    """The compact world of one camera that moves: a run's motion network among the picture networks of a file.
+
+    Raises BadFile for pictures of another draw profile."""
+    made, description, _ = read_weights(pictures)
+    if description.get("profile") != PROFILE:
+        raise BadFile(pictures, f"reads {description.get('profile')!r}, and the motion networks read {PROFILE!r}")
+    network = CompactNetwork(replace(made.config, carry=False))
+    network.scene, network.robot = made.scene, made.robot
     fill(network.motion, load_tensors(motion)[0], motion)
-    return CompactViews(network, str(description.get("profile", PROFILE)), views=1, hears_moving=True)
+    return CompactViews(network, PROFILE, views=1, hears_moving=True)
 
 
 def last_pictures(world: CompactViews, episodes: Sequence[TwinEpisode]) -> list[NDArray[np.uint8]]:
@@ -121,7 +129,7 @@ def marks(pictures: Sequence[NDArray[np.uint8]], scales: Sequence[Scale], episod
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--world", type=Path, default=WEIGHTS, help="weights file of the picture networks")
+    parser.add_argument("--world", type=Path, default=BODIES, help="weights file of the picture networks")
     parser.add_argument("--seed-block", choices=BLOCKS, default="test", help="recordings to be judged by")
     parser.add_argument("--limit", type=int, default=40, help="episodes to dream")
     parser.add_argument("--workers", type=int, default=2, help="processes that record")

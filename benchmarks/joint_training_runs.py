@@ -116,7 +116,9 @@ class JointRecipe:
 
 
 def first_network(seed: int) -> MotionNet:
-    """An untrained motion network; the same seed gives the same weights for every diet."""
+    """An untrained motion network; the same seed gives the same weights for every diet.
+
+    It is told by skeletons alone, as the paper's model: of what the tool would carry, a skill needs no showing."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         network = MotionNet(CompactConfig())

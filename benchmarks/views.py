@@ -81,7 +81,9 @@ def dream(world: WorldModel, frames: Tensor, prompts: VisualPrompt) -> Tensor:
 
 
 def one_view(prompts: VisualPrompt, view: int) -> VisualPrompt:
-    return replace(prompts, skeleton=prompts.skeleton[:, view : view + 1], projections=None)
+    assert prompts.projections is not None
+    part = slice(view, view + 1)
+    return replace(prompts, skeleton=prompts.skeleton[:, part], projections=prompts.projections[:, part])
 
 
 def position_lines(found: dict[str, list[dict[str, np.ndarray]]]) -> list[dict[str, Any]]:

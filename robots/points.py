@@ -33,9 +33,15 @@ class PointPlan:
     frames: NDArray[np.intp]  # (P,) the frame of each point
     places: Floats  # (P, 4, 1) where a point is in its frame
     keep: Floats  # (P, 3) zero where a coordinate is moved to the ground
+    tool_frame: int  # of the tool's link
+    tool_mount: Floats  # (4, 4) that link in its frame
 
     def positions(self, q: Floats) -> Floats:
         """Points (n, P, 3) [m] in the base frame at joint values q (n, J) [rad or m], each row for itself."""
+        return self.positions_and_tool(q)[0]
+
+    def positions_and_tool(self, q: Floats) -> tuple[Floats, Floats]:
+        """What `positions` gives, and the poses (n, 4, 4) of the tool's link in the base frame."""
         q = q if q.shape[1] else np.zeros((len(q), 1))  # a robot without joints
         angle = q.take(self.source, axis=1) * self.scale + self.offset
         sine = np.sin(angle)
@@ -45,13 +51,15 @@ class PointPlan:
         for jump in self.jumps:
             poses = np.matmul(poses.take(jump, axis=1), poses)
         points: Floats = np.matmul(poses.take(self.frames, axis=1), self.places)[..., :3, 0] * self.keep
-        return points
+        return points, np.matmul(poses[:, self.tool_frame], self.tool_mount)
 
 
-def plan_points(robot: Robot, skeleton: SkeletonSpec) -> PointPlan:
-    """Everything about the points of `skeleton` that does not depend on the pose. Raises UnknownName for a link."""
+def plan_points(robot: Robot, skeleton: SkeletonSpec, tool_link: str | None = None) -> PointPlan:
+    """Everything about the points of `skeleton` that does not depend on the pose. tool_link: by default the robot's
+    last. Raises UnknownName for a link."""
     tables = robot._tables(torch.float64, torch.device("cpu"))
     links = [robot.link_index(point.link) for point in skeleton.points]
+    tool = robot.link_index(robot.link_names[-1] if tool_link is None else tool_link)
     offsets = np.array([(*point.offset, 1.0) for point in skeleton.points])[:, :, None]
     return PointPlan(
         source=tables.source.numpy(),
@@ -65,4 +73,6 @@ def plan_points(robot: Robot, skeleton: SkeletonSpec) -> PointPlan:
         frames=np.array([tables.frame_of_link[link] for link in links]),
         places=tables.mount.numpy()[links] @ offsets,
         keep=np.array([(1.0, 1.0, 0.0 if point.ground else 1.0) for point in skeleton.points]),
+        tool_frame=tables.frame_of_link[tool],
+        tool_mount=tables.mount.numpy()[tool],
     )

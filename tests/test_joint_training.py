@@ -67,6 +67,7 @@ def line(count: int = 3, length: int = 6, step: float = 1.0) -> Paths:
         steps=steps,
         frames=torch.eye(2).expand(count, 2, 2),
         carried=torch.zeros(*paths, 4),
+        planes=torch.eye(3).expand(*paths, 3, 3),
     )
 
 
@@ -246,9 +247,10 @@ def test_a_dream_is_moved_by_the_network_of_its_run(parts: SimpleNamespace, file
     from vap_sim.models.compact.network import CompactConfig, CompactNetwork
 
     with torch.random.fork_rng(devices=[]):
-        pictures = CompactNetwork(CompactConfig())
+        pictures = CompactNetwork(CompactConfig(carry=True))
     plain = json.loads(json.dumps(asdict(pictures.config)))
-    save_tensors(tmp_path / "pictures.safetensors", pictures.state_dict(), {"network": plain})
+    save_tensors(tmp_path / "bones.safetensors", pictures.state_dict(), {"network": plain, "profile": "compact"})
+    save_tensors(tmp_path / "pictures.safetensors", pictures.state_dict(), {"network": plain, "profile": "limbs"})
     motion = parts.runs.first_network(5).state_dict()
     save_tensors(tmp_path / "motion.safetensors", motion, {})
     world = parts.dreams.world_of(tmp_path / "motion.safetensors", tmp_path / "pictures.safetensors")
@@ -257,7 +259,9 @@ def test_a_dream_is_moved_by_the_network_of_its_run(parts: SimpleNamespace, file
     save_tensors(other, parts.runs.first_network(6).state_dict(), {})
     unlike = parts.dreams.world_of(other, tmp_path / "pictures.safetensors")
     assert world.fingerprint == again.fingerprint != unlike.fingerprint
-    assert world.spec.views == 1 and world.hears_moving
+    assert world.spec.views == 1 and world.hears_moving and not world.spec.reads_tool
+    with pytest.raises(BadFile, match="reads 'compact', and the motion networks read 'limbs'"):
+        parts.dreams.world_of(other, tmp_path / "bones.safetensors")
     (shown,) = parts.dreams.last_pictures(world, [load_episode(files["closing"][0])])
     assert shown.shape == (128, 128, 3) and shown.dtype == np.uint8
 

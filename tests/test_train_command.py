@@ -43,8 +43,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     import_module("vap_sim.models.compact.model")  # takes its CompactConfig before that is replaced
     net = network.UNetConfig((8,), (1,))
-    config = network.CompactConfig(size=32, style=2, scene=net, motion=net, robot=net)
-    monkeypatch.setattr(network, "CompactConfig", lambda: config)
+    config = partial(network.CompactConfig, size=32, style=2, scene=net, motion=net, robot=net)
+    monkeypatch.setattr(network, "CompactConfig", config)
     short: list[tuple[Any, str, dict[str, Any]]] = [
         (pictures, "PictureTraining", {"scenes": 1, "painted": 1}),
         (motion, "MotionTraining", {"stages": (motion.Stage(0, 3, 1, 0.5),)}),
@@ -138,6 +138,26 @@ def test_profile_and_colors_are_options(episodes: Path, tiny: list[Any], tmp_pat
     assert (pictures.training.profile, pictures.training.recolored) == ("limbs", 0.1)
     assert motion.training.profile == "limbs"
     assert not np.array_equal(pictures.films[0].skeletons, load_films([episodes / "0.vap.npz"], "compact")[0].skeletons)
+
+
+def test_weights_learn_what_the_tool_would_carry_with_the_motion(
+    episodes: Path, tiny: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not where motion is left as it was; and what was told of it once is told of it ever after."""
+    weights = start_weights(tmp_path / "start.safetensors")
+
+    def carries(part: str, *options: str, start: Path = weights) -> bool:
+        run = tmp_path / f"{part}{len(list(tmp_path.iterdir()))}"
+        assert train(episodes, run, "--minutes", "0", "--parts", part, "--weights", str(start), *options) == 0
+        return bool(read_description(run / "compact.safetensors")["network"]["carry"])
+
+    assert carries("motion") and not carries("motion", "--no-carry") and not carries("pictures")
+    made = next(tmp_path.glob("motion*/compact.safetensors"))
+    assert len(tensors(made)["motion.head.bias"]) == 8
+    assert carries("pictures", start=made) and carries("motion", start=made)
+    options = ("--minutes", "0", "--parts", "motion", "--weights", str(made), "--no-carry")
+    assert train(episodes, tmp_path / "less", *options) == 1
+    assert f"--no-carry: given {made}, expected weights that were trained without" in capsys.readouterr().err
 
 
 def test_the_same_command_goes_on(episodes: Path, tiny: list[Any], tmp_path: Path) -> None:

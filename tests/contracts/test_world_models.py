@@ -69,6 +69,25 @@ class TestCompactSmall(WorldModelContract):
         return compact(CompactConfig(size=32, scene=net, motion=net, robot=net))
 
 
+class TestCompactThatIsToldOfCarrying(WorldModelContract):
+    """What moves objects is told where the tool goes."""
+
+    @staticmethod
+    def make() -> WorldModel:
+        return compact(SMALL_AND_TOLD)
+
+
+class TestCompactViewsThatAreToldOfCarrying(WorldModelContract):
+    """Two cameras, and what moves objects is told where the tool goes."""
+
+    long_run = 25
+    bytes_a_row = 2 * BYTES_A_ROW
+
+    @staticmethod
+    def make() -> WorldModel:
+        return CompactViews(random_network(SMALL_AND_TOLD), views=2)
+
+
 class TestCompactViews(WorldModelContract):
     """Three cameras, the last of which moves within a prompt of several frames."""
 
@@ -79,6 +98,10 @@ class TestCompactViews(WorldModelContract):
     def make() -> WorldModel:
         net = UNetConfig((8, 8, 8, 8), (1, 1, 1, 1))
         return CompactViews(random_network(CompactConfig(size=32, scene=net, motion=net, robot=net)), views=3)
+
+
+_NET = UNetConfig((8, 8, 8, 8), (1, 1, 1, 1))
+SMALL_AND_TOLD = CompactConfig(size=32, scene=_NET, motion=_NET, robot=_NET, carry=True)
 
 
 def compact(config: CompactConfig) -> CompactWorld:

@@ -47,7 +47,18 @@ def prompts(world: WorldModel, pixel_frames: int, rows: int = ROWS, seed: int = 
     )
     color = 140 + 115 * torch.rand(*lead, 1, 1, 3, generator=source)
     drawn = ((inside * height).clamp(0, 1) * color).to(torch.uint8)
-    return VisualPrompt(drawn, projections=_projections(lead, (width, height)) if world.spec.reads_cameras else None)
+    return VisualPrompt(
+        drawn,
+        projections=_projections(lead, (width, height)) if world.spec.reads_cameras else None,
+        tool=_tool(rows, pixel_frames, source) if world.spec.reads_tool else None,
+    )
+
+
+def _tool(rows: int, frames: int, source: torch.Generator) -> Tensor:
+    """Poses (rows, frames, 4, 4) of a tool that wanders over a table."""
+    out = torch.eye(4).repeat(rows, frames, 1, 1)
+    out[..., :3, 3] = torch.tensor([0.45, 0.0, 0.1]) + 0.02 * torch.randn(rows, frames, 3, generator=source)
+    return out
 
 
 def _projections(lead: tuple[int, int, int], size: tuple[int, int]) -> Tensor:

@@ -173,10 +173,22 @@ def test_one_pose_by_one_camera_says_the_same_as_many(panda: RobotModel) -> None
     assert alone is not None and together is not None and torch.equal(alone[:, :, 0], together[:, :, 1])
 
 
+def test_prompts_say_where_the_tool_is(panda: RobotModel) -> None:
+    """Few poses before cameras that stand still go another way than many, or than cameras that ride."""
+    prompter, q = Prompter(panda, profile("compact"), SIZE), poses(panda, 2, 3)
+    expected = panda.robot.forward(q.double())[:, :, panda.robot.link_index(panda.tool_link)].float()
+    for cameras in (views(panda)[:1], views(panda)):
+        tool = prompter.draw(q, cameras).tool
+        assert tool is not None and tool.dtype == torch.float32
+        torch.testing.assert_close(tool, expected, rtol=0, atol=1e-6)
+    checked = prompter.draw_checked(q[:1, :1].numpy(), views(panda)[:1]).tool
+    assert checked is not None and torch.equal(checked[0, 0], prompter.draw(q, views(panda)[:1]).tool[0, 0])  # type: ignore[index]
+
+
 @pytest.mark.parametrize("name", ("raw_action", "text"))
 def test_prompts_that_hide_the_action_do_not_tell_it_by_their_cameras(panda: RobotModel, name: str) -> None:
     drawn = Prompter(panda, profile(name), SIZE).draw(poses(panda, 1, 1), views(panda))
-    assert drawn.projections is None
+    assert drawn.projections is None and drawn.tool is None
 
 
 def test_pictures_need_not_be_square(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ def prompt(rows: int = 3, seed: int = 0, **fields: object) -> VisualPrompt:
         "motion": ("pour",),
         "text": tuple(f"row {seed}.{i}" for i in range(rows)),
         "projections": torch.rand(rows, 2, 4, 3, 4, generator=source),
+        "tool": torch.rand(rows, 4, 4, 4, generator=source),
     }
     return VisualPrompt(pictures, **{**full, **fields})  # type: ignore[arg-type]
 
@@ -30,9 +31,11 @@ def same(a: VisualPrompt, b: VisualPrompt) -> bool:
     assert a.joints is not None and b.joints is not None
     assert a.reference is not None and b.reference is not None
     assert a.projections is not None and b.projections is not None
+    assert a.tool is not None and b.tool is not None
     return (
         torch.equal(a.skeleton, b.skeleton)
         and torch.equal(a.projections, b.projections)
+        and torch.equal(a.tool, b.tool)
         and torch.equal(a.joints, b.joints)
         and torch.equal(a.reference.frames, b.reference.frames)
         and (a.reference.text, a.motion, a.text) == (b.reference.text, b.motion, b.text)
@@ -86,6 +89,7 @@ def test_frames_between() -> None:
     assert torch.equal(part.joints, one.joints[:, 1:3])
     assert one.projections is not None and part.projections is not None
     assert torch.equal(part.projections, one.projections[:, :, 1:3])
+    assert one.tool is not None and part.tool is not None and torch.equal(part.tool, one.tool[:, 1:3])
     assert part.reference is one.reference
 
 
@@ -116,7 +120,16 @@ CLIP = torch.zeros(2, 3, 4, 5, 3, dtype=torch.uint8)
             r"torch.float32 \(2, 1, 3, 3, 4",
         ),
         (lambda: VisualPrompt(PICTURES, projections=torch.zeros(2, 1, 3, 3, 4).double()), "given torch.float64"),
-        (lambda: VisualPrompt.cat([prompt(), prompt(projections=None)]), "no projections, text, expected the same as"),
+        (lambda: VisualPrompt.cat([prompt(), prompt(projections=None)]), "no projections, tool, text, expected the"),
+        (lambda: VisualPrompt.cat([prompt(), prompt(tool=None)]), "projections, no tool, text, expected the same as"),
+        (
+            lambda: VisualPrompt(PICTURES, tool=torch.zeros(2, 3, 3, 4)),
+            r"given torch.float32 \(2, 3, 3, 4\), expected torch.float32 \(2, 3, 4, 4\)",
+        ),
+        (
+            lambda: VisualPrompt(PICTURES, tool=torch.zeros(2, 3, 4, 4).double()),
+            "VisualPrompt.tool: given torch.fl",
+        ),
         (lambda: ReferenceClip(CLIP.bool()), "ReferenceClip.frames: given torch.bool"),
         (lambda: ReferenceClip(CLIP, ("a", "b", "c")), "ReferenceClip.text: given 3 texts"),
         (lambda: ReferenceClip(CLIP, more=(ReferenceClip(CLIP[:1]),)), "ReferenceClip.more: given 1 rows and 0 more"),

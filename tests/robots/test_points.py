@@ -42,6 +42,16 @@ def test_points_of_the_shipped_robot(model: RobotModel) -> None:
         assert np.array_equal(plan.positions(q[row : row + 1].numpy())[0], found[row])
 
 
+@pytest.mark.parametrize("link", ["tool", "panda_link5", None])
+def test_where_the_tool_is(model: RobotModel, link: str | None) -> None:
+    q = random_joints(model.robot, 5)
+    index = model.robot.link_index(model.robot.link_names[-1] if link is None else link)
+    found = plan_points(model.robot, model.skeleton, link).positions_and_tool(q.numpy())[1]
+    np.testing.assert_allclose(found, model.robot.forward(q)[:, index].numpy(), rtol=0, atol=1e-12)
+    with pytest.raises(UnknownName, match="tol"):
+        plan_points(model.robot, model.skeleton, "tol")
+
+
 def test_points_of_sliding_and_following_joints(tmp_path: Path) -> None:
     (tmp_path / "lift.urdf").write_text(LIFT)
     robot = Robot.from_urdf(tmp_path / "lift.urdf")

@@ -76,7 +76,7 @@ def test_paths_have_the_shapes_that_the_loss_takes(motion_films: list[MotionFilm
         "patches": ((3, 1, PATCH, PATCH), torch.uint8), "start": ((3, 2), torch.float32),
         "velocity": ((3, 2), torch.float32), "centres": ((3, 5, 2), torch.float32),
         "steps": ((3, 5, 4), torch.float32), "frames": ((3, 2, 2), torch.float32),
-        "carried": ((3, 5, 4), torch.float32),
+        "carried": ((3, 5, 4), torch.float32), "planes": ((3, 5, 3, 3), torch.float32),
     }  # fmt: skip
 
 

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from vap_sim.data.twin import TwinEpisode, save_episode
 from vap_sim.errors import BadFile
+from vap_sim.models.compact.carry import carried
 from vap_sim.models.compact.motion_losses import MOVED
 from vap_sim.robots.camera import Camera
 from vap_sim.training.films import PictureFilm
-from vap_sim.training.motion_films import MotionFilm, _near, load_motion_films
+from vap_sim.training.motion_films import MotionFilm, _near, load_motion_films, tool_poses
 from vap_sim.training.tracks import Bodies, follow
 
 NEAR = 20
@@ -44,6 +46,16 @@ def test_there_is_one_film_a_camera(motion_films: list[MotionFilm], recording: T
         assert film.moving.any(axis=1).tolist() == [False] * 5 + [True] * 5
         assert not film.moving[(np.abs(film.steps[..., :3]) < 1e-3).all(-1)].any()
         assert film.moving[(np.abs(film.steps[..., :2]) > MOVED).any(-1)].all()
+
+
+def test_planes_take_the_tool_where_it_went(motion_films: list[MotionFilm]) -> None:
+    for film in motion_films:
+        tools = tool_poses(film.prompter.model, film.joints)
+        xy, _ = film.camera.project(torch.from_numpy(tools[:, :3, 3]).float())
+        planes = torch.from_numpy(film.planes)
+        torch.testing.assert_close(planes[0], torch.eye(3))
+        assert float((xy[1:] - xy[:-1]).norm(dim=1).max()) > 1
+        torch.testing.assert_close(carried(planes[1:], xy[:-1])[:, :2], xy[1:] - xy[:-1], rtol=0, atol=1e-3)
 
 
 def test_both_kinds_of_films_see_the_same_prompts(

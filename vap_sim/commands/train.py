@@ -60,6 +60,7 @@ class Train:
         parts: Only these: pictures, motion.
         profile: How the robot is drawn to the compact world: compact or limbs.
         recolored: Share of scenes whose colors are permuted for what reads and paints pictures, 0 to 1.
+        carry: Whether what moves objects is told by what the robot's tool would carry them.
         world: What to train: compact or cogvideox.
         cogvideox: Options of that world.
     """
@@ -80,6 +81,7 @@ class Train:
     parts: tuple[str, ...] = PARTS
     profile: str = "compact"
     recolored: float = 0.5
+    carry: bool = True
     world: str = "compact"
     cogvideox: CogVideoX = CogVideoX()
 
@@ -173,11 +175,18 @@ def _recipe(command: Train, part: str, threads: int, halves: Halves) -> Recipe:
 
 def _network(command: Train) -> CompactNetwork:
     from vap_sim.models.checkpoint import fill, load_tensors
-    from vap_sim.models.compact.network import CompactConfig, CompactNetwork
+    from vap_sim.models.compact.carry import widened
+    from vap_sim.models.compact.network import CompactConfig, CompactNetwork, told_of_carrying
 
-    network = CompactNetwork(CompactConfig())
-    if command.weights is not None:
-        fill(network, load_tensors(command.weights)[0], command.weights)
+    if command.weights is None:
+        return CompactNetwork(CompactConfig(carry=command.carry))
+    tensors, _ = load_tensors(command.weights)
+    told = told_of_carrying(tensors)
+    if told and not command.carry:
+        raise InvalidInput("--no-carry", command.weights, "weights that were trained without what the tool would carry")
+    carry = told or (command.carry and "motion" in command.parts)
+    network = CompactNetwork(CompactConfig(carry=carry))
+    fill(network, widened(tensors) if carry and not told else tensors, command.weights)
     return network
 
 

@@ -138,13 +138,12 @@ def replay(
     joints = torch.from_numpy(view.joints[part])
     # A last step that makes more frames than are left is told the last pose for the rest.
     rest = -count % spec.frames_per_step
-    told = torch.cat([skeletons, skeletons[-1:].expand(rest, -1, -1, -1)])
-    poses = torch.cat([joints, joints[-1:].expand(rest, -1)])
-    seen = None
-    if view.projections is not None:
-        along = torch.from_numpy(view.projections[part])
-        seen = torch.cat([along, along[-1:].expand(rest, -1, -1)])[None, None]
-    prompts = VisualPrompt(told[None, None], poses[None], projections=seen)
+    told, poses = _longer(skeletons, rest), _longer(joints, rest)
+    seen, tool = (
+        None if values is None else _longer(torch.from_numpy(values[part]), rest)[None]
+        for values in (view.projections, view.tool)
+    )
+    prompts = VisualPrompt(told[None, None], poses[None], projections=None if seen is None else seen[None], tool=tool)
     state = world.encode(recorded[None, None, 0], prompts.between(0, 1), [seed])
     signs: tuple[Mapping[str, float], ...] = ()
     if meter is None:
@@ -155,6 +154,11 @@ def replay(
     dreamt = torch.cat([recorded[:1], frames[0, 0, :count].cpu()])
     expected, kept = (torch.from_numpy(np.ascontiguousarray(values[part])) for values in (view.expected, view.kept))
     return Replay(view, first, recorded, dreamt, skeletons, expected, kept, signs[: count + 1])
+
+
+def _longer(values: Tensor, rest: int) -> Tensor:
+    """Values (T, ...) and the last of them `rest` times more."""
+    return torch.cat([values, values[-1:].expand(rest, *values.shape[1:])])
 
 
 def _watched(

@@ -24,7 +24,8 @@ class WorldModelSpec:
     captions of prompts (`VisualPrompt.text`) move its dreams; a caller may leave them out for a world that does not
     read; reads_reference: whether dreams may be shown a demonstration (`VisualPrompt.reference`) at their start;
     motions: names of learned motions that dreams may be told at their start (`VisualPrompt.motion`); reads_cameras:
-    whether every prompt must say where its cameras are (`VisualPrompt.projections`). Raises InvalidInput.
+    whether every prompt must say where its cameras are (`VisualPrompt.projections`); reads_tool: and where the robot's
+    tool is (`VisualPrompt.tool`). Raises InvalidInput.
     """
 
     name: str
@@ -38,6 +39,7 @@ class WorldModelSpec:
     reads_reference: bool = False
     motions: tuple[str, ...] = ()
     reads_cameras: bool = False
+    reads_tool: bool = False
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:

@@ -26,8 +26,8 @@ def check_frames(frames: Tensor, spec: WorldModelSpec) -> None:
 
 
 def check_prompt(prompt: VisualPrompt, spec: WorldModelSpec, *, rows: int, pixel_frames: int) -> None:
-    """Raises InvalidInput unless the prompt has that many rows and pixel frames, the spec's views and size, and
-    projections where the world must know its cameras."""
+    """Raises InvalidInput unless the prompt has that many rows and pixel frames, the spec's views and size, projections
+    where the world must know its cameras, and the tool where it must know that."""
     width, height = spec.size
     shape = prompt.skeleton.shape
     if shape[0] != rows:
@@ -39,8 +39,11 @@ def check_prompt(prompt: VisualPrompt, spec: WorldModelSpec, *, rows: int, pixel
     if shape[3] != height or shape[4] != width:
         raise InvalidInput(f"prompt for world {spec.name!r}", f"size {prompt.size}", f"(width, height) = {spec.size}")
     if spec.reads_cameras and prompt.projections is None:
-        expected = f"projections {tuple(shape[:3])} + (3, 4): with {spec.views} views it must know where cameras are"
+        expected = f"projections {tuple(shape[:3])} + (3, 4): it must know where its {spec.views} cameras are"
         raise InvalidInput(f"prompt for world {spec.name!r}", "no projections", expected)
+    if spec.reads_tool and prompt.tool is None:
+        expected = f"tool {(shape[0], shape[2])} + (4, 4): it must know where things that are held go"
+        raise InvalidInput(f"prompt for world {spec.name!r}", "no tool", expected)
 
 
 def check_state(state: WorldState, spec: WorldModelSpec) -> None:

@@ -7,6 +7,8 @@ by term, because library matrix products may round differently for different bat
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,6 +19,7 @@ from vap_sim.robots.kinematics import Robot
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
+Number = TypeVar("Number", np.float32, np.float64)
 
 
 def projection_matrix(camera: Camera, T_base_link: Tensor, robot: Robot) -> Floats:
@@ -53,9 +56,9 @@ def _seen_from(intrinsics: Floats, pose: Floats) -> Floats:
     return product(intrinsics, inverse)
 
 
-def product(a: Floats, b: Floats) -> Floats:
+def product(a: NDArray[Number], b: NDArray[Number]) -> NDArray[Number]:
     """Matrix product (..., i, k) x (..., k, j) summed in a fixed order."""
-    total = a[..., :, :1] * b[..., :1, :]
+    total: NDArray[Number] = a[..., :, :1] * b[..., :1, :]
     for k in range(1, a.shape[-1]):
         total = total + a[..., :, k : k + 1] * b[..., k : k + 1, :]
     return total

@@ -44,7 +44,7 @@ class Prompter:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "plan", plan_drawing(self.model.skeleton, self.profile, self.size))
-        object.__setattr__(self, "points", plan_points(self.model.robot, self.model.skeleton))
+        object.__setattr__(self, "points", plan_points(self.model.robot, self.model.skeleton, self.model.tool_link))
         shown = self.profile.form in ("mesh", "depth")
         object.__setattr__(self, "surface", gather_surface(self.model) if shown else None)
 
@@ -55,12 +55,13 @@ class Prompter:
         for, where the two are known to differ; lines keep the widths that the cameras give them.
 
         Each camera has no leading axis or one of length b. The prompt's skeleton is (b, V, F, H, W, 3) uint8 on the
-        CPU; its joints are q itself, its projections those of the cameras, taken through the homographies. Raises
-        InvalidInput for wrong shapes, for values that are not finite, for cameras of another size, and for homographies
-        that mirror or tear the picture.
+        CPU; its joints are q itself, its projections those of the cameras, taken through the homographies, its tool the
+        pose of the robot's tool link. Raises InvalidInput for wrong shapes, for values that are not finite, for cameras
+        of another size, and for homographies that mirror or tear the picture.
 
         The field `skeleton` holds the picture of whatever form the profile has. The form "text" keeps the joints to
-        itself; only skeletons come with projections, because a camera that rides on a link tells of the action.
+        itself; only skeletons come with projections and the tool, because a camera that rides on a link tells of the
+        action, and the tool more so.
         """
         exact = check_poses(q, self.model)
         check_cameras(cameras, self.size)
@@ -86,11 +87,11 @@ class Prompter:
         b, pixel_frames = exact.shape[:2]
         views, (width, height) = len(cameras), self.size
         if b * pixel_frames <= _FEW and all(camera.parent_link is None for camera in cameras):
-            points = self.points.positions(exact.reshape(-1, exact.shape[-1])).astype(np.float32)
-            points = points.reshape(b, pixel_frames, -1, 3)
+            at, tool = self.points.positions_and_tool(exact.reshape(-1, exact.shape[-1]))
+            points = at.astype(np.float32).reshape(b, pixel_frames, -1, 3)
             seen = [_standing(camera, b) for camera in cameras]
         else:
-            points, seen = self._of_many(torch.from_numpy(exact), cameras)
+            points, tool, seen = self._of_many(torch.from_numpy(exact), cameras)
         if b == pixel_frames == views == 1:
             ((matrix, focal),) = seen
             rays, focals = to_rays(matrix, points)[0], focal.reshape(1)
@@ -108,15 +109,19 @@ class Prompter:
         if warps is not None:
             projections = torch.from_numpy(product(warps, projections.numpy()))
         drawn = torch.from_numpy(pictures).view(b, views, pixel_frames, height, width, 3)
-        return VisualPrompt(drawn, joints=q, projections=projections)
+        poses = torch.from_numpy(tool.astype(np.float32)).view(b, pixel_frames, 4, 4)
+        return VisualPrompt(drawn, joints=q, projections=projections, tool=poses)
 
     @torch.no_grad()
-    def _of_many(self, q: Tensor, cameras: Sequence[Camera]) -> tuple[Floats, list[tuple[Floats, Floats]]]:
-        """Points (b, F, P, 3) and views of many poses, or of cameras that ride on links."""
+    def _of_many(
+        self, q: Tensor, cameras: Sequence[Camera]
+    ) -> tuple[Floats, NDArray[np.float64], list[tuple[Floats, Floats]]]:
+        """Points (b, F, P, 3), the tool (b, F, 4, 4) and views of many poses, or of cameras that ride on links."""
         robot = self.model.robot
         T_base_link = robot.forward(q)
         points = as_floats(self.model.skeleton.positions(robot, T_base_link))
-        return points, [(projection_matrix(camera, T_base_link, robot), _focal(camera)) for camera in cameras]
+        tool = T_base_link[:, :, robot.link_index(self.model.tool_link)].contiguous().numpy()
+        return points, tool, [(projection_matrix(camera, T_base_link, robot), _focal(camera)) for camera in cameras]
 
 
 @lru_cache(maxsize=64)

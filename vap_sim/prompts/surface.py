@@ -99,7 +99,7 @@ def poses_seen(surface: Surface, model: RobotModel, T_base_link: Tensor, camera:
     moved = parts[..., :3, :].copy()
     moved[..., 3] -= pose[..., :3, 3]
     seen = product(turn, moved)
-    return seen, np.broadcast_to(intrinsics, (b, pixel_frames, 3, 3)).reshape(-1, 3, 3)  # type: ignore[return-value]
+    return seen, np.broadcast_to(intrinsics, (b, pixel_frames, 3, 3)).reshape(-1, 3, 3)
 
 
 def see_surface(surface: Surface, poses: Doubles, intrinsics: Doubles) -> SeenSurface:
@@ -116,6 +116,6 @@ def see_surface(surface: Surface, poses: Doubles, intrinsics: Doubles) -> SeenSu
     # Power by parts: the colours do not change from picture to picture.
     screen = np.clip(surface.colors, 0, 1) ** _SCREEN_EXPONENT
     colors = np.rint(255 * screen * (brightness**_SCREEN_EXPONENT)[..., None]).astype(np.uint8)
-    matrices = product(intrinsics[:, None], poses).astype(np.float32)  # type: ignore[arg-type]
+    matrices = product(intrinsics[:, None], poses).astype(np.float32)
     rays = to_rays(matrices[:, surface.corner_part], surface.corners[:, None, :])[:, :, 0]
     return SeenSurface(rays, colors, facing)

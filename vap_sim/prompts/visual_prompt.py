@@ -58,7 +58,9 @@ class VisualPrompt:
     reference: a demonstration of b rows, or None; motion: names of learned motion embeddings, shared by all rows;
     text: one caption a row, or None; projections: (b, V, F, 3, 4) float32, what takes points of the base frame [m] to
     pixels times depth in each view and frame, for worlds that must know where their cameras are
-    (`WorldModelSpec.reads_cameras`), or None. Raises InvalidInput where the parts disagree.
+    (`WorldModelSpec.reads_cameras`), or None; tool: (b, F, 4, 4) float32, the pose of the robot's tool in the base
+    frame [m], for worlds that must know where it takes what it holds (`WorldModelSpec.reads_tool`), or None. Raises
+    InvalidInput where the parts disagree.
     """
 
     skeleton: Tensor
@@ -67,6 +69,7 @@ class VisualPrompt:
     motion: tuple[str, ...] = ()
     text: tuple[str, ...] | None = None
     projections: Tensor | None = None
+    tool: Tensor | None = None
 
     def __post_init__(self) -> None:
         _check_pictures("VisualPrompt.skeleton", self.skeleton, "(b, V, F, H, W, 3)")
@@ -85,6 +88,10 @@ class VisualPrompt:
         if seen is not None and (seen.shape != (*lead, 3, 4) or seen.dtype != torch.float32):
             given = f"{seen.dtype} {tuple(seen.shape)}"
             raise InvalidInput("VisualPrompt.projections", given, f"torch.float32 {(*lead, 3, 4)}")
+        tool = self.tool
+        if tool is not None and (tool.shape != (b, pixel_frames, 4, 4) or tool.dtype != torch.float32):
+            given = f"{tool.dtype} {tuple(tool.shape)}"
+            raise InvalidInput("VisualPrompt.tool", given, f"torch.float32 {(b, pixel_frames, 4, 4)}")
 
     def __len__(self) -> int:
         """The number of rows b."""
@@ -115,6 +122,7 @@ class VisualPrompt:
             reference=None if self.reference is None else self.reference.index(chosen),
             text=_pick(self.text, chosen),
             projections=None if self.projections is None else self.projections[chosen.to(self.projections.device)],
+            tool=None if self.tool is None else self.tool[chosen.to(self.tool.device)],
         )
 
     def between(self, first: int, last: int) -> VisualPrompt:
@@ -123,7 +131,8 @@ class VisualPrompt:
             raise InvalidInput("pixel frames", f"{first}..{last}", f"0 <= first < last <= {self.pixel_frames}")
         joints = None if self.joints is None else self.joints[:, first:last]
         seen = None if self.projections is None else self.projections[:, :, first:last]
-        return replace(self, skeleton=self.skeleton[:, :, first:last], joints=joints, projections=seen)
+        tool = None if self.tool is None else self.tool[:, first:last]
+        return replace(self, skeleton=self.skeleton[:, :, first:last], joints=joints, projections=seen, tool=tool)
 
     def to(self, device: torch.device | str) -> VisualPrompt:
         """The same prompt with its tensors on `device`."""
@@ -133,6 +142,7 @@ class VisualPrompt:
             joints=None if self.joints is None else self.joints.to(device),
             reference=None if self.reference is None else self.reference.to(device),
             projections=None if self.projections is None else self.projections.to(device),
+            tool=None if self.tool is None else self.tool.to(device),
         )
 
     @staticmethod
@@ -147,6 +157,7 @@ class VisualPrompt:
         joints = [prompt.joints for prompt in prompts if prompt.joints is not None]
         clips = [prompt.reference for prompt in prompts if prompt.reference is not None]
         seen = [prompt.projections for prompt in prompts if prompt.projections is not None]
+        tools = [prompt.tool for prompt in prompts if prompt.tool is not None]
         return replace(
             first,
             skeleton=torch.cat([prompt.skeleton for prompt in prompts]),
@@ -154,6 +165,7 @@ class VisualPrompt:
             reference=_join_clips(clips),
             text=_join([prompt.text for prompt in prompts]),
             projections=torch.cat(seen) if seen else None,
+            tool=torch.cat(tools) if tools else None,
         )
 
 
@@ -168,7 +180,9 @@ def _signature(prompt: VisualPrompt) -> str:
         )
     text = "no text" if prompt.text is None else "text"
     seen = "no projections" if prompt.projections is None else "projections"
-    return f"skeleton {tuple(prompt.skeleton.shape[1:])}, {joints}, {clip}, motion {prompt.motion}, {seen}, {text}"
+    tool = "no tool" if prompt.tool is None else "tool"
+    pictures = f"skeleton {tuple(prompt.skeleton.shape[1:])}"
+    return f"{pictures}, {joints}, {clip}, motion {prompt.motion}, {seen}, {tool}, {text}"
 
 
 def _row_numbers(rows: Tensor | Sequence[int] | slice, count: int) -> Tensor:

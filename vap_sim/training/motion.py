@@ -119,6 +119,7 @@ class PathSource:
             film.steps[part, index],
             self._frame(rng),
             film.carried[part, index],
+            film.planes[part],
         )
 
     def _frame(self, rng: np.random.Generator) -> np.ndarray:

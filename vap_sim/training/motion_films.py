@@ -18,11 +18,12 @@ from tqdm import tqdm
 
 from vap_sim.data.twin import TwinEpisode, load_episode
 from vap_sim.errors import BadFile, VAPSimError
+from vap_sim.models.compact.carry import homographies
 from vap_sim.models.compact.motion_losses import is_moving
 from vap_sim.prompts.profiles import profile
 from vap_sim.prompts.prompter import Prompter
 from vap_sim.robots.camera import Camera
-from vap_sim.robots.library import load_robot
+from vap_sim.robots.library import RobotModel, load_robot
 from vap_sim.training.tracks import Bodies, follow, ridden, see
 
 _MEMBERS = ("joints", "object_poses")
@@ -32,8 +33,9 @@ _NEAR = 20  # [px] from an object's centre
 @dataclass(frozen=True, eq=False)
 class MotionFilm:
     """One episode of T frames by one camera. joints (T, J) nominal [rad]; seen: the camera, or where it was in every
-    frame; centres (T, S, 2), steps and carried (T, S, 4) as in `tracks.Track`; moving (T, S): the object moved into
-    frame t; near (T, S): the skeleton is close."""
+    frame; centres (T, S, 2), steps and carried (T, S, 4) as in `tracks.Track`; planes (T, 3, 3): by what the tool would
+    carry things into frame t, see `carry.homographies`; moving (T, S): the object moved into frame t; near (T, S): the
+    skeleton is close."""
 
     prompter: Prompter
     camera: Camera
@@ -43,6 +45,7 @@ class MotionFilm:
     centres: NDArray[np.float32]
     steps: NDArray[np.float32]
     carried: NDArray[np.float32]
+    planes: NDArray[np.float32]
     moving: NDArray[np.bool_]
     near: NDArray[np.bool_]
 
@@ -61,6 +64,7 @@ class MotionFilm:
             centres=track.centres,
             steps=track.steps,
             carried=track.carried,
+            planes=_planes(seen, tool_poses(prompter.model, episode.joints)),
             moving=is_moving(torch.from_numpy(track.steps)).numpy(),
             near=_near(_drawn(prompter, camera, episode.joints), track.centres),
         )
@@ -93,6 +97,22 @@ class MotionFilm:
 def _drawn(prompter: Prompter, camera: Camera, joints: NDArray[np.float32]) -> NDArray[np.uint8]:
     drawn: NDArray[np.uint8] = prompter.draw(torch.from_numpy(joints)[None], [camera]).skeleton[0, 0].numpy()
     return drawn
+
+
+def tool_poses(model: RobotModel, joints: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Where a robot's tool is in the base frame (T, 4, 4) at joints (T, J)."""
+    with torch.no_grad():
+        poses = model.robot.forward(torch.from_numpy(joints).double())
+    return np.asarray(poses[:, model.robot.link_index(model.tool_link)].numpy())
+
+
+def _planes(camera: Camera, tools: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(T, 3, 3): by what tools (T, 4, 4) carry things into each frame, as the camera, one or one a frame, sees it
+    then."""
+    intrinsics, pose = camera.intrinsics.double().numpy(), camera.T_parent_camera.double().numpy()
+    projections = intrinsics @ np.linalg.inv(pose)[..., :3, :]
+    before = np.concatenate([tools[:1], tools[:-1]])
+    return homographies(np.broadcast_to(projections, (len(tools), 3, 4)), before, tools).astype(np.float32)
 
 
 def _near(skeletons: NDArray[np.uint8], centres: NDArray[np.float32]) -> NDArray[np.bool_]:

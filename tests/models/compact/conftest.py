@@ -97,6 +97,7 @@ def make_paths(seed: int, shifts: Sequence[tuple[float, float]] = ((1.0, 0.5), (
         steps=torch.from_numpy(steps),
         frames=torch.eye(2).expand(count, 2, 2).clone(),
         carried=torch.zeros(count, length, 4),
+        planes=torch.eye(3).expand(count, length, 3, 3).clone(),
     )
 
 

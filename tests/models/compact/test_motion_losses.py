@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import cast
@@ -28,10 +29,12 @@ Many = Callable[..., Paths]
 
 
 class Teller(nn.Module):
-    """Says steps (T - 1, b, 5) in the network's units, one after the other, and keeps the windows it is shown."""
+    """Says steps (T - 1, b, 5, or 8 if told of carrying) in the network's units, one after the other, and keeps the
+    windows it is shown."""
 
     def __init__(self, steps: Tensor) -> None:
         super().__init__()
+        self.told_of_carrying = steps.shape[-1] > MotionNet.OUTPUTS
         self.steps, self.windows = nn.Parameter(steps), []  # type: ignore[var-annotated]
 
     def forward(self, windows: Tensor, overview: Tensor, state: Tensor) -> Tensor:
@@ -80,6 +83,29 @@ def test_a_network_that_tells_the_truth_stays_on_it(framed: Paths) -> None:
         assert torch.allclose(misses[step], torch.zeros(2, 2), atol=1e-4)
     _, terms = loss_of(telling(framed).as_net(), framed)
     assert all(float(value) < 1e-4 for value in terms.values())
+
+
+def test_what_is_held_and_goes_with_the_tool_stays_on_it(framed: Paths) -> None:
+    """Nothing is said of the steps but that the tool makes them, which go and turn and grow."""
+    planes = torch.eye(3).repeat(2, 4, 1, 1)
+    lies = torch.cumsum(framed.steps[..., :2], dim=1) + framed.start[:, None]
+    for row in range(2):
+        for step in range(1, 4):
+            x, y, turn, growth = framed.steps[row, step].tolist()
+            c, s = math.exp(growth) * math.cos(turn), math.exp(growth) * math.sin(turn)
+            middle = lies[row, step - 1]
+            planes[row, step, :2, :2] = torch.tensor([[c, -s], [s, c]])
+            planes[row, step, :2, 2] = middle + torch.tensor([x, y]) - planes[row, step, :2, :2] @ middle
+    held = telling(framed).steps.detach()
+    nothing = torch.zeros_like(held[..., :4])
+    held = torch.cat([nothing, held[..., 4:], nothing[..., :1] + 50, nothing[..., :2]], dim=-1)
+    paths = replace(framed, planes=planes)
+    motions, truths, misses = roll_out(Teller(held).as_net(), paths, jitter=still(paths))
+    assert all(torch.allclose(miss, torch.zeros(2, 2), atol=1e-3) for miss in misses)
+    for motion, truth in zip(motions, truths, strict=True):
+        assert torch.allclose(torch.cat([motion.shift, motion.twist], 1), truth, atol=1e-3)
+    _, terms = loss_of(Teller(held).as_net(), paths)
+    assert all(float(value) < 1e-3 for value in terms.values())
 
 
 def test_a_network_that_says_nothing_moves_nothing(paths: Paths, network: CompactNetwork) -> None:

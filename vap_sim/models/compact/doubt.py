@@ -47,10 +47,16 @@ def begin(dream: Context) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def advance_echoes(
-    network: MotionNet, echoes: Context, before: Context, after: Context, told: Mapping[bool, Told | None] | None = None
+    network: MotionNet,
+    echoes: Context,
+    before: Context,
+    after: Context,
+    told: Mapping[bool, Told | None] | None = None,
+    planes: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The echoes of one row's dream a step on; `before` and `after` are the dream's own context; told: what a
-    demonstration says to echoes that see in a mirror and to those that do not, if there is one."""
+    demonstration says to echoes that see in a mirror and to those that do not, if there is one; planes (1, 3, 3): as in
+    `motion.view`."""
     skeletons = torch.cat([after["skeletons"][:, :3], before["skeletons"]], dim=1)
     drawn = _points(skeletons[0, :6])
     foreseen: list[tuple[bool, Context, Motion]] = []
@@ -61,7 +67,7 @@ def advance_echoes(
         same = (one for mirrored, seen, one in foreseen if mirrored == echo.mirrored and _equal(seen, old))
         motion = next(same, None)
         if motion is None:
-            motion = _foresee(network, echo, old, before, skeletons, drawn, (told or {}).get(echo.mirrored))
+            motion = _foresee(network, echo, old, before, skeletons, drawn, (told or {}).get(echo.mirrored), planes)
             foreseen.append((echo.mirrored, old, motion))
         moved.append(_moved(old, before, Motion(motion.shift, motion.twist, motion.logit - echo.above)))
     return {name: torch.stack([one[name] for one in moved], dim=1) for name in echoes}
@@ -87,6 +93,7 @@ def _foresee(
     skeletons: Tensor,
     drawn: Tensor,
     told: Told | None = None,
+    planes: Tensor | None = None,
 ) -> Motion:
     """How the objects (1, S) of an echo will move; those far from the robot have no doubt that they rest."""
     centre = old["centre"][0]
@@ -104,6 +111,7 @@ def _foresee(
             centre=centre[places],
             turn=old["turn"][0, places],
             velocity=old["velocity"][0, places],
+            planes=planes,
             frames=frames,
         )
         motion = foresee(network, views, frames, told)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vap_sim.errors import BadFile, InvalidInput
 from vap_sim.models.checkpoint import fill, load_tensors
-from vap_sim.models.compact import doubt, layers
+from vap_sim.models.compact import carry, doubt, layers
 from vap_sim.models.compact.motion import apply, move
 from vap_sim.models.compact.network import CompactConfig, CompactNetwork, Told, UNetConfig, to_blocks
 from vap_sim.models.compact.packed import fast_dtype, packed
@@ -64,6 +64,7 @@ class CompactWorld:
         self.network = packed(network)
         self.device = torch.device(device)
         self._echoes = f"{self.fingerprint} doubt"
+        self._carries = network.config.carry
         size = network.config.size
         self.spec = WorldModelSpec(
             name="compact",
@@ -74,6 +75,8 @@ class CompactWorld:
             profile=profile,
             fingerprint=self.fingerprint,
             reads_reference=demonstration is not None,
+            reads_cameras=self._carries,
+            reads_tool=self._carries,
         )
 
     @classmethod
@@ -105,6 +108,8 @@ class CompactWorld:
             clips = [None if prompt.reference is None else prompt.reference.index([row]) for row in range(len(parts))]
             parts = [{**part, **self.demonstration.watch(clip)} for part, clip in zip(parts, clips, strict=True)]
         context = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        if self._carries:
+            context |= self._tool(prompt)
         return WorldState(context, *start_keys(frames.shape[0], seed, self.device), model=self.fingerprint)
 
     def step(self, state: WorldState, prompt: VisualPrompt) -> tuple[WorldState, Tensor]:
@@ -135,8 +140,16 @@ class CompactWorld:
         if memory.model != self._echoes or not len(memory) == len(before) == len(after):
             given = f"{len(memory)} rows of {memory.model!r} for {len(before)} and {len(after)} rows"
             raise InvalidInput("memory of doubt", given, f"as many rows, of {self._echoes!r}")
+        planes = self._planes(before.context, prompt)
         rows = [
-            doubt.advance_echoes(self.network.motion, _row(memory, row), _row(before, row), _row(after, row), told)
+            doubt.advance_echoes(
+                self.network.motion,
+                _row(memory, row),
+                _row(before, row),
+                _row(after, row),
+                told,
+                None if planes is None else planes[row : row + 1],
+            )
             for row, told in enumerate(self._told_echoes(before))
         ]
         partings = [doubt.parting(echoes, _row(after, row)) for row, echoes in enumerate(rows)]
@@ -145,13 +158,25 @@ class CompactWorld:
     def _advance(self, state: WorldState, prompt: VisualPrompt) -> WorldState:
         context, parts = state.context, range(0, state.rows, _ROWS_AT_ONCE)
         if len(parts) == 1:
-            return state.advanced({**context, **self._move(context, prompt.skeleton[:, 0, 0], state.step)})
+            return state.advanced({**context, **self._move(context, prompt, state.step)})
         moved = []
         for first in parts:
             rows = slice(first, first + _ROWS_AT_ONCE)
             old = {name: value[rows] for name, value in context.items()}
-            moved.append({**old, **self._move(old, prompt.skeleton[rows, 0, 0], state.step[rows])})
+            moved.append({**old, **self._move(old, prompt.index(rows), state.step[rows])})
         return state.advanced(_joined(moved))
+
+    def _tool(self, prompt: VisualPrompt) -> dict[str, Tensor]:
+        """Where the tool is, (b, 4, 4), as a state keeps it."""
+        assert prompt.tool is not None  # as `check_prompt` has seen
+        return {"tool": prompt.tool[:, 0].to(self.device)}
+
+    def _planes(self, old: Mapping[str, Tensor], prompt: VisualPrompt) -> Tensor | None:
+        """By what the tool would carry objects (b, 3, 3), see `carry`; None for a network that is not told."""
+        if not self._carries:
+            return None
+        assert prompt.projections is not None  # as `check_prompt` has seen
+        return carry.planes(prompt.projections[:, 0, 0], old["tool"], self._tool(prompt)["tool"])
 
     @torch.no_grad()
     def _encode_row(self, frame: Tensor, skeleton: Tensor) -> dict[str, Tensor]:
@@ -181,15 +206,18 @@ class CompactWorld:
         return {"objects": objects, "blocks": to_blocks(objects.to(self._dtype))}
 
     @torch.no_grad()
-    def _move(self, old: Mapping[str, Tensor], skeletons: Tensor, step: Tensor) -> dict[str, Tensor]:
-        """What changes in the context of b rows in a step (b,); skeletons (b, H, W, 3) uint8, as drawn."""
-        drawn = skeletons.to(self.device).permute(0, 3, 1, 2).contiguous()
+    def _move(self, old: Mapping[str, Tensor], prompt: VisualPrompt, step: Tensor) -> dict[str, Tensor]:
+        """What changes in the context of b rows in a step (b,) to what the prompt, F = 1, tells."""
+        drawn = prompt.skeleton[:, 0, 0].to(self.device).permute(0, 3, 1, 2).contiguous()
         history = torch.cat([drawn, old["skeletons"]], dim=1)
         changed: dict[str, Tensor] = {"skeletons": history[:, :6]}
+        if self._carries:
+            changed |= self._tool(prompt)
         if bool(old["present"].any()):
             slots = Slots(unit(old["patches"]), **{name: old[name] for name in _POSES})
             told = () if self.demonstration is None else self.demonstration.told(old, step)
-            moved = apply(slots, move(self.network.motion, unit(history), old["objects"], slots, told))
+            planes = self._planes(old, prompt)
+            moved = apply(slots, move(self.network.motion, unit(history), old["objects"], slots, told, planes))
             changed |= {name: getattr(moved, name) for name in _POSES}
             still = (moved.centre == slots.centre).all(2) & (moved.turn == slots.turn).all(2)
             rows = torch.nonzero(~still.all(1))[:, 0]
@@ -267,7 +295,8 @@ def read_config(values: Any, source: object) -> CompactConfig:
         raise BadFile(source, "its description has no field 'network'")
     try:
         nets = {name: UNetConfig(tuple(values[name]["widths"]), tuple(values[name]["blocks"])) for name in _NETS}
-        return CompactConfig(size=int(values["size"]), style=int(values["style"]), **nets)
+        carry = bool(values.get("carry", False))
+        return CompactConfig(size=int(values["size"]), style=int(values["style"]), carry=carry, **nets)
     except (KeyError, TypeError, ValueError) as error:
         raise BadFile(source, f"field 'network' of its description: {error!r}") from error
 
@@ -279,7 +308,9 @@ _NETS = ("scene", "motion", "robot")
 
 def fingerprint_of(network: CompactNetwork, demonstration: Demonstration | None) -> str:
     """A hash of all weights."""
-    digest = hashlib.sha256(repr(asdict(network.config)).encode())
+    # Weights from before anything was told of carrying keep the name that their states and records have.
+    config = {name: value for name, value in asdict(network.config).items() if name != "carry" or value}
+    digest = hashlib.sha256(repr(config).encode())
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())

@@ -27,7 +27,8 @@ class Paths:
     centre there, and velocity (b, 2) [px] its last motion; centres (b, T, 2) [px] of its bounding box; steps (b, T, 4)
     from the frame before: x, y [px], turn [rad], log of growth; frames (b, 2, 2), see `windows.offsets`; carried
     (b, T, 4), by what the camera's own motion carried the object before each step; others of frame t are seen from
-    where such a camera is in frame t + 1.
+    where such a camera is in frame t + 1; planes (b, T, 3, 3), by what the tool would carry it into each frame, see
+    `carry.homographies`.
     """
 
     skeletons: Tensor
@@ -39,6 +40,7 @@ class Paths:
     steps: Tensor
     frames: Tensor
     carried: Tensor
+    planes: Tensor
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ def roll_out(network: MotionNet, paths: Paths, *, jitter: Tensor) -> tuple[list[
             own = place(patches, slots.centre[:, 0], slots.turn[:, 0], size)
             alpha = own + others[:, step - 1] * (1 - own)
         pose = {name: getattr(slots, name)[:, 0] for name in ("centre", "turn", "velocity")}
-        motion = foresee(network, view(history, alpha, patches, **pose, frames=paths.frames), paths.frames)
+        planes = paths.planes[:, step] if network.told_of_carrying else None
+        seen = view(history, alpha, patches, **pose, planes=planes, frames=paths.frames)
+        motion = foresee(network, seen, paths.frames)
         motions.append(motion)
         truths.append(paths.steps[:, step])
         misses.append(before + offset - pose["centre"])

@@ -8,7 +8,7 @@ picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vap_sim.errors import InvalidInput
+from vap_sim.models.compact.carry import CARRY, HOLD
 from vap_sim.models.compact.windows import OVERVIEW, WINDOW
 
 Told = Callable[[Tensor], Tensor]
@@ -41,13 +42,16 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class CompactConfig:
-    """Everything that fixes the shape of the compact model's weights. Raises InvalidInput for impossible shapes."""
+    """Everything that fixes the shape of the compact model's weights. Raises InvalidInput for impossible shapes.
+
+    carry: whether what moves objects is told by what the robot would carry them, see `carry`."""
 
     size: int = 128
     style: int = 24
     scene: UNetConfig = UNetConfig((32, 64, 96, 128), (1, 1, 2, 2))
     motion: UNetConfig = UNetConfig((32, 64, 96, 128), (1, 2, 2, 2))
     robot: UNetConfig = UNetConfig((48, 64, 96, 128), (1, 2, 2, 2))
+    carry: bool = False
 
     def __post_init__(self) -> None:
         levels = max(len(net.widths) for net in (self.scene, self.motion, self.robot))
@@ -190,7 +194,9 @@ class SceneNet(nn.Module):
 
 
 class MotionNet(nn.Module):
-    """Looks at one object and what is around it in three skeletons; says how the object will move."""
+    """Looks at one object and what is around it in three skeletons; says how the object will move.
+
+    One that is told by what the robot would carry the object says beside it whether that is what happens."""
 
     OUTPUTS = 5  # x, y [MOTION_UNIT px], turn [rad], log of growth, logit of moving at all
     CHANNELS = 3 * 3 + 2  # skeletons newest first, alpha of the object, alpha of all objects
@@ -199,21 +205,23 @@ class MotionNet(nn.Module):
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
         widths, blocks = config.motion.widths, config.motion.blocks
+        self.told_of_carrying = config.carry
         hidden = widths[-1]
         side = WINDOW >> len(widths)
-        self.overview = nn.Linear(3 * OVERVIEW**2 + self.STATE, hidden)
+        self.overview = nn.Linear(3 * OVERVIEW**2 + self.STATE + CARRY * config.carry, hidden)
         self.stem = nn.Conv2d(4 * self.CHANNELS, widths[0], 3, padding=1)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
         self.blocks = nn.ModuleList(_blocks(w, n) for w, n in zip(widths, blocks, strict=True))
         self.style = nn.ModuleList(nn.Linear(hidden, w) for w in widths)
         self.gather = nn.Linear(widths[-1] * side**2, hidden)
-        self.head = nn.Linear(hidden, self.OUTPUTS)
+        self.head = nn.Linear(hidden, self.OUTPUTS + HOLD * config.carry)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, windows: Tensor, overview: Tensor, state: Tensor, told: Told | None = None) -> Tensor:
         """windows (n, 11, WINDOW, WINDOW) and overview (n, 3, OVERVIEW, OVERVIEW) of the newest skeleton, both in
-        [0, 1], state (n, 5), told: what a demonstration adds -> (n, 5), as `CHANNELS`, `STATE`, `OUTPUTS` list them."""
+        [0, 1], state (n, 5 or 9), told: what a demonstration adds -> (n, 5 or 8), as `CHANNELS`, `STATE`, `OUTPUTS`
+        list them, and then `carry.CARRY`, `carry.HOLD`."""
         dtype = self.head.weight.dtype
         style = F.silu(self.overview(torch.cat([overview.flatten(1), state], dim=1).to(dtype)))
         style = style if told is None else style + told(style)
@@ -250,3 +258,8 @@ class CompactNetwork(nn.Module):
         self.scene = SceneNet(config)
         self.motion = MotionNet(config)
         self.robot = RobotNet(config)
+
+
+def told_of_carrying(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the motion network of a compact model with these weights is told of carrying."""
+    return "motion.head.bias" in tensors and len(tensors["motion.head.bias"]) > MotionNet.OUTPUTS

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vap_sim.errors import InvalidInput
-from vap_sim.models.compact import layers
+from vap_sim.models.compact import carry, layers
 from vap_sim.models.compact.beginning import begin
 from vap_sim.models.compact.fusing import Opinions
 from vap_sim.models.compact.geometry import Floats
@@ -89,6 +89,7 @@ class CompactViews:
         self.network = packed(network)
         self.device = torch.device(device)
         self.size = network.config.size
+        self._carries = network.config.carry
         self.spec = WorldModelSpec(
             name="compact",
             size=(self.size, self.size),
@@ -99,6 +100,7 @@ class CompactViews:
             fingerprint=self.fingerprint,
             reads_reference=demonstration is not None,
             reads_cameras=True,
+            reads_tool=self._carries,
         )
 
     def encode(self, frames: Tensor, prompt: VisualPrompt, seed: Sequence[int] | Tensor) -> WorldState:
@@ -111,6 +113,9 @@ class CompactViews:
             clips = [None if prompt.reference is None else prompt.reference.index([row]) for row in range(len(parts))]
             parts = [{**part, **self.demonstration.watch(clip)} for part, clip in zip(parts, clips, strict=True)]
         context = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        if self._carries:
+            assert prompt.tool is not None  # as `check_prompt` has seen
+            context["tool"] = prompt.tool[:, 0].to(self.device)
         return WorldState(context, *start_keys(frames.shape[0], seed, self.device), model=self.fingerprint)
 
     def step(self, state: WorldState, prompt: VisualPrompt) -> tuple[WorldState, Tensor]:
@@ -131,7 +136,7 @@ class CompactViews:
         for first in range(0, state.rows, each):
             rows = slice(first, first + each)
             old = {name: value[rows] for name, value in state.context.items()}
-            moved.append(self._move(old, prompt.skeleton[rows, :, 0], seen[rows], state.step[rows]))
+            moved.append(self._move(old, prompt.index(rows), seen[rows], state.step[rows]))
         return state.advanced({name: torch.cat([one[name] for one in moved]) for name in moved[0]})
 
     @torch.no_grad()
@@ -165,22 +170,24 @@ class CompactViews:
         return {**context, **{name: torch.cat([one[name] for one in laid])[None] for name in laid[0]}}
 
     @torch.no_grad()
-    def _move(self, old: Context, skeletons: Tensor, seen: Floats, step: Tensor) -> Context:
-        """The context of b rows after a step (b,); skeletons (b, V, H, W, 3) uint8, seen (b, V, 3, 4)."""
-        drawn = skeletons.to(self.device).permute(0, 1, 4, 2, 3).contiguous()
+    def _move(self, old: Context, prompt: VisualPrompt, seen: Floats, step: Tensor) -> Context:
+        """The context of b rows after a step (b,) to what the prompt, F = 1, tells; seen (b, V, 3, 4)."""
+        drawn = prompt.skeleton[:, :, 0].to(self.device).permute(0, 1, 4, 2, 3).contiguous()
         history = torch.cat([drawn, old["skeletons"]], dim=2)
         placed = [Placed.of(old, row) for row in range(len(seen))]
         now = self._followed(old, placed, seen)
         heard = self._heard(now)
+        tool = {} if prompt.tool is None or not self._carries else {"tool": prompt.tool[:, 0].to(self.device)}
         if heard.any():
-            motion = self._foreseen(now, history, torch.from_numpy(heard).to(self.device), step)
+            taken = carry.planes(now["projections"], old["tool"][:, None], tool["tool"][:, None]) if tool else None
+            motion = self._foreseen(now, history, torch.from_numpy(heard).to(self.device), step, taken)
             shift, twist, logit = (value.double().cpu().numpy() for value in vars(motion).values())
             steps = [
                 one.moved(seen[row], Opinions(shift[row], twist[row], logit[row]), heard[row])
                 for row, one in enumerate(placed)
             ]
             now = self._gone(now, [one.kept() for one, _ in steps], np.stack([went for _, went in steps]), seen)
-        return {**now, "skeletons": history[:, :, :6]}
+        return {**now, **tool, "skeletons": history[:, :, :6]}
 
     def _followed(self, old: Context, placed: Sequence[Placed], seen: Floats) -> Context:
         """The context seen from where cameras are now, nothing having moved but they."""
@@ -240,14 +247,16 @@ class CompactViews:
         speaks = steady | (speaks & ~steady.any(dim=1, keepdim=True)) if self.hears_moving else steady
         return np.asarray(speaks.cpu().numpy())
 
-    def _foreseen(self, now: Context, history: Tensor, heard: Tensor, step: Tensor) -> Motion:
-        """How objects will move in each view, (b, V, S, ...), where it is heard."""
+    def _foreseen(self, now: Context, history: Tensor, heard: Tensor, step: Tensor, taken: Tensor | None) -> Motion:
+        """How objects will move in each view, (b, V, S, ...), where it is heard; taken (b, V, 3, 3): by what the tool
+        would carry them, for a network that is told."""
         flat = {name: now[name].flatten(0, 1) for name in (*_POSES, "objects")}
         poses = {name: flat[name] for name in _POSES}
         slots = Slots(unit(now["patches"].flatten(0, 1)), **poses, present=heard.flatten(0, 1))
         told = () if self.demonstration is None else self.demonstration.told(now, step)
         each = [one for one in told for _ in range(self.views)]
-        motion = move(self.network.motion, unit(history.flatten(0, 1)), flat["objects"], slots, each)
+        flat_planes = None if taken is None else taken.flatten(0, 1)
+        motion = move(self.network.motion, unit(history.flatten(0, 1)), flat["objects"], slots, each, flat_planes)
         lead = heard.shape[:2]
         return Motion(*(value.reshape(*lead, *value.shape[1:]) for value in vars(motion).values()))
 
