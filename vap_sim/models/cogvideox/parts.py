@@ -197,7 +197,7 @@ def begin_telling(prompt: VisualPrompt, keep: int) -> dict[str, Tensor]:
 
 
 def told_so_far(context: Context, prompt: VisualPrompt, frames: int) -> VisualPrompt:
-    """A prompt with the last `frames` remembered pixel frames before its own, without its cameras, which are not
+    """A prompt with the last `frames` remembered pixel frames before its own, without cameras and tool, which are not
     remembered. Raises InvalidInput."""
     joints = prompt.joints
     if (joints is None) != (JOINTS not in context):
@@ -208,7 +208,7 @@ def told_so_far(context: Context, prompt: VisualPrompt, frames: int) -> VisualPr
             raise InvalidInput("joints of the prompt", joints.shape[2], f"{context[JOINTS].shape[2]}, as at the start")
         joints = torch.cat([context[JOINTS][:, -frames:].to(joints), joints], dim=1)
     skeleton = torch.cat([context[DRAWN][:, :, -frames:], prompt.skeleton], dim=2)
-    return replace(prompt, skeleton=skeleton, joints=joints, projections=None)
+    return replace(prompt, skeleton=skeleton, joints=joints, projections=None, tool=None)
 
 
 def remembered(whole: VisualPrompt, keep: int) -> dict[str, Tensor]:
