@@ -321,9 +321,7 @@ def student_weights(weights: Weights) -> dict[str, Tensor]:
 
 def _until(prompt: VisualPrompt, frames: int) -> VisualPrompt:
     """The prompt of the first so many latent frames."""
-    pixels = 4 * (frames - 1) + 1
-    joints = None if prompt.joints is None else prompt.joints[:, :pixels]
-    return replace(prompt, skeleton=prompt.skeleton[:, :, :pixels], joints=joints)
+    return prompt.between(0, 4 * (frames - 1) + 1)
 
 
 def _check(clip: Clip, channels: int, window: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +15,6 @@ from vap_sim.models.cogvideox.codec import FRAMES
 from vap_sim.models.cogvideox.sampler import Schedule, denoise, noised, original
 from vap_sim.models.cogvideox.text import TextEncoder
 from vap_sim.noise import standard_normals
-from vap_sim.prompts.visual_prompt import VisualPrompt
 from vap_sim.training.clips import Clip
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ class Previews:
                 levels,
                 self.text.encode([clip.caption]).to(self.device),
                 clip.images[:1][None].to(self.device) if self.denoiser.backbone.config.condition_channels else None,
-                _beginning(clip.prompt, 1 + FRAMES * (latents.shape[1] - 1)).to(self.device),
+                clip.prompt.between(0, 1 + FRAMES * (latents.shape[1] - 1)).to(self.device),
                 torch.zeros(1, dtype=torch.bool, device=self.device),
                 self.stream,
             )
@@ -111,11 +110,6 @@ class Previews:
 
     def _shown(self, latents: Tensor) -> Tensor:
         return self.codec.decode(latents)[0].cpu()
-
-
-def _beginning(prompt: VisualPrompt, pixel_frames: int) -> VisualPrompt:
-    joints = None if prompt.joints is None else prompt.joints[:, :pixel_frames]
-    return replace(prompt, skeleton=prompt.skeleton[:, :, :pixel_frames], joints=joints)
 
 
 def _beside(*films: Tensor) -> Tensor:
