@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -38,15 +39,17 @@ def plate_now(plates: Tensor, bare: Tensor, first: Floats, now: Floats, view: in
     ground, shows = _ground(pixels, now, table)
     canvas = plates.new_zeros(1, *plates.shape[1:])
     known = plates.new_zeros(1, 1, *plates.shape[2:])
-    sources = [view, *(other for other in range(len(plates)) if other != view)]
-    founds = [ground @ _level(first[source], table).T for source in sources]
-    for mask in (bare, torch.ones_like(bare)):
-        for source, found in zip(sources, founds, strict=True):
-            one = slice(source, source + 1)
-            canvas, known = _over(canvas, known, plates[one], mask[one], found, shows)
-    away = pixels @ (first[view, :, :3] @ np.linalg.inv(now[:, :3])).T
-    one = slice(view, view + 1)
-    canvas, known = _over(canvas, known, plates[one], torch.ones_like(bare[one]), away, ~shows)
+    looks: list[_Look] = []
+    for source in (view, *(other for other in range(len(plates)) if other != view)):
+        both = torch.cat([plates[source], bare[source]])
+        looks += _looked(both, ground @ _level(first[source], table).T, shows)
+    for bare_alone in (True, False):
+        for look in looks:
+            canvas, known = _over(canvas, known, look, bare_alone)
+    if not shows.all():
+        away = pixels @ (first[view, :, :3] @ np.linalg.inv(now[:, :3])).T
+        for look in _looked(torch.cat([plates[view], bare[view]]), away, ~shows):
+            canvas, known = _over(canvas, known, look, bare_alone=False)
     if bool((known == 1).all()):
         return canvas
     near, far = _usual(plates, first, table)
@@ -70,25 +73,41 @@ def _usual(plates: Tensor, first: Floats, table: float) -> tuple[Tensor, Tensor]
     return means[0].reshape(1, 3, 1, 1), means[1].reshape(1, 3, 1, 1)
 
 
-def _over(
-    canvas: Tensor, known: Tensor, plate: Tensor, mask: Tensor, found: Floats, where: np.ndarray
-) -> tuple[Tensor, Tensor]:
-    """The canvas with what a plate shows where a mask (1, 1, H, W) lets it and nothing is known yet; found: (H, W, 3),
-    its pixels times depth."""
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What a plate shows in each pixel (1, 3, H, W), how bare it was there and whether it has it (1, 1, H, W)."""
+
+    shown: Tensor
+    bare: Tensor
+    inside: Tensor
+
+
+def _looked(plate: Tensor, found: Floats, where: NDArray[np.bool_]) -> list[_Look]:
+    """A plate and how bare it is (4, H, W), looked up where it has `found` (H, W, 3), its pixels times depth; none
+    where it has nothing of what is asked for."""
     height, width = plate.shape[-2:]
     ahead = found[..., 2] > NEAREST * 1e-2
-    xy = found[..., :2] / np.where(ahead, found[..., 2], 1.0)[..., None]
-    inside = where & ahead & (xy >= -0.5).all(-1) & (xy[..., 0] <= width - 0.5) & (xy[..., 1] <= height - 0.5)
+    depth = np.where(ahead, found[..., 2], 1.0)
+    x, y = found[..., 0] / depth, found[..., 1] / depth
+    inside = where & ahead & (x >= -0.5) & (y >= -0.5) & (x <= width - 0.5) & (y <= height - 0.5)
     if not inside.any():
-        return canvas, known
-    grid = torch.from_numpy((xy * np.array([2 / (width - 1), 2 / (height - 1)]) - 1).astype(np.float32)).to(
-        plate.device
+        return []
+    grid = np.stack([x * (2 / (width - 1)) - 1, y * (2 / (height - 1)) - 1], axis=-1).astype(np.float32)
+    looked = F.grid_sample(
+        plate[None],
+        torch.from_numpy(grid)[None].to(plate.device),
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=True,
     )
-    both = torch.cat([plate, mask], dim=1)
-    looked = F.grid_sample(both, grid[None], mode="bilinear", padding_mode="border", align_corners=True)
-    lets = torch.from_numpy(inside).to(plate.device)[None, None] & (looked[:, 3:] > _BARE)
-    fresh = lets.to(plate.dtype) * (1 - known)
-    return torch.lerp(canvas, looked[:, :3], fresh), known + fresh
+    return [_Look(looked[:, :3], looked[:, 3:], torch.from_numpy(inside).to(plate.device)[None, None])]
+
+
+def _over(canvas: Tensor, known: Tensor, look: _Look, bare_alone: bool) -> tuple[Tensor, Tensor]:
+    """The canvas with what a look shows where nothing is known yet; of what was bare alone, or also of guesses."""
+    lets = look.inside & (look.bare > _BARE) if bare_alone else look.inside
+    fresh = lets.to(canvas.dtype) * (1 - known)
+    return torch.lerp(canvas, look.shown, fresh), known + fresh
 
 
 def _level(projection: Floats, height: float) -> Floats:
