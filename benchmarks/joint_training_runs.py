@@ -55,7 +55,7 @@ class RunSettings:
     short: int = 4
     long: int = 7
     grows: int = 1200
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     warmup: int = 100
     cooldown: int = 700
     average: float = 0.995
