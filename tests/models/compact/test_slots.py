@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
+from torch import Tensor
 
-from vap_sim.models.compact.slots import PATCH, SLOTS, Slots, advance, cut, number_objects, place, render
+from vap_sim.models.compact.slots import (
+    PATCH,
+    SLOTS,
+    Slots,
+    advance,
+    cut,
+    drawing_order,
+    number_objects,
+    place,
+    render,
+)
 
 SIZE = 64
 
@@ -127,3 +140,59 @@ def test_growth_widens_the_placed_picture() -> None:
     small = place(patch, slots.centre[0, :1], torch.tensor([[1.0, 0.0]]), SIZE)[:, 3].sum()
     large = place(patch, slots.centre[0, :1], torch.tensor([[2.0, 0.0]]), SIZE)[:, 3].sum()
     assert 3.5 < float(large / small) < 4.5
+
+
+# What hides what ---------------------------------------------------------------------------------------------------
+
+
+def squares(*things: tuple[float, float, int]) -> Slots:
+    """Slots of squares: their middles x, y [px] and sides [px]."""
+    slots = cut(torch.zeros(1, 4, SIZE, SIZE), torch.zeros(1, SIZE, SIZE, dtype=torch.uint8))
+    patches, centre, present = slots.patches.clone(), slots.centre.clone(), slots.present.clone()
+    for slot, (x, y, side) in enumerate(things):
+        low = PATCH // 2 - side // 2
+        patches[0, slot, :, low : low + side, low : low + side] = 1
+        centre[0, slot], present[0, slot] = torch.tensor([x, y]), True
+    return replace(slots, patches=patches, centre=centre, present=present)
+
+
+def order(slots: Slots, near: Tensor | None = None) -> list[int]:
+    """The slots that are there, the hindmost first."""
+    ranks: list[int] = drawing_order(slots, near)[0].tolist()
+    return [slot for slot in ranks if bool(slots.present[0, slot])]
+
+
+def test_lower_ones_hide_higher_ones_and_nearer_ones_farther_ones() -> None:
+    slots = squares((20, 30, 10), (26, 22, 10), (24, 26, 10))
+    assert order(slots) == [1, 2, 0]
+    assert order(slots, torch.tensor([[1.0, 3.0, 2.0, 0, 0, 0]])) == [0, 2, 1]
+
+
+def test_what_lies_on_something_wider_is_drawn_over_it() -> None:
+    """A cube on the far half of a plate, whose middle is lower in the picture."""
+    plate, cube = (30, 32, 24), (32, 24, 8)
+    assert order(squares(plate, cube)) == [0, 1] and order(squares(cube, plate)) == [1, 0]
+    assert order(squares(plate, cube), torch.tensor([[2.0, 1.0, 0, 0, 0, 0]])) == [0, 1]
+    behind = (32, 14, 8)  # its middle is not on the plate
+    assert order(squares(plate, behind)) == [1, 0]
+    as_wide = (32, 24, 18)  # too wide to lie on it
+    assert order(squares(plate, as_wide)) == [1, 0]
+
+
+def test_a_stack_is_drawn_from_below() -> None:
+    for wide, middle, small in (
+        ((30, 34, 40), (30, 30, 20), (30, 26, 8)),
+        ((20, 40, 40), (38, 30, 20), (46, 26, 8)),  # the small one lies on the middle one alone
+    ):
+        for things in ((wide, middle, small), (small, middle, wide), (middle, small, wide)):
+            assert [things[slot][2] for slot in order(squares(*things))] == [40, 20, 8]
+
+
+def test_sizes_in_the_picture_count_and_absent_slots_do_not() -> None:
+    slots = squares((30, 32, 24), (32, 24, 20))
+    assert order(slots) == [1, 0]
+    turn = slots.turn.clone()
+    turn[0, 1] = torch.tensor([0.0, 0.4])  # turned a quarter, and farther away
+    assert order(replace(slots, turn=turn)) == [0, 1]
+    absent = replace(squares((30, 32, 24), (32, 24, 8)), present=torch.zeros(1, SLOTS, dtype=torch.bool))
+    assert drawing_order(absent)[0].tolist().index(1) < drawing_order(absent)[0].tolist().index(0)

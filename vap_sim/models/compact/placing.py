@@ -8,19 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vap_sim.models.compact.slots import PATCH, Slots
+from vap_sim.models.compact.slots import PATCH, Slots, drawing_order
 
 _MIDDLE = PATCH // 2
 _REACH = max(_MIDDLE + 1, PATCH - _MIDDLE)  # a cut-out ends less than so many of its pixels from its middle
 
 
 def lay(slots: Slots, size: int, near: Tensor | None = None) -> Tensor:
-    """Objects (b, 4, size, size) of slots, as the module says; no gradients.
-
-    near: (b, S), more for objects nearer to the camera, where that is known; else lower ones are nearer."""
+    """Objects (b, 4, size, size) of slots, as the module says; no gradients. near: as in `slots.drawing_order`."""
     rows = range(slots.present.shape[0])
     canvas = torch.zeros(len(rows), 4, size, size, device=slots.centre.device)
-    order = (slots.centre[:, :, 1] if near is None else near).argsort(dim=1).tolist()
+    order = drawing_order(slots, near).tolist()
     present, centres, turns = slots.present.tolist(), slots.centre.tolist(), slots.turn.tolist()
     for row in rows:
         for slot in order[row]:

@@ -22,6 +22,7 @@ SLOTS = 6
 PATCH = 48
 _MIDDLE = PATCH // 2
 _SMALLEST = 6  # pixels; less is noise of the reading
+_NARROW = 0.6  # share of the width of what it may lie on
 _SAME_HUE = 0.10  # distance of chromaticities of neighbouring pixels of one object
 
 
@@ -106,12 +107,35 @@ def _with_edges(numbers: NDArray[np.uint8], covered: NDArray[np.bool_]) -> NDArr
     return numbers
 
 
+def drawing_order(slots: Slots, near: Tensor | None = None) -> Tensor:
+    """In which order slots hide each other, (b, S) numbers, the hindmost first.
+
+    near: (b, S), more for objects nearer to the camera, where that is known; else lower ones are nearer, because a
+    camera looks down. But what has its middle on something much wider lies on it, however far away: a cube on a plate
+    is farther from the camera than the plate's rim."""
+    order = (slots.centre[:, :, 1] if near is None else near).argsort(dim=1).tolist()
+    seen = slots.patches[:, :, 3] >= 0.5
+    length = slots.turn.norm(dim=-1)
+    wide, high = seen.any(dim=-2).sum(-1) * length, seen.any(dim=-1).sum(-1) * length
+    away = (slots.centre[:, :, None] - slots.centre[:, None]).abs()
+    inside = (2 * away[..., 0] <= wide[:, None]) & (2 * away[..., 1] <= high[:, None])
+    on = inside & (wide[:, :, None] < _NARROW * wide[:, None]) & slots.present[:, :, None] & slots.present[:, None]
+    pairs = torch.nonzero(on)
+    widest = wide[pairs[:, 0], pairs[:, 1]].argsort(descending=True)
+    for row, one, under in pairs[widest].tolist():  # what others lie on finds its place before them
+        ranks = order[row]
+        if ranks.index(one) < ranks.index(under):
+            ranks.remove(one)
+            ranks.insert(ranks.index(under) + 1, one)
+    return torch.tensor(order, device=slots.centre.device)
+
+
 def render(slots: Slots, size: int) -> Tensor:
-    """Place all slots, lower ones over higher ones (a camera that looks down sees them nearer): (b, 4, size, size)."""
+    """Place all slots in `drawing_order`: (b, 4, size, size)."""
     batch = slots.centre.shape[0]
     layers = place(slots.patches.flatten(0, 1), slots.centre.flatten(0, 1), slots.turn.flatten(0, 1), size)
     layers = layers.reshape(batch, SLOTS, 4, size, size) * slots.present[:, :, None, None, None]
-    order = slots.centre[:, :, 1].argsort(dim=1)
+    order = drawing_order(slots)
     layers = torch.gather(layers, 1, order[:, :, None, None, None].expand_as(layers))
     canvas = layers[:, 0]
     for slot in range(1, SLOTS):
