@@ -54,12 +54,12 @@ class PointPlan:
         return points, np.matmul(poses[:, self.tool_frame], self.tool_mount)
 
 
-def plan_points(robot: Robot, skeleton: SkeletonSpec, tool_link: str | None = None) -> PointPlan:
-    """Everything about the points of `skeleton` that does not depend on the pose. tool_link: by default the robot's
-    last. Raises UnknownName for a link."""
+def plan_points(robot: Robot, skeleton: SkeletonSpec, tool_link: str) -> PointPlan:
+    """Everything about the points of `skeleton` and a tool's link that does not depend on the pose. Raises UnknownName
+    for a link."""
     tables = robot._tables(torch.float64, torch.device("cpu"))
     links = [robot.link_index(point.link) for point in skeleton.points]
-    tool = robot.link_index(robot.link_names[-1] if tool_link is None else tool_link)
+    tool = robot.link_index(tool_link)
     offsets = np.array([(*point.offset, 1.0) for point in skeleton.points])[:, :, None]
     return PointPlan(
         source=tables.source.numpy(),

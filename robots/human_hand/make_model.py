@@ -16,9 +16,9 @@ from vap_sim.robots.making import JointPlan, LinkPlan, Points, Vector, ball, dis
 FOLDER = Path(__file__).parent
 SKIN, SLEEVE = (0.87, 0.68, 0.57), (0.26, 0.32, 0.45)
 SLEEVE_LENGTH = 0.26
+"""From the wrist [m]."""
 SLEEVE_RADIUS = 0.038
 """What most of the sleeve keeps within, from the bone along it [m]."""
-"""From the wrist [m]."""
 REMARK = (
     "A human hand before a moving head. Lengths of bones of an average adult; shapes are our own convex low-poly parts"
     " (../human_hand/make_model.py). Licence: Apache-2.0. See README.md in this folder."

@@ -77,7 +77,8 @@ def test_single_poses_equal_batches(body: RobotModel) -> None:
     torch.testing.assert_close(many[:4], body.robot.forward(q[:4]), rtol=0, atol=1e-12)
     torch.testing.assert_close(many[7], body.robot.forward(q[7]), rtol=0, atol=1e-12)
     points = body.skeleton.positions(body.robot, many)
-    np.testing.assert_allclose(plan_points(body.robot, body.skeleton).positions(q.numpy()), points.numpy(), atol=1e-12)
+    found = plan_points(body.robot, body.skeleton, body.tool_link).positions(q.numpy())
+    np.testing.assert_allclose(found, points.numpy(), atol=1e-12)
     assert float(many[..., 3, :].sub(torch.tensor([0.0, 0, 0, 1])).abs().max()) == 0
 
 

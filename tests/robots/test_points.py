@@ -34,7 +34,7 @@ def random_joints(robot: Robot, rows: int) -> torch.Tensor:
 def test_points_of_the_shipped_robot(model: RobotModel) -> None:
     q = random_joints(model.robot, 20)
     expected = model.skeleton.positions(model.robot, model.robot.forward(q)).numpy()
-    plan = plan_points(model.robot, model.skeleton)
+    plan = plan_points(model.robot, model.skeleton, model.tool_link)
     found = plan.positions(q.numpy())
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
     assert (found[:, model.skeleton.point_index("ground"), 2] == 0).all()
@@ -42,10 +42,10 @@ def test_points_of_the_shipped_robot(model: RobotModel) -> None:
         assert np.array_equal(plan.positions(q[row : row + 1].numpy())[0], found[row])
 
 
-@pytest.mark.parametrize("link", ["tool", "panda_link5", None])
-def test_where_the_tool_is(model: RobotModel, link: str | None) -> None:
+@pytest.mark.parametrize("link", ["tool", "panda_link5"])
+def test_where_the_tool_is(model: RobotModel, link: str) -> None:
     q = random_joints(model.robot, 5)
-    index = model.robot.link_index(model.robot.link_names[-1] if link is None else link)
+    index = model.robot.link_index(link)
     found = plan_points(model.robot, model.skeleton, link).positions_and_tool(q.numpy())[1]
     np.testing.assert_allclose(found, model.robot.forward(q)[:, index].numpy(), rtol=0, atol=1e-12)
     with pytest.raises(UnknownName, match="tol"):
@@ -59,14 +59,14 @@ def test_points_of_sliding_and_following_joints(tmp_path: Path) -> None:
     skeleton = SkeletonSpec(points, (Bone("base", "end", "arm", (255, 0, 0)),))
     q = random_joints(robot, 6)
     expected = skeleton.positions(robot, robot.forward(q)).numpy()
-    np.testing.assert_allclose(plan_points(robot, skeleton).positions(q.numpy()), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(plan_points(robot, skeleton, "end").positions(q.numpy()), expected, rtol=0, atol=1e-12)
 
 
 def test_points_of_a_robot_without_joints(tmp_path: Path) -> None:
     (tmp_path / "stone.urdf").write_text('<robot name="stone"><link name="base"/></robot>')
     robot = Robot.from_urdf(tmp_path / "stone.urdf")
     skeleton = SkeletonSpec((KeyPoint("a", "base", (0.0, 1.0, 2.0)),), ())
-    assert plan_points(robot, skeleton).positions(np.zeros((2, 0))).tolist() == [[[0.0, 1.0, 2.0]]] * 2
+    assert plan_points(robot, skeleton, "base").positions(np.zeros((2, 0))).tolist() == [[[0.0, 1.0, 2.0]]] * 2
 
 
 def test_a_point_on_a_link_that_is_missing(model: RobotModel) -> None:
@@ -74,4 +74,4 @@ def test_a_point_on_a_link_that_is_missing(model: RobotModel) -> None:
         (KeyPoint("a", "panda_link77", (0.0, 0.0, 0.0)), KeyPoint("b", "tool", (0.0, 0.0, 0.0))), ()
     )
     with pytest.raises(UnknownName, match="unknown link 'panda_link77'"):
-        plan_points(model.robot, skeleton)
+        plan_points(model.robot, skeleton, model.tool_link)

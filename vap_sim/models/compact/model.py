@@ -109,7 +109,7 @@ class CompactWorld:
             parts = [{**part, **self.demonstration.watch(clip)} for part, clip in zip(parts, clips, strict=True)]
         context = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         if self._carries:
-            context |= self._tool(prompt)
+            context |= carry.told(prompt, self.device)
         return WorldState(context, *start_keys(frames.shape[0], seed, self.device), model=self.fingerprint)
 
     def step(self, state: WorldState, prompt: VisualPrompt) -> tuple[WorldState, Tensor]:
@@ -166,17 +166,12 @@ class CompactWorld:
             moved.append({**old, **self._move(old, prompt.index(rows), state.step[rows])})
         return state.advanced(_joined(moved))
 
-    def _tool(self, prompt: VisualPrompt) -> dict[str, Tensor]:
-        """Where the tool is, (b, 4, 4), as a state keeps it."""
-        assert prompt.tool is not None  # as `check_prompt` has seen
-        return {"tool": prompt.tool[:, 0].to(self.device)}
-
     def _planes(self, old: Mapping[str, Tensor], prompt: VisualPrompt) -> Tensor | None:
         """By what the tool would carry objects (b, 3, 3), see `carry`; None for a network that is not told."""
         if not self._carries:
             return None
         assert prompt.projections is not None  # as `check_prompt` has seen
-        return carry.planes(prompt.projections[:, 0, 0], old["tool"], self._tool(prompt)["tool"])
+        return carry.planes(prompt.projections[:, 0, 0], old["tool"], carry.told(prompt, self.device)["tool"])
 
     @torch.no_grad()
     def _encode_row(self, frame: Tensor, skeleton: Tensor) -> dict[str, Tensor]:
@@ -212,7 +207,7 @@ class CompactWorld:
         history = torch.cat([drawn, old["skeletons"]], dim=1)
         changed: dict[str, Tensor] = {"skeletons": history[:, :6]}
         if self._carries:
-            changed |= self._tool(prompt)
+            changed |= carry.told(prompt, self.device)
         if bool(old["present"].any()):
             slots = Slots(unit(old["patches"]), **{name: old[name] for name in _POSES})
             told = () if self.demonstration is None else self.demonstration.told(old, step)

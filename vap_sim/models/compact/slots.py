@@ -9,6 +9,7 @@ to the cut-out.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import permutations
 
 import cv2
 import numpy as np
@@ -114,20 +115,35 @@ def drawing_order(slots: Slots, near: Tensor | None = None) -> Tensor:
     camera looks down. But what has its middle on something much wider lies on it, however far away: a cube on a plate
     is farther from the camera than the plate's rim."""
     order = (slots.centre[:, :, 1] if near is None else near).argsort(dim=1).tolist()
-    seen = slots.patches[:, :, 3] >= 0.5
-    length = slots.turn.norm(dim=-1)
-    wide, high = seen.any(dim=-2).sum(-1) * length, seen.any(dim=-1).sum(-1) * length
-    away = (slots.centre[:, :, None] - slots.centre[:, None]).abs()
-    inside = (2 * away[..., 0] <= wide[:, None]) & (2 * away[..., 1] <= high[:, None])
-    on = inside & (wide[:, :, None] < _NARROW * wide[:, None]) & slots.present[:, :, None] & slots.present[:, None]
-    pairs = torch.nonzero(on)
-    widest = wide[pairs[:, 0], pairs[:, 1]].argsort(descending=True)
-    for row, one, under in pairs[widest].tolist():  # what others lie on finds its place before them
+    for row, one, under in _lying(slots):
         ranks = order[row]
         if ranks.index(one) < ranks.index(under):
             ranks.remove(one)
             ranks.insert(ranks.index(under) + 1, one)
     return torch.tensor(order, device=slots.centre.device)
+
+
+def _lying(slots: Slots) -> list[tuple[int, int, int]]:
+    """In which row which slot lies on which, the widest first: what others lie on finds its place before them."""
+    centres, lengths = slots.centre.tolist(), slots.turn.norm(dim=-1).tolist()
+    found = []
+    for row, present in enumerate(slots.present.tolist()):
+        for one, under in permutations([slot for slot in range(SLOTS) if present[slot]], 2):
+            (x, y), (u, v) = centres[row][one], centres[row][under]
+            across, down = 2 * abs(x - u), 2 * abs(y - v)
+            if max(across, down) > PATCH * lengths[row][under]:
+                continue  # most are farther apart than any cut-out reaches
+            wide, high = _extent(slots.patches[row, under, 3], lengths[row][under])
+            own, _ = _extent(slots.patches[row, one, 3], lengths[row][one])
+            if across <= wide and down <= high and own < _NARROW * wide:
+                found.append((own, (row, one, under)))
+    return [who for _, who in sorted(found, reverse=True)]
+
+
+def _extent(alpha: Tensor, length: float) -> tuple[float, float]:
+    """Columns and rows [px] that a cut-out's alpha (PATCH, PATCH) spans, so many times enlarged."""
+    seen = alpha >= 0.5
+    return length * float(seen.any(0).sum()), length * float(seen.any(1).sum())
 
 
 def render(slots: Slots, size: int) -> Tensor:

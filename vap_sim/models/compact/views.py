@@ -114,8 +114,7 @@ class CompactViews:
             parts = [{**part, **self.demonstration.watch(clip)} for part, clip in zip(parts, clips, strict=True)]
         context = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         if self._carries:
-            assert prompt.tool is not None  # as `check_prompt` has seen
-            context["tool"] = prompt.tool[:, 0].to(self.device)
+            context |= carry.told(prompt, self.device)
         return WorldState(context, *start_keys(frames.shape[0], seed, self.device), model=self.fingerprint)
 
     def step(self, state: WorldState, prompt: VisualPrompt) -> tuple[WorldState, Tensor]:
@@ -177,7 +176,7 @@ class CompactViews:
         placed = [Placed.of(old, row) for row in range(len(seen))]
         now = self._followed(old, placed, seen)
         heard = self._heard(now)
-        tool = {} if prompt.tool is None or not self._carries else {"tool": prompt.tool[:, 0].to(self.device)}
+        tool = carry.told(prompt, self.device) if self._carries else {}
         if heard.any():
             taken = carry.planes(now["projections"], old["tool"][:, None], tool["tool"][:, None]) if tool else None
             motion = self._foreseen(now, history, torch.from_numpy(heard).to(self.device), step, taken)
