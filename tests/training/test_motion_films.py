@@ -17,7 +17,7 @@ from vap_sim.models.compact.carry import carried
 from vap_sim.models.compact.motion_losses import MOVED
 from vap_sim.robots.camera import Camera
 from vap_sim.training.films import PictureFilm
-from vap_sim.training.motion_films import MotionFilm, _near, load_motion_films, tool_poses
+from vap_sim.training.motion_films import MotionFilm, _near, load_motion_films
 from vap_sim.training.tracks import Bodies, follow
 
 NEAR = 20
@@ -50,8 +50,9 @@ def test_there_is_one_film_a_camera(motion_films: list[MotionFilm], recording: T
 
 def test_planes_take_the_tool_where_it_went(motion_films: list[MotionFilm]) -> None:
     for film in motion_films:
-        tools = tool_poses(film.prompter.model, film.joints)
-        xy, _ = film.camera.project(torch.from_numpy(tools[:, :3, 3]).float())
+        model = film.prompter.model
+        tools = model.robot.forward(torch.from_numpy(film.joints).double())[:, model.robot.link_index(model.tool_link)]
+        xy, _ = film.camera.project(tools[:, :3, 3].float())
         planes = torch.from_numpy(film.planes)
         torch.testing.assert_close(planes[0], torch.eye(3))
         assert float((xy[1:] - xy[:-1]).norm(dim=1).max()) > 1

@@ -18,12 +18,13 @@ from tqdm import tqdm
 
 from vap_sim.data.twin import TwinEpisode, load_episode
 from vap_sim.errors import BadFile, VAPSimError
-from vap_sim.models.compact.carry import homographies
+from vap_sim.models.compact.carry import planes
 from vap_sim.models.compact.motion_losses import is_moving
 from vap_sim.prompts.profiles import profile
 from vap_sim.prompts.prompter import Prompter
+from vap_sim.prompts.visual_prompt import VisualPrompt
 from vap_sim.robots.camera import Camera
-from vap_sim.robots.library import RobotModel, load_robot
+from vap_sim.robots.library import load_robot
 from vap_sim.training.tracks import Bodies, follow, ridden, see
 
 _MEMBERS = ("joints", "object_poses")
@@ -54,7 +55,7 @@ class MotionFilm:
         """The film by a camera; bodies: those of the episode, where they are at hand."""
         bodies = Bodies.of(episode) if bodies is None else bodies
         seen = ridden(camera, prompter.model, episode.joints)
-        track = follow(bodies, seen)
+        track, prompt = follow(bodies, seen), _told(prompter, camera, episode.joints)
         return cls(
             prompter=prompter,
             camera=camera,
@@ -64,9 +65,9 @@ class MotionFilm:
             centres=track.centres,
             steps=track.steps,
             carried=track.carried,
-            planes=_planes(seen, tool_poses(prompter.model, episode.joints)),
+            planes=_planes(prompt),
             moving=is_moving(torch.from_numpy(track.steps)).numpy(),
-            near=_near(_drawn(prompter, camera, episode.joints), track.centres),
+            near=_near(prompt.skeleton[0, 0].numpy(), track.centres),
         )
 
     @property
@@ -81,7 +82,8 @@ class MotionFilm:
 
     def skeletons(self, frames: NDArray[np.intp]) -> NDArray[np.uint8]:
         """The prompts (n, H, W, 3) of n frames."""
-        return _drawn(self.prompter, self.camera, self.joints[frames])
+        drawn: NDArray[np.uint8] = _told(self.prompter, self.camera, self.joints[frames]).skeleton[0, 0].numpy()
+        return drawn
 
     @property
     def rides(self) -> bool:
@@ -94,25 +96,16 @@ class MotionFilm:
         return see(self.bodies, self.seen, frames, later=later)
 
 
-def _drawn(prompter: Prompter, camera: Camera, joints: NDArray[np.float32]) -> NDArray[np.uint8]:
-    drawn: NDArray[np.uint8] = prompter.draw(torch.from_numpy(joints)[None], [camera]).skeleton[0, 0].numpy()
-    return drawn
+def _told(prompter: Prompter, camera: Camera, joints: NDArray[np.float32]) -> VisualPrompt:
+    return prompter.draw(torch.from_numpy(joints)[None], [camera])
 
 
-def tool_poses(model: RobotModel, joints: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Where a robot's tool is in the base frame (T, 4, 4) at joints (T, J)."""
-    with torch.no_grad():
-        poses = model.robot.forward(torch.from_numpy(joints).double())
-    return np.asarray(poses[:, model.robot.link_index(model.tool_link)].numpy())
-
-
-def _planes(camera: Camera, tools: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(T, 3, 3): by what tools (T, 4, 4) carry things into each frame, as the camera, one or one a frame, sees it
-    then."""
-    intrinsics, pose = camera.intrinsics.double().numpy(), camera.T_parent_camera.double().numpy()
-    projections = intrinsics @ np.linalg.inv(pose)[..., :3, :]
-    before = np.concatenate([tools[:1], tools[:-1]])
-    return homographies(np.broadcast_to(projections, (len(tools), 3, 4)), before, tools).astype(np.float32)
+def _planes(prompt: VisualPrompt) -> NDArray[np.float32]:
+    """(T, 3, 3): by what the tool carries things into each frame of a prompt of one row and view."""
+    assert prompt.projections is not None and prompt.tool is not None, "a drawn skeleton has both"
+    tool = prompt.tool[0]
+    found: NDArray[np.float32] = planes(prompt.projections[0, 0], torch.cat([tool[:1], tool[:-1]]), tool).numpy()
+    return found
 
 
 def _near(skeletons: NDArray[np.uint8], centres: NDArray[np.float32]) -> NDArray[np.bool_]:
