@@ -27,13 +27,13 @@ import av
 import cv2
 import numpy as np
 
-from vap_sim.data.crc32c import masked_crc32c
 from vap_sim.data.dataset import Dataset, open_dataset
 from vap_sim.data.episode import Episode
 from vap_sim.data.footage import ImageFootage, VideoFootage
 from vap_sim.data.joint_log import real_data_folder
 from vap_sim.data.rlds import open_dataset as open_rlds
 from vap_sim.data.rlds_record import StoredBytes
+from vap_sim.data.tfrecord import masked_crc32c
 from vap_sim.errors import BadFile, InvalidInput
 
 BAR = 1.3

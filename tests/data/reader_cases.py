@@ -160,7 +160,7 @@ CASES = {
         },
     ),
     "rlds": Case(
-        rlds.rlds, "train_000001", "droid-train.tfrecord-00001-of-00003",
+        rlds.rlds, "train_000001", "droid-train.tfrecord-00001-of-00003", needs="google_crc32c",
         wrong={
             "feature missing": (steps(lambda f: f.pop(SEEN + "joint_position")), "joint_position': is missing"),
             "another type": (steps(lambda f: f.update({SEEN + "joint_position": [b"x"] * 6})), "expected numbers"),

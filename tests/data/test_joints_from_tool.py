@@ -95,6 +95,7 @@ def test_real_bridge_poses_are_reached() -> None:
     folder = real_data_folder()
     if folder is None or not (folder / "bridge_rlds").is_dir():
         pytest.skip("no real recordings: VAP_SIM_REAL_DATA names their folder")
+    pytest.importorskip("google_crc32c")
     dataset = open_dataset(folder / "bridge_rlds" / "1.0.0")
     for name in dataset.names[::5]:
         found = with_joints(dataset.read(name), WIDOWX)

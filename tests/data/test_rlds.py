@@ -21,6 +21,8 @@ from vap_sim.data.joint_log import real_data_folder
 from vap_sim.errors import BadFile
 from vap_sim.robots.library import load_robot
 
+pytest.importorskip("google_crc32c", reason="TFRecords have checksums of that kind")
+
 SEEN = "steps/observation/"
 FLAT = {"steps/is_first": np.array([1] + [0] * (FRAMES - 1))}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 
 from tests.data import rlds_samples as samples
-from vap_sim.data.crc32c import crc32c, masked_crc32c
+from vap_sim.data.rlds_record import StoredBytes
 from vap_sim.data.tf_example import parse_example
-from vap_sim.data.tfrecord import iterate_records, read_record, record_index
-from vap_sim.errors import BadFile
+from vap_sim.data.tfrecord import iterate_records, masked_crc32c, read_record, record_index
+from vap_sim.errors import BadFile, MissingDependency
+
+pytest.importorskip("google_crc32c", reason="TFRecords have checksums of that kind")
 
 RECORDS = [b"", b"short", bytes(range(256)) * 5, b"last"]
 FEATURES = {
@@ -30,31 +33,11 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_checksums_equal_the_definition() -> None:
-    """Known values of RFC 3720, appendix B.4, and the definition bit by bit."""
-    assert crc32c(b"123456789") == 0xE3069283
-    assert crc32c(b"\0" * 32) == 0x8A9136AA
-    assert crc32c(b"\xff" * 32) == 0x62A8AB43
-    assert crc32c(bytes(range(32))) == 0x46DD794E
+    """As the files' own description defines them, bit by bit."""
     rng = np.random.default_rng(0)
     for count in (*range(0, 140, 7), 63, 64, 65, 1000, 4099):
         data = rng.bytes(count)
         assert masked_crc32c(data) == samples.checksum(data)
-        assert crc32c(memoryview(data)) == crc32c(bytearray(data)) == crc32c(data)
-
-
-def test_a_checksum_of_many_parts_notices_every_bit() -> None:
-    """A megabyte is summed in thousands of parts, which are joined."""
-    data = bytearray(np.random.default_rng(1).bytes(2**20 + 13))
-    whole, half = crc32c(data), len(data) // 2
-    for place in (0, 3, 4, 5, 31, 32, half, len(data) - 1):
-        data[place] ^= 1
-        assert crc32c(data) != whole
-        data[place] ^= 1
-    # Sums are linear: what two changes do together is what they do apart.
-    changes = [bytearray(len(data)) for _ in range(3)]
-    changes[0][5], changes[1][-9], changes[2][5], changes[2][-9] = 7, 9, 7, 9
-    none, one, two, both = (crc32c(change) for change in (bytes(len(data)), *changes))
-    assert one ^ two ^ both == none
 
 
 def test_records_are_read_by_number_and_in_order(path: Path) -> None:
@@ -150,6 +133,39 @@ def test_lists_that_are_not_packed_and_fields_that_are_not_known_are_read() -> N
     assert found["nothing"].kind == "" and found["nothing"].length == 0
 
 
+def test_byte_strings_are_found_among_fields_that_are_not_known() -> None:
+    strings = [b"a", b"", b"long " * 50, b"z" * 20_000]
+    other = samples.varint(9 << 3) + b"\x07"
+    plain = b"".join(samples.sized(1, string) for string in strings)
+    mixed = b"".join(samples.sized(1, string) + other for string in strings)
+    for content in (plain, mixed, other + plain):
+        data = samples.sized(1, samples.sized(1, samples.sized(1, b"a") + samples.sized(2, samples.sized(1, content))))
+        spans = parse_example(data, Path("x"), 0)["a"].spans
+        assert [data[start:end] for start, end in spans] == strings
+
+
+def test_what_is_missing_to_check_sums_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "google_crc32c", None)
+    with pytest.raises(MissingDependency, match=r"google-crc32c is not installed.*data"):
+        masked_crc32c(b"")
+
+
+def test_stored_pieces_are_the_same_in_any_order_and_lost_ones_alone_are_refused(tmp_path: Path) -> None:
+    path, rng = tmp_path / "pieces", np.random.default_rng(5)
+    ends = np.cumsum(rng.integers(1, 60_000, 40))
+    spans = np.column_stack([np.r_[0, ends[:-1]] + rng.integers(0, 2, 40) * (np.diff(np.r_[0, ends]) > 1), ends])
+    content = rng.bytes(int(ends[-1]))
+    path.write_bytes(content)
+    for order in (range(40), rng.permutation(40), reversed(range(40))):
+        pieces = StoredBytes(path, spans[rng.permutation(40)])
+        assert all(pieces[k] == content[slice(*pieces.spans[k])] for k in order) and len(pieces) == 40
+    path.write_bytes(content[: ends[29]])
+    pieces = StoredBytes(path, spans)
+    assert [pieces[k] for k in range(30)] == [content[start:end] for start, end in spans[:30]]
+    with pytest.raises(BadFile, match="is cut short"):
+        pieces[30]
+
+
 def entry(field: int, content: bytes) -> bytes:
     """An Example of one feature, of whose entry only one field is there."""
     return samples.sized(1, samples.sized(1, samples.sized(field, content)))
@@ -169,6 +185,8 @@ def entry(field: int, content: bytes) -> bytes:
         (entry(2, samples.sized(3, samples.sized(1, b"\x80"))), "no integers where"),
         (entry(2, samples.sized(3, samples.sized(1, b"\x80" * 10 + b"\x01"))), "no integers where"),
         (entry(2, samples.sized(1, b"") + samples.sized(2, b"")), "a feature of two kinds"),
+        (entry(2, samples.sized(1, b"\x0a\x01a\x0a\x05b")), "a byte string of 5 bytes where 1 are left"),
+        (entry(2, samples.sized(1, b"\x0a\x01a\x08\x05")), "expected a message"),
         (samples.sized(1, samples.sized(1, samples.sized(1, b"a")) * 2), "feature 'a' stands in it twice"),
     ],
 )  # fmt: skip

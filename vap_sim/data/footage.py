@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
 
@@ -169,7 +170,7 @@ class ImageFootage:
     source: Path
     name: str = "pictures"
 
-    @property
+    @cached_property
     def size(self) -> tuple[int, int]:
         """(width, height) [px] of the first picture, as its header states. Raises BadFile."""
         if not len(self.images):

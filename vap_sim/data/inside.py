@@ -6,6 +6,8 @@ them.
 
 from __future__ import annotations
 
+import os
+from itertools import accumulate, islice
 from pathlib import Path
 
 from vap_sim.errors import BadFile
@@ -18,12 +20,15 @@ def inside(root: Path, relative: str, field: str) -> Path:
     """
     if not relative or "\0" in relative or Path(relative).is_absolute():
         raise BadFile(root, f"{field}: {relative!r} is no path within the dataset")
-    path = root / relative
+    path, parts = root / relative, Path(relative).parts
+    steps = accumulate(parts, os.path.join, initial=str(root))
+    if ".." not in parts and not any(os.path.islink(step) for step in islice(steps, 1, None)):
+        return path  # without links there is no way out
     try:
         real = path.resolve()
     except (OSError, RuntimeError) as error:  # links in a circle
         raise BadFile(path, f"{field}: cannot be followed ({error})") from error
-    if ".." in Path(relative).parts or not any(real.is_relative_to(home) for home in _homes(root)):
+    if ".." in parts or not any(real.is_relative_to(home) for home in _homes(root)):
         raise BadFile(path, f"{field}: leads out of the dataset, to {real}")
     return path
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from vap_sim.errors import BadFile
 
 _EACH = ("steps/is_first", "steps/is_last", "steps/is_terminal", "steps/reward")
 """Features with exactly one number a step, by which steps are counted."""
+_AT_ONCE = 2**18
+"""Bytes of neighbouring pictures that are fetched together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +96,8 @@ class Record:
 
     def still(self, key: str) -> bool:
         """Whether all pictures of a camera are the same, byte for byte."""
-        return len({self._data[start:end] for start, end in self._feature(key).spans.tolist()}) < 2
+        spans = self._feature(key).spans.tolist()
+        return all(self._data[start:end] == self._data[slice(*spans[0])] for start, end in spans[1:])
 
     def _feature(self, key: str) -> Feature:
         if key not in self._features:
@@ -116,32 +119,40 @@ class Record:
         return np.frombuffer(content, kind)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class StoredBytes(Sequence[bytes]):
-    """Pieces of a file, read when they are asked for: each from `spans` (N, 2), begin and end [bytes]."""
+    """Pieces of a file, read when they are asked for: each from `spans` (N, 2), begin and end [bytes].
+
+    With a piece its next neighbours are fetched, and kept until one is asked for that is not among them."""
 
     path: Path
     spans: NDArray[np.int64]
+    _kept: tuple[int, bytes] = field(default=(0, b""), init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.spans)
 
     def __getitem__(self, number: Any) -> Any:
-        return self._first if number == 0 else self._piece(number)
-
-    @cached_property
-    def _first(self) -> bytes:
-        """Kept, because every other picture is compared with its size."""
-        return self._piece(0)
-
-    def _piece(self, number: int) -> bytes:
         start, end = self.spans[number].tolist()
+        first, content = self._kept
+        if not first <= start <= end <= first + len(content):
+            first, content = self._kept = start, self._fetched(start, self._neighbours_end(number))
+        piece = content[start - first : end - first]
+        if len(piece) != end - start:
+            raise BadFile(self.path, f"is cut short: {end - start} bytes from byte {start} are not all there")
+        return piece
+
+    def _neighbours_end(self, number: int) -> int:
+        """Where the last of the pieces ends that follow one another from this one on and are fetched with it."""
+        spans = self.spans[number:]
+        far = np.flatnonzero((spans[1:, 0] < spans[:-1, 1]) | (spans[1:, 1] - spans[0, 0] > _AT_ONCE))
+        return int(spans[far[0] if len(far) else -1, 1])
+
+    def _fetched(self, start: int, end: int) -> bytes:
+        """As much of these bytes as the file has."""
         try:
             with self.path.open("rb", buffering=0) as file:
                 file.seek(start)
-                content = file.read(end - start)
+                return file.read(end - start) or b""
         except OSError as error:
             raise BadFile(self.path, f"cannot be read ({error.strerror})") from error
-        if content is None or len(content) != end - start:
-            raise BadFile(self.path, f"is cut short: {end - start} bytes from byte {start} are not all there")
-        return content

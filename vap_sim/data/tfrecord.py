@@ -16,10 +16,10 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vap_sim.data.crc32c import masked_crc32c
-from vap_sim.errors import BadFile
+from vap_sim.errors import BadFile, MissingDependency
 
 _HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
+_MOST = 0xFFFFFFFF
 _KEPT = 64
 """Files whose index is remembered."""
 
@@ -39,6 +39,17 @@ class RecordIndex:
     def length(self) -> int:
         """Number of records that can be found."""
         return len(self.starts)
+
+
+def masked_crc32c(data: bytes) -> int:
+    """The checksum as these files store it: CRC-32C, turned by 15 bits and moved on by a constant. Raises
+    MissingDependency."""
+    try:
+        from google_crc32c import value
+    except ImportError as error:
+        raise MissingDependency("google-crc32c", "data") from error
+    plain: int = value(data)
+    return (((plain >> 15) | (plain << 17)) + 0xA282EAD8) & _MOST
 
 
 def record_index(path: Path) -> RecordIndex:
@@ -93,7 +104,7 @@ def read_record(path: Path, number: int) -> bytes:
         at = f"record {index.length} {problem}" if problem else f"the file has {index.length} records"
         raise BadFile(path, f"record {number} cannot be found: {at}")
     try:
-        with path.open("rb", buffering=0) as file:
+        with path.open("rb") as file:
             file.seek(int(index.starts[number]))
             return _data(file, path, number, int(index.sizes[number]))
     except OSError as error:
@@ -110,15 +121,9 @@ def iterate_records(path: Path) -> Iterator[bytes]:
 
 
 def _data(file: BinaryIO, path: Path, number: int, size: int) -> bytes:
-    content = bytearray(size + _FOOTER.size)
-    filled, view = 0, memoryview(content)
-    # A single call reads at most 2 GiB.
-    while filled < len(content):
-        count = file.readinto(view[filled:])  # type: ignore[attr-defined]
-        if not count:
-            raise BadFile(path, f"record {number} is cut short")
-        filled += count
-    (checksum,) = _FOOTER.unpack(content[size:])
-    if masked_crc32c(view[:size]) != checksum:
+    content, footer = file.read(size), file.read(_FOOTER.size)
+    if len(content) + len(footer) < size + _FOOTER.size:
+        raise BadFile(path, f"record {number} is cut short")
+    if masked_crc32c(content) != _FOOTER.unpack(footer)[0]:
         raise BadFile(path, f"record {number} is damaged: the checksum of its data does not fit")
-    return bytes(view[:size])
+    return content
