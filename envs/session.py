@@ -21,7 +21,8 @@ from vap_sim.envs.demonstrating import begin_dreams, joined
 from vap_sim.envs.observations import Observation, make_layout
 from vap_sim.envs.rates import Rates, match_rates
 from vap_sim.envs.start import Start, check_start
-from vap_sim.envs.view_choice import chosen_views, rides
+from vap_sim.envs.starting import StartLike, resolve_start
+from vap_sim.envs.view_choice import chosen_views, default_views, rides
 from vap_sim.envs.worlds import open_world
 from vap_sim.errors import InvalidInput
 from vap_sim.models.protocol import WorldModel
@@ -137,12 +138,14 @@ class Session:
         clip_actions: bool,
         views: Sequence[str],
         meter: TrustMeter | None = None,
+        start: Start | None = None,
     ) -> None:
+        """start: where dreams begin unless they are told otherwise."""
         spec = world.spec
         if len(views) != spec.views:
             raise InvalidInput("views", tuple(views), f"{spec.views} names, as world {spec.name!r} makes pictures of")
         self.model, self.world, self.rates, self.meter = model, world, rates, meter
-        self.views = tuple(views)
+        self.views, self.start = tuple(views), start
         self.controller = Controller(model, control, rates.control_dt, clip=clip_actions)
         self.prompter = Prompter(model, profile(spec.profile), spec.size)
         self.layout = make_layout(model, views, spec.size)
@@ -278,12 +281,16 @@ def open_session(
     video_hz: float,
     clip_actions: bool,
     trust: bool,
-    views: Sequence[str],
+    views: Sequence[str] | None,
     device: str,
+    start: StartLike | None = None,
 ) -> Session:
-    """A session from an environment's arguments. Raises UnknownName or InvalidInput naming the argument at fault."""
+    """A session from an environment's arguments; without `views` it shows `default_views`, as many of them as the world
+    makes. Raises UnknownName or InvalidInput naming the argument at fault."""
     model = load_robot(robot)
-    names = (views,) if isinstance(views, str) else tuple(views)
+    begun = None if start is None else resolve_start(start, model)
+    asked = default_views(model, begun) if views is None else views
+    names = (asked,) if isinstance(asked, str) else tuple(asked)
     loaded = open_world(
         world, weights=weights, options=world_options, device=device, views=len(names), moving=rides(model, names)
     )
@@ -295,7 +302,10 @@ def open_session(
         from vap_sim.envs.trusting import TrustMeter
 
         meter = TrustMeter(model, loaded)
-    return Session(model, loaded, rates, control=control, clip_actions=clip_actions, views=views, meter=meter)
+    shown = asked if views is not None else names[: loaded.spec.views]
+    return Session(
+        model, loaded, rates, control=control, clip_actions=clip_actions, views=shown, meter=meter, start=begun
+    )
 
 
 def _camera_rows(camera: Camera, rows: torch.Tensor) -> Camera:

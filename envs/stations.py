@@ -38,7 +38,8 @@ class Station:
 
     robot: its name in the library; tasks: by name, and `task` the one to do unless told otherwise; layout: how scenes
     without a task of their own are drawn; control: of the actions; control_hz, video_hz: actions and pictures a second,
-    of which 240 is a multiple; views: cameras of the scene or of the robot; size: (width, height) of pictures [px].
+    of which 240 is a multiple; views: cameras of the scene or of the robot, of which recordings show the first unless
+    told otherwise; size: (width, height) of pictures [px].
 
     scenes: draws those of recordings, in which any of the tasks may be done; None draws a task and then its scene.
 
@@ -115,6 +116,7 @@ DROID = Station(
     tasks=MappingProxyType(TASKS),
     task="pick_place",
     layout=layouts.DROID,
+    views=("exterior_1", "wrist"),
     scenes=_tabletop,
 )
 

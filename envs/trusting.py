@@ -1,4 +1,8 @@
-"""How far to believe a dream, measured after every picture from the dream alone: four signals, kept with its state."""
+"""How far to believe a dream, measured after every picture from the dream alone: four signals, kept with its state.
+
+Of several views those are judged whose cameras stand still, because that is what the readers of pictures were trained
+and tried on, and what changes there has moved; where every camera moves, all are.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +42,7 @@ class TrustState:
     """The signals of b dreams, and what the next ones need. Numbers are NaN where a signal does not exist.
 
     signals: by name (b,), now; worst: (b,) by name, the least agreement, most doubt and most drift since the start;
-    seen, begun: (b, V, ...) as in `Matter`; memory: of a world that doubts.
+    seen, begun: (b, V, ...) as in `Matter`, of the views that are judged; memory: of a world that doubts.
     """
 
     signals: Mapping[str, Floats]
@@ -103,13 +107,14 @@ class TrustMeter:
         self, world: WorldState, frames: Frames, joints: NDArray[np.float32], cameras: Sequence[Camera]
     ) -> TrustState:
         """At the first pictures (b, V, H, W, 3), of poses (b, J)."""
+        frames, judged = _judged(frames, cameras)
         labels = self._read(frames, None)
         begun = torch.stack([Matter.begin(views).begun for views in labels])
-        doubts = isinstance(self.world, DoubtingWorld)
-        memory = self.world.begin_doubt(world) if isinstance(self.world, DoubtingWorld) else None
-        nothing = np.zeros(len(frames)) if doubts else np.full(len(frames), np.nan)
+        memory, nothing = None, np.full(len(frames), np.nan)
+        if isinstance(self.world, DoubtingWorld) and cameras[0].parent_link is None:
+            memory, nothing = self.world.begin_doubt(world), np.zeros(len(frames))
         fresh = {name: np.full(len(frames), np.nan) for name in _WORST}
-        return self._told(fresh, labels, labels, begun, joints, cameras, nothing, memory)
+        return self._told(fresh, labels, labels, begun, joints, judged, nothing, memory)
 
     def step(
         self,
@@ -122,6 +127,7 @@ class TrustMeter:
         cameras: Sequence[Camera],
     ) -> TrustState:
         """After `world.step(before, prompt)` gave `after` and pictures, the last of them `frames` (b, V, H, W, 3)."""
+        frames, judged = _judged(frames, cameras)
         labels = self._read(frames, old.begun)
         seen = torch.stack(
             [Matter(*row).after(now).seen for *row, now in zip(old.seen, old.begun, labels, strict=True)]
@@ -130,7 +136,7 @@ class TrustMeter:
         if isinstance(self.world, DoubtingWorld) and memory is not None:
             memory, values = self.world.doubt(memory, before, after, prompt)
             doubt = values.numpy()
-        return self._told(old.worst, labels, seen, old.begun, joints, cameras, doubt, memory)
+        return self._told(old.worst, labels, seen, old.begun, joints, judged, doubt, memory)
 
     def _told(
         self,
@@ -178,6 +184,14 @@ class TrustMeter:
             values = [float(one.values[0]) for one in found if bool(one.defined[0])]
             out[row] = sum(values) / len(values) if values else np.nan
         return out
+
+
+def _judged(frames: Frames, cameras: Sequence[Camera]) -> tuple[Frames, Sequence[Camera]]:
+    """The pictures (b, V, H, W, 3) and cameras of the views that are judged."""
+    standing = [view for view, camera in enumerate(cameras) if camera.parent_link is None]
+    if len(standing) in (0, len(cameras)):
+        return frames, cameras
+    return frames[:, standing], [cameras[view] for view in standing]
 
 
 _WORST = {"prompt_agreement": np.fmin, "dream_doubt": np.fmax, "dream_drift": np.fmax}

@@ -25,7 +25,7 @@ from vap_sim.envs.stations import Station, get_station
 from vap_sim.envs.tasks import Situation, Task
 from vap_sim.envs.twin_episode import Episode, Masks, TwinState, View, cameras_of
 from vap_sim.envs.twin_physics import SUBSTEP
-from vap_sim.envs.view_choice import chosen_views
+from vap_sim.envs.view_choice import chosen_views, own_views
 from vap_sim.envs.world_env import check_render_mode, check_render_views, instance_metadata
 from vap_sim.errors import InvalidInput
 from vap_sim.prompts.profiles import profile
@@ -41,12 +41,12 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     A station (`stations.get_station`, or a record of your own) says what is not said here: robot, task, control, rates,
     views and size.
 
-    | station | robot  | tasks                                              | control          | Hz | view         |
-    | ------- | ------ | -------------------------------------------------- | ---------------- | -- | ------------ |
-    | DROID   | Panda  | `reach`, `push`, `pick_place`                      | `joint_velocity` | 5  | `exterior_1` |
-    | Bridge  | WidowX | `put_on_plate`, `stack`                            | `ee_delta`       | 5  | `exterior_1` |
-    | RT1     | Google | `pick`, `move_near`, `open_drawer`, `close_drawer` | `ee_delta`       | 3  | `head`       |
-    | EgoVid  | hand   | `grasp_lift`, `push`, `tilt`                       | `ee_head_delta`  | 5  | `head`       |
+    | station | robot  | tasks                                              | control          | Hz | views                 |
+    | ------- | ------ | -------------------------------------------------- | ---------------- | -- | --------------------- |
+    | DROID   | Panda  | `reach`, `push`, `pick_place`                      | `joint_velocity` | 5  | `exterior_1`, `wrist` |
+    | Bridge  | WidowX | `put_on_plate`, `stack`                            | `ee_delta`       | 5  | `exterior_1`          |
+    | RT1     | Google | `pick`, `move_near`, `open_drawer`, `close_drawer` | `ee_delta`       | 3  | `head`                |
+    | EgoVid  | hand   | `grasp_lift`, `push`, `tilt`                       | `ee_head_delta`  | 5  | `head`                |
 
     Action: as in `WorldEnv`, by `control`; DROID's is Box float32 (8,): seven joint speeds in [-1, 1] (1 = 3 rad/s) and
     the gripper in [0, 1] (1 closed). Actions beyond the box are moved to its edge, or refused with
@@ -56,7 +56,8 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     | key                | space                   | meaning                                                     |
     | ------------------ | ----------------------- | ----------------------------------------------------------- |
-    | `image`            | Box uint8 (128, 128, 3) | RGB of the first of `views`; others are `image_<camera>`    |
+    | `image`            | Box uint8 (128, 128, 3) | RGB of the first of `views`                                 |
+    | `image_wrist`      | Box uint8 (128, 128, 3) | RGB of a further view, `image_<camera>`                     |
     | `joint_position`   | Box float32 (7,)        | measured arm joints [rad]                                   |
     | `gripper_position` | Box float32 (1,)        | measured, 0 open .. 1 closed; stops at what it holds        |
 
@@ -68,7 +69,7 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     End: `terminated` when the task is done; never `truncated` by itself (`gymnasium.make` adds a limit of 200 steps).
     Start: a scene of `task` drawn by the seed, with the arm near its home pose; or the argument `start`, or
     `reset(options={"start": ...})`, of which the scene (drawers and stacked things, too), joints and cameras are
-    rebuilt. Option keys that are not known are ignored. A reset that fails leaves the environment as it was.
+    rebuilt; views that it has no camera of are those of its scene or of the robot. Option keys that are not known are ignored. A reset that fails leaves the environment as it was.
 
     Info: `joints` (J,) float32 measured [rad], `steps`, `new_frame`, `state_source` ("measured"), `world` ("twin"),
     `instruction`, `success`, `distance` [m]; at a reset also `start` and `scene`. Equal seeds and actions give equal
@@ -252,8 +253,10 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._window, self._episode, self._closed = None, None, True
 
     def _checked(self, start: StartLike) -> Start:
-        resolved = chosen_views(resolve_start(start, self._model), self._views)
-        check_start(resolved, self._model, self._size, len(self._views))
+        given = resolve_start(start, self._model)
+        known = own_views(given, self._views)
+        resolved = chosen_views(given, known)
+        check_start(resolved, self._model, self._size, len(known))
         if resolved.scene is None:
             raise InvalidInput(f"scene of start {resolved.name!r}", None, "a scene, without which no twin can be built")
         scene = Scene.from_dict(resolved.scene)
@@ -261,6 +264,7 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         if missing is not None:
             expected = f"a {missing}, as task {self._task.name!r} needs"
             raise InvalidInput(f"scene of start {resolved.name!r}", f"no {missing}", expected)
+        self._completed(resolved, scene)
         return resolved
 
     def _drawn_scene(self, rng: np.random.Generator) -> tuple[Scene, NDArray[np.float64], tuple[Camera, ...]]:
@@ -270,7 +274,16 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     def _rebuilt(self, start: Start) -> tuple[Scene, NDArray[np.float64], tuple[Camera, ...]]:
         assert start.scene is not None, "_checked sees to it"
-        return Scene.from_dict(start.scene), self._model.robot.clamp(start.joints.double()).numpy(), start.cameras
+        scene = Scene.from_dict(start.scene)
+        return scene, self._model.robot.clamp(start.joints.double()).numpy(), self._completed(start, scene)
+
+    def _completed(self, start: Start, scene: Scene) -> tuple[Camera, ...]:
+        """A camera a view: the start's, and those of the scene or of the robot for views that it has not."""
+        known = own_views(start, self._views)
+        lacking = [view for view in self._views if view not in known]
+        further = cameras_of(scene, self._model, lacking, self._size)
+        cameras = dict(zip((*known, *lacking), (*start.cameras, *further), strict=True))
+        return tuple(cameras[view] for view in self._views)
 
     def _look(self) -> None:
         self._seen = self._present().look(self._cameras)

@@ -42,11 +42,11 @@ _STILL = 1e-5  # [m] and share of a turn by which a camera on a resting link may
 class RecorderSettings:
     """What an episode looks like.
 
-    robot, control_dt [s] and views are the station's own where they are not given; `views` names cameras of the scene
-    or of the robot. Without `pictures` only the motion is recorded, in a fifth of the time: what cameras see has no
-    views then, and the cameras are named all the same. `flawed` is the share of behaviours that go wrong in one of the
-    ways of FLAWS. `behaviours` and `flaws` leave only those of the station's repertoire and of FLAWS; all where they
-    are empty. station: its name, or one of one's own. Raises InvalidInput, UnknownName.
+    robot and control_dt [s] are the station's own where they are not given, views the first of its views; `views` names
+    cameras of the scene or of the robot. Without `pictures` only the motion is recorded, in a fifth of the time: what
+    cameras see has no views then, and the cameras are named all the same. `flawed` is the share of behaviours that go
+    wrong in one of the ways of FLAWS. `behaviours` and `flaws` leave only those of the station's repertoire and of
+    FLAWS; all where they are empty. station: its name, or one of one's own. Raises InvalidInput, UnknownName.
     """
 
     robot: str = ""
@@ -62,7 +62,7 @@ class RecorderSettings:
 
     def __post_init__(self) -> None:
         place = get_station(self.station)
-        own = {"robot": place.robot, "control_dt": 1 / place.control_hz, "views": place.views}
+        own = {"robot": place.robot, "control_dt": 1 / place.control_hz, "views": place.views[:1]}
         for name, value in own.items():
             object.__setattr__(self, name, getattr(self, name) or value)
         repertoire = Repertoire.of(place)

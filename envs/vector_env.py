@@ -89,7 +89,7 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
         start: StartLike | None = None,
         render_mode: str | None = None,
         render_views: Sequence[str] = ("image",),
-        views: Sequence[str] = ("exterior_1",),
+        views: Sequence[str] | None = None,
         device: str = "cpu",
         world_options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -109,6 +109,7 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
             trust=trust,
             views=views,
             device=device,
+            start=start,
         )
         layout, spec = self._session.layout, self._session.controller.spec
         self.num_envs = num_envs
@@ -119,7 +120,7 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
         self._judge = judge
         self._limit = np.inf if max_episode_steps in (None, -1) else max_episode_steps
         model = self._session.model
-        self._start = None if start is None else resolve_start(start, model)
+        self._start = self._session.start
         self._names = () if self._start is not None else start_names(task, model)
         self.single_observation_space = layout.space
         self.single_action_space = gymnasium.spaces.Box(spec.low, spec.high, dtype=np.float32)

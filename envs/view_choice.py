@@ -1,4 +1,4 @@
-"""Which of a start's pictures an environment begins from: those of its views, by their cameras' names."""
+"""Which views an environment shows, and which of a start's pictures those are: by their cameras' names."""
 
 from __future__ import annotations
 
@@ -10,9 +10,40 @@ from pathlib import Path
 import torch
 
 from vap_sim.envs.start import Start, shipped_starts
-from vap_sim.envs.stations import station_names
-from vap_sim.errors import UnknownName
+from vap_sim.envs.stations import get_station, station_names
+from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.robots.library import RobotModel
+
+
+def default_views(model: RobotModel, start: Start | None = None) -> tuple[str, ...]:
+    """The views of an environment that was not asked for any.
+
+    They are those of the station that has the robot, or one exterior view for a robot of no station. Of an environment
+    that begins at a start of its own, they are those of them that the start has, or, where it has none of them, all
+    that it has: a photo is one view.
+    """
+    places = [get_station(name) for name in station_names()]
+    views = next((place.views for place in places if place.robot == model.name), ("exterior_1",))
+    if start is None:
+        return views
+    names = [camera.name for camera in _widened(start, views).cameras]
+    return tuple(view for view in views if view in names) or tuple(names)
+
+
+def first_view(env_id: str) -> dict[str, tuple[str, ...]]:
+    """Arguments with which an environment of this package shows its station's first view alone, for whoever looks at no
+    other: each costs as much again. None for ids of others."""
+    kind, _, rest = env_id.rpartition(":")[2].partition("-")
+    station = rest.rpartition("-")[0]
+    known = kind in ("VAPWorld", "VAPTwin") and station in station_names()
+    return {"views": get_station(station).views[:1]} if known else {}
+
+
+def own_views(start: Start, views: Sequence[str]) -> tuple[str, ...]:
+    """Those of the views that a start can show: by its cameras' names, or, where none of them has such a name, as many
+    of the first as it has pictures."""
+    names = [camera.name for camera in _widened(start, views).cameras]
+    return tuple(view for view in views if view in names) or tuple(views[: len(names)])
 
 
 def chosen_views(start: Start, views: Sequence[str]) -> Start:
@@ -20,19 +51,32 @@ def chosen_views(start: Start, views: Sequence[str]) -> Start:
 
     A start whose cameras have the views' names gives those, in the views' order, and may have more; those that are
     shipped with further pictures of their moment are asked for them. One of which no camera has a view's name, such as
-    a photo, is taken as it is. Raises UnknownName for a view that the start lacks beside others that it has.
+    a photo, is taken as it is. Raises InvalidInput for a start of fewer pictures than views, UnknownName for a view
+    that the start lacks beside others that it has.
     """
     names = [camera.name for camera in start.cameras]
-    if names == list(views) or not set(names) & set(views):
+    if names == list(views):
         return start
-    if not set(views) <= set(names) and (more := _more(start)) is not None:
-        start = replace(start, frames=torch.cat([start.frames, more.frames]), cameras=(*start.cameras, *more.cameras))
-        names = [camera.name for camera in start.cameras]
+    start = _widened(start, views)
+    names = [camera.name for camera in start.cameras]
+    if len(names) < len(views):
+        shown = tuple(view for view in views if view in names) or tuple(names)
+        expected = f"{list(views)}, as the environment has; one made with views={shown!r} begins there"
+        raise InvalidInput(f"views of start {start.name!r}", names, expected)
+    if not set(names) & set(views):
+        return start
     for view in views:
         if view not in names:
             raise UnknownName(f"view of start {start.name!r}", view, names)
     places = [names.index(view) for view in views]
     return replace(start, frames=start.frames[places], cameras=tuple(start.cameras[place] for place in places))
+
+
+def _widened(start: Start, views: Sequence[str]) -> Start:
+    """The start with further pictures of its moment, if it lacks any of the views and is shipped with more."""
+    if {camera.name for camera in start.cameras} >= set(views) or (more := _more(start)) is None:
+        return start
+    return replace(start, frames=torch.cat([start.frames, more.frames]), cameras=(*start.cameras, *more.cameras))
 
 
 def _more(start: Start) -> Start | None:

@@ -70,9 +70,14 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     | key                | space                  | meaning                                                          |
     | ------------------ | ---------------------- | ---------------------------------------------------------------- |
-    | `image`            | Box uint8 (128, 128, 3) | RGB of the first camera; further views are `image_<camera>`     |
+    | `image`            | Box uint8 (128, 128, 3) | RGB of the first view, `exterior_1`                             |
+    | `image_wrist`      | Box uint8 (128, 128, 3) | RGB of a further view, `image_<camera>`                         |
     | `joint_position`   | Box float32 (7,)       | arm joints [rad], nominal: the controller's motion, no contact   |
     | `gripper_position` | Box float32 (1,)       | 0 open .. 1 closed, nominal                                      |
+
+    Views: `views` names the cameras. Unless told otherwise they are those of the station that has the robot, as many of
+    them as the world makes; an environment with a `start` of its own shows those of them that the start has.
+    `views=("exterior_1",)` is half the work.
 
     World: `world` is a name ("compact", "kinematic", "cogvideox"), the path of a weights file or folder, or a model;
     `weights` replaces what ships with a named one, `world_options` are what its `load` takes besides, for example
@@ -121,7 +126,7 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         start: StartLike | None = None,
         render_mode: str | None = None,
         render_views: Sequence[str] = ("image",),
-        views: Sequence[str] = ("exterior_1",),
+        views: Sequence[str] | None = None,
         device: str = "cpu",
         world_options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -137,6 +142,7 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             trust=trust,
             views=views,
             device=device,
+            start=start,
         )
         layout, spec = self._session.layout, self._session.controller.spec
         self.render_mode = check_render_mode(render_mode)
@@ -144,7 +150,7 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.metadata = instance_metadata(self.metadata, control_hz)
         self._judge = judge
         model = self._session.model
-        self._start = None if start is None else resolve_start(start, model)
+        self._start = self._session.start
         self._names = () if self._start is not None else start_names(task, model)
         self.observation_space = layout.space
         self.action_space = gymnasium.spaces.Box(spec.low, spec.high, dtype=np.float32)

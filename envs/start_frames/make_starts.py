@@ -29,14 +29,14 @@ def main(stations: tuple[str, ...]) -> None:
         place, count = get_station(station), STARTS_PER_TASK.get(station, FEW)
         for index, task in enumerate(place.tasks):
             further = MORE.get(station, ())
-            env = TwinEnv(task=task, station=place, views=(*place.views, *further))
+            env = TwinEnv(task=task, station=place, views=(*place.views[:1], *further))
             for number in range(count):
                 env.reset(seed=FIRST_SEED + index * count + number)
                 name = f"{task}_{number:02d}" if station == "DROID" else f"{station.lower()}_{task}_{number:02d}"
-                start, folder, own = env.start(name), Path(__file__).parent / name, len(place.views)
-                replace(start, frames=start.frames[:own], cameras=start.cameras[:own]).save(folder)
+                start, folder = env.start(name), Path(__file__).parent / name
+                replace(start, frames=start.frames[:1], cameras=start.cameras[:1]).save(folder)
                 if further:
-                    more = replace(start, frames=start.frames[own:], cameras=start.cameras[own:], scene=None)
+                    more = replace(start, frames=start.frames[1:], cameras=start.cameras[1:], scene=None)
                     more.save(folder / "more")
             env.close()
 

@@ -35,7 +35,7 @@ class Record:
         behaviours: Only these, by name.
         flaws: Only these, by name.
         station: DROID, Bridge, RT1 or EgoVid.
-        views: Cameras to record, those of the robot among them, such as wrist or head; by default the station's own.
+        views: Cameras to record, those of the robot among them, such as wrist or head; by default the station's first.
         robot: Another arm with a gripper at that station's table, by name; by default the station's own.
     """
 

@@ -16,6 +16,7 @@ class DoubtingWorld(Protocol):
 
     What it remembers for that is a `WorldState` of its own with one row a dream, so that it is indexed, joined and
     forked with the dream; the dream itself is not changed by being doubted. A row alone doubts as it does in a batch.
+    Of several views the first is doubted, which must stand still.
     """
 
     def begin_doubt(self, state: WorldState) -> WorldState:

@@ -7,16 +7,22 @@ apart: a cube that only the dream has grasped is not carried by its echoes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from vap_sim.errors import InvalidInput
 from vap_sim.models.compact.motion import Motion, apply, foresee, view
 from vap_sim.models.compact.network import MotionNet, Told
 from vap_sim.models.compact.placing import lay
 from vap_sim.models.compact.slots import Slots
+from vap_sim.state import WorldState
+
+if TYPE_CHECKING:
+    from vap_sim.models.compact.demonstration import Demonstration
 
 Context = Mapping[str, Tensor]
 
@@ -36,6 +42,45 @@ ECHOES = (Echo(True, 0.0), Echo(False, -1.5), Echo(False, 1.5))
 _NEAR = 20.0  # [px] no part of the robot nearer than this to an object's centre: it stays; moved ones were within 9
 _DRAWN = 16  # level from which a pixel of a prompt counts as robot
 _POSES = ("centre", "turn", "velocity")
+
+
+def begin_rows(state: WorldState, dreams: Sequence[Context], maker: str) -> WorldState:
+    """The memory of doubt of a dream a row, as `maker`'s; dreams: each row's context in the picture that is doubted."""
+    return WorldState(_joined([begin(dream) for dream in dreams]), state.step, state.key, maker)
+
+
+def advance_rows(
+    network: MotionNet,
+    memory: WorldState,
+    before: Sequence[Context],
+    after: Sequence[Context],
+    told: Sequence[Mapping[bool, Told | None]],
+    maker: str,
+    planes: Tensor | None = None,
+) -> tuple[WorldState, Tensor]:
+    """The memory a step on, and how far echoes are from the dream (b,); see `advance_echoes`. planes: (b, 3, 3). Raises
+    InvalidInput for a memory of another maker or of another number of rows."""
+    if memory.model != maker or not len(memory) == len(before) == len(after):
+        given = f"{len(memory)} rows of {memory.model!r} for {len(before)} and {len(after)} rows"
+        raise InvalidInput("memory of doubt", given, f"as many rows, of {maker!r}")
+    rows = []
+    for row, (old, new, said) in enumerate(zip(before, after, told, strict=True)):
+        own = {name: value[row : row + 1] for name, value in memory.context.items()}
+        rows.append(advance_echoes(network, own, old, new, said, None if planes is None else planes[row : row + 1]))
+    partings = [parting(echoes, new) for echoes, new in zip(rows, after, strict=True)]
+    return memory.advanced(_joined(rows)), torch.cat(partings)
+
+
+def told_echoes(demonstration: Demonstration | None, before: WorldState) -> list[dict[bool, Told | None]]:
+    """What a demonstration says to each row's echoes, in a mirror and without."""
+    if demonstration is None:
+        return [{} for _ in range(before.rows)]
+    both = [demonstration.told(before.context, before.step, mirrored=mirrored) for mirrored in (False, True)]
+    return [{False: plain, True: mirrored} for plain, mirrored in zip(*both, strict=True)]
+
+
+def _joined(rows: Sequence[Context]) -> dict[str, Tensor]:
+    return {name: torch.cat([one[name] for one in rows]) for name in rows[0]}
 
 
 def begin(dream: Context) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from vap_sim.errors import BadFile, InvalidInput
 from vap_sim.models.checkpoint import fill, load_tensors
 from vap_sim.models.compact import carry, doubt, layers
 from vap_sim.models.compact.motion import apply, move
-from vap_sim.models.compact.network import CompactConfig, CompactNetwork, Told, UNetConfig, to_blocks
+from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNetConfig, to_blocks
 from vap_sim.models.compact.packed import fast_dtype, packed
 from vap_sim.models.compact.pixels import drawn_blocks, levels, planes, unit, unit_planes
 from vap_sim.models.compact.placing import lay
@@ -128,8 +128,7 @@ class CompactWorld:
     def begin_doubt(self, state: WorldState) -> WorldState:
         """Echoes of dreams at their start; see `DoubtingWorld` and `doubt`."""
         check_state(state, self.spec)
-        rows = [doubt.begin(_row(state, row)) for row in range(state.rows)]
-        return WorldState(_joined(rows), state.step, state.key, self._echoes)
+        return doubt.begin_rows(state, _rows(state), self._echoes)
 
     def doubt(
         self, memory: WorldState, before: WorldState, after: WorldState, prompt: VisualPrompt
@@ -137,23 +136,9 @@ class CompactWorld:
         """Echoes a step on, and how far they are from the dream (b,); see `DoubtingWorld`."""
         check_state(before, self.spec)
         check_state(after, self.spec)
-        if memory.model != self._echoes or not len(memory) == len(before) == len(after):
-            given = f"{len(memory)} rows of {memory.model!r} for {len(before)} and {len(after)} rows"
-            raise InvalidInput("memory of doubt", given, f"as many rows, of {self._echoes!r}")
-        planes = self._planes(before.context, prompt)
-        rows = [
-            doubt.advance_echoes(
-                self.network.motion,
-                _row(memory, row),
-                _row(before, row),
-                _row(after, row),
-                told,
-                None if planes is None else planes[row : row + 1],
-            )
-            for row, told in enumerate(self._told_echoes(before))
-        ]
-        partings = [doubt.parting(echoes, _row(after, row)) for row, echoes in enumerate(rows)]
-        return memory.advanced(_joined(rows)), torch.cat(partings)
+        told, planes = doubt.told_echoes(self.demonstration, before), self._planes(before.context, prompt)
+        seen = _rows(before), _rows(after)
+        return doubt.advance_rows(self.network.motion, memory, *seen, told, self._echoes, planes)
 
     def _advance(self, state: WorldState, prompt: VisualPrompt) -> WorldState:
         context, parts = state.context, range(0, state.rows, _ROWS_AT_ONCE)
@@ -187,13 +172,6 @@ class CompactWorld:
             **{name: getattr(slots, name) for name in _POSES},
             **self._laid(slots),
         }
-
-    def _told_echoes(self, before: WorldState) -> list[dict[bool, Told | None]]:
-        """What a demonstration says to each row's echoes, in a mirror and without."""
-        if self.demonstration is None:
-            return [{} for _ in range(before.rows)]
-        both = [self.demonstration.told(before.context, before.step, mirrored=mirrored) for mirrored in (False, True)]
-        return [{False: plain, True: mirrored} for plain, mirrored in zip(*both, strict=True)]
 
     def _laid(self, slots: Slots) -> dict[str, Tensor]:
         """The slots rendered, in the forms that networks and painting want: the same until something moves."""
@@ -238,8 +216,8 @@ class CompactWorld:
         return levels(painting.frame).permute(0, 2, 3, 1).contiguous()
 
 
-def _row(state: WorldState, row: int) -> dict[str, Tensor]:
-    return {name: value[row : row + 1] for name, value in state.context.items()}
+def _rows(state: WorldState) -> list[dict[str, Tensor]]:
+    return [{name: value[row : row + 1] for name, value in state.context.items()} for row in range(state.rows)]
 
 
 def _joined(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

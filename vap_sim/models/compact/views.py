@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vap_sim.errors import InvalidInput
-from vap_sim.models.compact import carry, layers
+from vap_sim.models.compact import carry, doubt, layers
 from vap_sim.models.compact.beginning import begin
 from vap_sim.models.compact.fusing import Opinions
 from vap_sim.models.compact.geometry import Floats
@@ -51,7 +51,7 @@ class CompactViews:
     """A dream in layers (see `layers`) seen by 1 to MOST_VIEWS cameras that stand still or move.
 
     Deterministic; a row's bits do not depend on the batch it is in, and the order of views matters only to rounding.
-    Prompts must hold `projections`.
+    Prompts must hold `projections`. Doubt is that of the first view.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class CompactViews:
         settings = f"{views} views, table {self.table!r}, moving {hears_moving}, rate {frame_rate!r}"
         weights = fingerprint_of(network, demonstration)
         self.fingerprint = hashlib.sha256(f"{weights} {settings}".encode()).hexdigest()[:16]
+        self._echoes = f"{self.fingerprint} doubt"
         self.demonstration = demonstration
         if demonstration is not None:
             demonstration.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
@@ -128,6 +129,24 @@ class CompactViews:
     def imagine(self, state: WorldState, prompts: VisualPrompt, *, decode: bool = True) -> Rollout:
         """Dream as many frames as the prompts hold; see `rollout.imagine`. Not decoded, they are not painted either."""
         return imagine(self, state, prompts, decode=decode, advance=self._advance)
+
+    def begin_doubt(self, state: WorldState) -> WorldState:
+        """Echoes of dreams in their first view, at their start; see `DoubtingWorld` and `doubt`."""
+        check_state(state, self.spec)
+        return doubt.begin_rows(state, _first_views(state), self._echoes)
+
+    def doubt(
+        self, memory: WorldState, before: WorldState, after: WorldState, prompt: VisualPrompt
+    ) -> tuple[WorldState, Tensor]:
+        """Echoes a step on, and how far they are from the dream in its first view (b,); see `DoubtingWorld`."""
+        check_state(before, self.spec)
+        check_state(after, self.spec)
+        told = doubt.told_echoes(self.demonstration, before)
+        seen, planes = (_first_views(before), _first_views(after)), None
+        if self._carries:
+            now = after.context
+            planes = carry.planes(now["projections"][:, 0], before.context["tool"], now["tool"])
+        return doubt.advance_rows(self.network.motion, memory, *seen, told, self._echoes, planes)
 
     def _advance(self, state: WorldState, prompt: VisualPrompt) -> WorldState:
         seen, each = _projections(prompt), max(1, _PICTURES_AT_ONCE // self.views)
@@ -283,6 +302,12 @@ class CompactViews:
             return unit(plates[view : view + 1])
         first, now = (context[name][row].cpu().double().numpy() for name in ("first", "projections"))
         return plate_now(unit(plates), unit(context["bare"][row]), first, now[view], view, self.table)
+
+
+def _first_views(state: WorldState) -> list[dict[str, Tensor]]:
+    """Each row's context in its first view, as echoes want it."""
+    shown = {name: state.context[name][:, 0] for name in (*_POSES, "objects", "patches", "present", "skeletons")}
+    return [{name: value[row : row + 1] for name, value in shown.items()} for row in range(state.rows)]
 
 
 def _projections(prompt: VisualPrompt) -> Floats:
