@@ -1,6 +1,7 @@
 """What one step of an environment costs: the dream beside its twin and, if given, beside DIAMOND's environment.
 
-The programs take turns step by step in one run, so that a machine whose speed drifts slows all of them. DIAMOND (random
+Dreams show the exterior view, and one shows the views that DROID has unless told otherwise, or others (--views). The
+programs take turns step by step in one run, so that a machine whose speed drifts slows all of them. DIAMOND (random
 weights, its own 64 x 64 pictures, three denoising steps, reward network) needs a checkout of its repository:
 --diamond FOLDER.
 """
@@ -57,9 +58,14 @@ def stepper(env: gym.Env[Any, Any]) -> Callable[[np.ndarray], object]:
     return env.step
 
 
+def one_view(kind: str, **options: Any) -> gym.Env[Any, Any]:
+    """A dream or the twin of the exterior view alone, without an end."""
+    return gym.make(f"VAP{kind}-DROID-v0", views=("exterior_1",), max_episode_steps=10**9, **options)
+
+
 def vector_stepper(world: str) -> Callable[[np.ndarray], object]:
     """A step of ROWS dreams at once, all under the same action."""
-    envs = gym.make_vec("VAPWorld-DROID-v0", num_envs=ROWS, world=world)
+    envs = gym.make_vec("VAPWorld-DROID-v0", num_envs=ROWS, world=world, views=("exterior_1",))
     envs.reset(seed=0)
     return lambda action: envs.step(np.tile(action, (ROWS, 1)))
 
@@ -208,20 +214,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--world", default="compact")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--views", nargs="+", default=["exterior_1", "wrist"], help="of the dream of several views")
     parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--diamond", type=Path, help="a checkout of DIAMOND")
     parser.add_argument("--out", type=Path, default=Path("out/env_step.json"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    long = 10**9
-    dream = gym.make("VAPWorld-DROID-v0", world=options.world, max_episode_steps=long)
+    world, several = options.world, f"dream of {' and '.join(options.views)}"
+    dream = one_view("World", world=world)
+    wide = gym.make("VAPWorld-DROID-v0", world=world, views=tuple(options.views), max_episode_steps=10**9)
     programs = {
         "dream, 128 x 128": stepper(dream),
-        "twin with picture, 128 x 128": stepper(gym.make("VAPTwin-DROID-v0", max_episode_steps=long)),
-        "dream with trust meter": stepper(
-            gym.make("VAPWorld-DROID-v0", world=options.world, trust=True, max_episode_steps=long)
-        ),
-        f"{ROWS} dreams in a vector environment": vector_stepper(options.world),
+        "twin with picture, 128 x 128": stepper(one_view("Twin")),
+        "dream with trust meter": stepper(one_view("World", world=world, trust=True)),
+        f"{ROWS} dreams in a vector environment": vector_stepper(world),
+        several: stepper(wide),
     }
     if options.diamond is not None:
         programs["DIAMOND, 64 x 64"] = diamond(options.diamond)
@@ -238,6 +245,7 @@ def main() -> None:
     ours = rate["dream, 128 x 128"]
     bars = [
         Bar("env.step of one dream", ours, 60, "/s"),
+        Bar(f"env.step of one {several}", rate[several], 30, "/s"),
         Bar("dream's rate over the twin's", ours / rate["twin with picture, 128 x 128"], 1, "x"),
         Bar("share of the step outside the network", 100 * share, 5, "%", most=True),
         Bar("time of step 1,000 over step 20", growth(dream), 1.05, "x", most=True),

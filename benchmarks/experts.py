@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
     parser.add_argument("--longest", type=int, default=200, help="steps of an episode")
-    parser.add_argument("--views", nargs="+", default=[], help="cameras of the pictures; the station's own by default")
+    parser.add_argument("--views", nargs="+", default=[], help="cameras shown; the station's first by default")
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -94,7 +94,7 @@ def main() -> None:
             if task not in expert_tasks(station.robot):
                 print(f"{name:8} {task:14} has no expert")
                 continue
-            env = TwinEnv(station=name, task=task, views=tuple(options.views) or None)
+            env = TwinEnv(station=name, task=task, views=tuple(options.views) or station.views[:1])
             context = PolicyContext(station.robot, station.control, station.control_hz, task)
             policy = load_policy("scripted", context)
             seeds = range(options.first_seed, options.first_seed + options.seeds)

@@ -43,6 +43,7 @@ from vap_sim.policies.planning_policy import PlanningPolicy
 from vap_sim.policies.policy import Policy, as_batch, brief
 
 TASK, FIRST_SEED, LONGEST = "push", 1_000_000, 60
+VIEWS = ("exterior_1",)
 SUCCESS_BAR, SPEED_BAR = 0.8, 3.0
 CANDIDATES, HORIZON = 64, 10
 SPACE: Any = PLANNED[TASK].task(8)
@@ -106,7 +107,7 @@ def run_trials(path: Path, imagination: Imagination, seeds: range) -> dict[str, 
     done = {(item["settings"], item["seed"]): item for item in known_trials(path)}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(item) + "\n" for item in done.values()), encoding="utf-8")
-    env: Any = gym.make("VAPTwin-DROID-v0", task=TASK).unwrapped
+    env: Any = gym.make("VAPTwin-DROID-v0", task=TASK, views=VIEWS).unwrapped
     makers, fingerprint = policies(imagination), imagination.world.spec.fingerprint
     keys = {name: settings(name, fingerprint) for name in makers}
     for seed in tqdm(seeds, desc="trials", unit="seed", mininterval=5):
@@ -145,7 +146,7 @@ def speed(imagination: Imagination, rounds: int, threads: int) -> dict[str, floa
     """Imagined steps a second over those of one environment, measured in turns; medians."""
     torch.set_num_threads(threads)
     start = load_start("push_00")
-    env = gym.make("VAPWorld-DROID-v0", world=imagination.world, start=start)
+    env = gym.make("VAPWorld-DROID-v0", world=imagination.world, start=start, views=VIEWS)
     env.reset(seed=0)
     actions = ScriptedPolicy(TASK).plan(start, 2 * HORIZON)[HORIZON:]
     rng = np.random.default_rng(0)

@@ -41,7 +41,9 @@ TEACHERS = (
     "scripted+miss=0.02+held_noise=0.01",
 )
 STEPS = {"reach": 16, "push": 36}
-TWIN = Arena("VAPTwin-DROID-v0", at_starts=False)
+ONE_VIEW = {"views": ("exterior_1",)}
+"""What the cloned policies and the judge look at."""
+TWIN = Arena("VAPTwin-DROID-v0", ONE_VIEW, at_starts=False)
 
 
 def practice(arm: str, task: str, options: argparse.Namespace) -> Practice:
@@ -52,10 +54,11 @@ def practice(arm: str, task: str, options: argparse.Namespace) -> Practice:
     common: dict[str, Any] = {"task": task, "teachers": TEACHERS, "seeds": seeds, "steps": STEPS[task], "rows": 8}
     if arm == "twin":
         return Practice(arena=TWIN, **common)
-    env: Any = gymnasium.make("VAPWorld-DROID-v0", world=options.world)
+    told = {"world": options.world, **ONE_VIEW}
+    env: Any = gymnasium.make("VAPWorld-DROID-v0", **told)
     spec = env.unwrapped.world_spec
     env.close()
-    arena = Arena("VAPWorld-DROID-v0", {"world": options.world}, {"fingerprint": spec.fingerprint})
+    arena = Arena("VAPWorld-DROID-v0", told, {"fingerprint": spec.fingerprint})
     judged = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:16]
     return Practice(
         arena=arena,

@@ -41,12 +41,12 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     A station (`stations.get_station`, or a record of your own) says what is not said here: robot, task, control, rates,
     views and size.
 
-    | station | robot  | tasks                                              | control          | Hz | views                 |
-    | ------- | ------ | -------------------------------------------------- | ---------------- | -- | --------------------- |
-    | DROID   | Panda  | `reach`, `push`, `pick_place`                      | `joint_velocity` | 5  | `exterior_1`, `wrist` |
-    | Bridge  | WidowX | `put_on_plate`, `stack`                            | `ee_delta`       | 5  | `exterior_1`          |
-    | RT1     | Google | `pick`, `move_near`, `open_drawer`, `close_drawer` | `ee_delta`       | 3  | `head`                |
-    | EgoVid  | hand   | `grasp_lift`, `push`, `tilt`                       | `ee_head_delta`  | 5  | `head`                |
+    | station | robot | tasks | control | Hz | views |
+    | --- | --- | --- | --- | --- | --- |
+    | DROID | Panda | `reach`, `push`, `pick_place` | `joint_velocity` | 5 | `exterior_1`, `wrist` |
+    | Bridge | WidowX | `put_on_plate`, `stack` | `ee_delta` | 5 | `exterior_1` |
+    | RT1 | Google | `pick`, `move_near`, `open_drawer`, `close_drawer` | `ee_delta` | 3 | `head` |
+    | EgoVid | hand | `grasp_lift`, `push`, `tilt` | `ee_head_delta` | 5 | `head` |
 
     Action: as in `WorldEnv`, by `control`; DROID's is Box float32 (8,): seven joint speeds in [-1, 1] (1 = 3 rad/s) and
     the gripper in [0, 1] (1 closed). Actions beyond the box are moved to its edge, or refused with
@@ -69,7 +69,8 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     End: `terminated` when the task is done; never `truncated` by itself (`gymnasium.make` adds a limit of 200 steps).
     Start: a scene of `task` drawn by the seed, with the arm near its home pose; or the argument `start`, or
     `reset(options={"start": ...})`, of which the scene (drawers and stacked things, too), joints and cameras are
-    rebuilt; views that it has no camera of are those of its scene or of the robot. Option keys that are not known are ignored. A reset that fails leaves the environment as it was.
+    rebuilt; a view that it has no camera of is that of its scene or of the robot. Option keys that are not known are
+    ignored. A reset that fails leaves the environment as it was.
 
     Info: `joints` (J,) float32 measured [rad], `steps`, `new_frame`, `state_source` ("measured"), `world` ("twin"),
     `instruction`, `success`, `distance` [m]; at a reset also `start` and `scene`. Equal seeds and actions give equal

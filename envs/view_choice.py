@@ -73,8 +73,9 @@ def chosen_views(start: Start, views: Sequence[str]) -> Start:
 
 
 def _widened(start: Start, views: Sequence[str]) -> Start:
-    """The start with further pictures of its moment, if it lacks any of the views and is shipped with more."""
-    if {camera.name for camera in start.cameras} >= set(views) or (more := _more(start)) is None:
+    """The start with further pictures of its moment, if it has some of the views and is shipped with more."""
+    names = {camera.name for camera in start.cameras}
+    if names >= set(views) or not names & set(views) or (more := _more(start)) is None:
         return start
     return replace(start, frames=torch.cat([start.frames, more.frames]), cameras=(*start.cameras, *more.cameras))
 

@@ -43,9 +43,8 @@ def middle_square(photo: np.ndarray, camera: Camera) -> tuple[np.ndarray, Camera
 def main() -> None:
     photo, joints, camera = take_photo()
     photo, camera = middle_square(photo, camera)
-    env: Any = gym.make(
-        "VAPWorld-DROID-v0", control="ee_delta", trust=True, render_mode="rgb_array", render_views=("image", "prompt")
-    )
+    shown = {"render_mode": "rgb_array", "render_views": ("image", "prompt")}
+    env: Any = gym.make("VAPWorld-DROID-v0", views=("phone",), control="ee_delta", trust=True, **shown)
 
     # Is the calibration right? The skeleton, drawn from joints and camera, must lie on the robot in the photo.
     askew = camera.T_parent_camera.clone()

@@ -28,13 +28,14 @@ from vap_sim.policies.registry import load_policy
 from vap_sim.training.loop import LoopSettings
 
 TASK, DREAM = "reach", "VAPWorld-DROID-v0"
+ONE_VIEW = {"views": ("exterior_1",)}  # neither policy looks at the wrist's picture
 STARTS = tuple(load_start(name) for name in shipped_starts(TASK))
 
 
 def clone_successes(folder: Path, episodes: int, updates: int) -> Policy:
     """Filtered behaviour cloning: every second block of episodes goes for the wrong object, and the judge sees it."""
     teachers = ("scripted+miss=0.01", "scripted+wrong_object")
-    where = {"arena": Arena(DREAM), "task": TASK, "starts": STARTS, "judge": LearnedJudge.load()}
+    where = {"arena": Arena(DREAM, ONE_VIEW), "task": TASK, "starts": STARTS, "judge": LearnedJudge.load()}
     practice = Practice(teachers=teachers, seeds=range(episodes), steps=14, rows=4, **where)
     settings = LoopSettings(folder / "run", updates, learning_rate=1e-3, warmup=min(20, updates), average=0.98)
     out, context = folder / "reach.safetensors", PolicyContext(task=TASK)
@@ -46,7 +47,7 @@ def clone_successes(folder: Path, episodes: int, updates: int) -> Policy:
 def act(policy: Policy, steps: int) -> tuple[list[np.ndarray], float, float]:
     """One dream of the policy: its pictures, and how far the tool is from the object at first and at its nearest."""
     reward = ReachReward(JudgeReward(LearnedJudge.load(), TASK, every=steps))
-    env: Any = gym.make(DREAM, task=TASK, judge=reward, start=STARTS[1])
+    env: Any = gym.make(DREAM, task=TASK, judge=reward, start=STARTS[1], **ONE_VIEW)
     seen, info = env.reset(seed=0)
     told = brief(policy, info)
     carry, pictures, left = told.reset(1, seed=0), [seen["image"]], []
@@ -67,7 +68,7 @@ def train_by_reward(folder: Path, steps: int) -> Policy:
 
     reward = ReachReward(JudgeReward(LearnedJudge.load(), TASK, every=2))
     keys = ("joint_position", "gripper_position")
-    env = DreamVecEnv(DREAM, 4, keys=keys, task=TASK, reward=reward, max_episode_steps=8)
+    env = DreamVecEnv(DREAM, 4, keys=keys, task=TASK, reward=reward, max_episode_steps=8, **ONE_VIEW)
     model = PPO("MultiInputPolicy", env, n_steps=8, batch_size=32, seed=0, device="cpu").learn(steps)
     returns = [episode["r"] for episode in model.ep_info_buffer]
     print(f"PPO: {model.num_timesteps} dreamt steps, {len(returns)} episodes of mean return {np.mean(returns):.2f}")

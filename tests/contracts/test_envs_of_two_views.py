@@ -59,9 +59,15 @@ class TestDefaultWorld:
         for key in alone:
             assert np.array_equal(again[key], alone[key])
 
-    def test_trust_is_told_where_it_exists(self) -> None:
-        env = gymnasium.make("VAPWorld-DROID-v0", views=VIEWS, trust=True)
+    @pytest.mark.parametrize("views", (VIEWS, ("exterior_1", "wrist")))
+    def test_every_signal_of_trust_is_told(self, views: tuple[str, ...]) -> None:
+        env = gymnasium.make("VAPWorld-DROID-v0", views=views, trust=True)
         env.reset(seed=0)
         info = env.step(env.action_space.sample())[4]
         assert 0 <= info["prompt_agreement"] <= 1 and info["dream_drift"] >= 0
-        assert "dream_doubt" not in info and "dream_risk" not in info
+        assert info["dream_doubt"] >= 0 and 0 < info["dream_risk"] < 1
+
+    def test_a_first_view_that_moves_is_not_doubted(self) -> None:
+        env = gymnasium.make("VAPWorld-DROID-v0", views=("wrist", "exterior_1"), trust=True)
+        for info in (env.reset(seed=0)[1], env.step(env.action_space.sample())[4]):
+            assert "dream_doubt" not in info and "dream_risk" not in info and "dream_drift" in info

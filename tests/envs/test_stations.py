@@ -17,6 +17,7 @@ from vap_sim.envs.scenes import Scene
 from vap_sim.envs.start import check_start, load_start, shipped_starts
 from vap_sim.envs.stations import DROID, RT1, get_station, station_names
 from vap_sim.envs.tasks import Task
+from vap_sim.envs.view_choice import default_views
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.robots.actions import action_spec
 from vap_sim.robots.library import load_robot
@@ -98,7 +99,7 @@ def test_registered_environments_agree_with_their_station(name: str) -> None:
     told = gymnasium.spec(f"VAPWorld-{name}-v0").kwargs
     defaults = {
         "robot": "panda_robotiq", "task": "pick_place", "control": "joint_velocity", "control_hz": 5.0, "video_hz": 5.0,
-        "views": ("exterior_1",),
+        "views": default_views(load_robot(station.robot)),
     }  # fmt: skip
     assert told.keys() <= {*defaults, "world", "world_options"}
     for field, value in {**defaults, **told}.items():

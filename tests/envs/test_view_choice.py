@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vap_sim.envs.start import Start, load_start
-from vap_sim.envs.view_choice import chosen_views, rides
+from vap_sim.envs.view_choice import chosen_views, default_views, first_view, own_views, rides
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.models.compact.model import UntrainedRate
 from vap_sim.models.compact.opening import CompactWorlds
@@ -54,8 +54,43 @@ def test_a_photo_by_a_camera_of_another_name_is_taken_as_it_is(start: Start) -> 
 
 def test_pictures_of_another_moment_are_not_mixed_in(start: Start) -> None:
     moved = replace(start, joints=start.joints + 0.01)
-    with pytest.raises(UnknownName, match="view of start 'push_03' 'exterior_2'"):
+    words = r"views of start 'push_03': given \['exterior_1'\], expected .* with views=\('exterior_1',\) begins there"
+    with pytest.raises(InvalidInput, match=words):
         chosen_views(moved, ("exterior_1", "exterior_2"))
+
+
+def test_a_view_that_is_not_there_is_told_by_name(start: Start) -> None:
+    with pytest.raises(UnknownName, match="unknown view of start 'push_03' 'wrst'. Did you mean 'wrist'"):
+        chosen_views(start, ("exterior_1", "wrst"))
+
+
+def test_a_photo_is_one_view(start: Start) -> None:
+    photo = replace(start, cameras=(replace(start.cameras[0], name="phone"),))
+    words = r"views of start 'push_03': given \['phone'\], expected .* with views=\('phone',\) begins there"
+    with pytest.raises(InvalidInput, match=words):
+        chosen_views(photo, ("exterior_1", "wrist"))
+
+
+def test_default_views_are_the_stations_as_far_as_a_start_has_them(start: Start) -> None:
+    model = load_robot(start.robot)
+    assert default_views(model) == default_views(model, start) == ("exterior_1", "wrist")
+    assert default_views(load_robot("google_robot")) == ("head",)
+    assert default_views(model, replace(start, joints=start.joints + 0.01)) == ("exterior_1",)
+    assert default_views(model, replace(start, cameras=(replace(start.cameras[0], name="phone"),))) == ("phone",)
+    assert default_views(model, chosen_views(start, ("exterior_2", "wrist"))) == ("wrist",)
+
+
+def test_what_a_start_can_show(start: Start) -> None:
+    views, phone = ("exterior_1", "wrist"), replace(start.cameras[0], name="phone")
+    assert own_views(start, views) == views
+    assert own_views(replace(start, name="mine"), views) == own_views(replace(start, cameras=(phone,)), views)
+    assert own_views(replace(start, name="mine"), views) == ("exterior_1",)
+
+
+def test_the_first_view_alone() -> None:
+    assert first_view("VAPWorld-DROID-v0") == first_view("vap_sim:VAPTwin-DROID-v0") == {"views": ("exterior_1",)}
+    assert first_view("VAPWorld-RT1-v0") == {"views": ("head",)}
+    assert first_view("CartPole-v1") == first_view("VAPWorld-Nowhere-v0") == {}
 
 
 def test_which_views_ride(start: Start) -> None:

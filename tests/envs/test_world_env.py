@@ -91,7 +91,7 @@ def test_noise_does_not_depend_on_where_the_start_comes_from() -> None:
 
 
 def test_photo_in_the_options() -> None:
-    env = WorldEnv(world="kinematic", start="reach_03")
+    env = WorldEnv(world="kinematic", start="reach_03", views=("exterior_1",))
     photo = {
         "image": np.full((128, 128, 3), 50, np.uint8),
         "joints": load_start("reach_00").joints,
@@ -107,6 +107,9 @@ def test_photo_in_the_options() -> None:
     with pytest.raises(InvalidInput, match=r"expected uint8 levels 0\.\.255"):
         env.reset(options={"start": photo | {"image": np.zeros((128, 128, 3))}})
     assert env.get_state().starts[0].name == "reach_03"
+    words = r"views of start 'photo': given \['exterior_1'\], expected \['exterior_1', 'wrist'\].*views=\('exterior_1',\)"
+    with pytest.raises(InvalidInput, match=words):
+        WorldEnv(world="kinematic").reset(options={"start": photo})
 
 
 def test_judge_gives_reward_and_end() -> None:
@@ -190,8 +193,19 @@ def test_several_views(start: Start) -> None:
     picture = env.render()
     assert picture is not None
     assert np.array_equal(picture, np.concatenate([observation["image_again"], observation["image"]], 1))
-    with pytest.raises(InvalidInput, match=r"views: given \('exterior_1',\), expected 2 names, as world 'kinematic'"):
-        WorldEnv(world=world)
+    with pytest.raises(InvalidInput, match=r"views: given \('exterior_1', 'wrist'\), expected 3 names, as world"):
+        WorldEnv(world=KinematicWorld(views=3))
+
+
+def test_as_many_of_the_default_views_as_there_are(start: Start) -> None:
+    def pictures(env: WorldEnv) -> list[str]:
+        return [name for name in env.reset(seed=0)[0] if name.startswith("image")]
+
+    assert pictures(WorldEnv(world="kinematic")) == ["image", "image_wrist"]
+    assert pictures(WorldEnv(world=KinematicWorld())) == ["image"]
+    assert pictures(WorldEnv(world="kinematic", start=start)) == ["image", "image_wrist"]
+    assert pictures(WorldEnv(world="kinematic", start=replace(start, name="mine"))) == ["image"]
+    assert pictures(WorldEnv(world="kinematic", robot="google_robot", control="ee_delta", task="pick")) == ["image"]
 
 
 def test_state_goes_to_another_environment_but_not_to_another_world() -> None:
@@ -290,7 +304,7 @@ def test_trust_is_told_row_by_row() -> None:
 
 def test_shipped_trust_meter_prefers_the_true_pose() -> None:
     try:
-        env = WorldEnv(world="kinematic", trust=True)
+        env = WorldEnv(world="kinematic", trust=True, views=("exterior_1",))
     except BadFile as error:
         pytest.skip(str(error))
     start = load_start("pick_place_01")

@@ -48,7 +48,7 @@ def test_observations_have_lerobots_names_shapes_and_types() -> None:
     envs = made()
     observations, _ = envs.reset(seed=[3, 4])
     assert set(observations) == {"pixels", "agent_pos"}
-    assert set(observations["pixels"]) == {"exterior_1"}
+    assert set(observations["pixels"]) == {"exterior_1", "wrist"}
     assert observations["pixels"]["exterior_1"].shape == (2, 128, 128, 3)
     assert observations["pixels"]["exterior_1"].dtype == np.uint8
     assert observations["agent_pos"].shape == (2, 8) and observations["agent_pos"].dtype == np.float32

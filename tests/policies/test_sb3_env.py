@@ -47,7 +47,7 @@ def test_rows_are_what_the_vector_environment_shows() -> None:
     mine = env.reset()
     other = gymnasium.make_vec("VAPWorld-DROID-v0", num_envs=2, max_episode_steps=3, autoreset_mode="SameStep", **DREAM)
     theirs, _ = other.reset(seed=7)
-    assert sorted(mine) == ["gripper_position", "image", "joint_position"]
+    assert sorted(mine) == ["gripper_position", "image", "image_wrist", "joint_position"]
     for step, action in enumerate(actions(env, 4), 1):
         assert all(np.array_equal(mine[key], theirs[key]) for key in mine)
         mine, rewards, over, infos = env.step(action)

@@ -91,6 +91,7 @@ def _shown(command: Clone, context: PolicyContext) -> Demonstrations:
     from contextlib import closing
 
     from vap_sim.envs.twin_env import TwinEnv
+    from vap_sim.envs.view_choice import first_view
     from vap_sim.policies.demonstrations import collect
     from vap_sim.policies.registry import load_policy
 
@@ -98,6 +99,9 @@ def _shown(command: Clone, context: PolicyContext) -> Demonstrations:
     expert = load_policy(f"scripted+noise={command.noise}", context)
     steps = round(12 * command.control_hz)  # [s] that the longest plan takes
     with closing(
-        TwinEnv(command.robot, command.task, command.control, command.control_hz, video_hz=command.control_hz)
-    ) as env:
+        TwinEnv(
+            command.robot, command.task, command.control, command.control_hz, video_hz=command.control_hz,
+            **first_view("VAPTwin-DROID-v0"),
+        )
+    ) as env:  # fmt: skip
         return collect(env, expert, command.episodes, seed=command.seed, steps=steps, size=command.size)

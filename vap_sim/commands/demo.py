@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _SCRIPTED_SEED = 1_000_003  # kept for evaluation: no model was trained on it
 _REPLAY_START = "pick_place_00"
 _PANEL = 384
+_VIEWS = ("exterior_1",)
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _scripted(command: Demo) -> Episode:
 
     from vap_sim.policies.plan_policy import ScriptedPolicy
 
-    twin = gym.make("VAPTwin-DROID-v0", task="pick_place", max_episode_steps=command.steps + 1)
+    twin = gym.make("VAPTwin-DROID-v0", task="pick_place", views=_VIEWS, max_episode_steps=command.steps + 1)
     twin.reset(seed=_SCRIPTED_SEED)
     start = twin.unwrapped.start()  # type: ignore[attr-defined]
     policy = ScriptedPolicy("pick_place")
@@ -111,7 +112,8 @@ def _replayed(command: Demo, log: JointLog) -> Episode:
     first = torch.as_tensor(log.joints[0])
     joints = torch.cat([first[:7], gripper.to_joint(first[7:8])])
     place = replace(load_start(_REPLAY_START), joints=joints, gripper=float(first[7]))
-    twin = gym.make("VAPTwin-DROID-v0", control="joint_position", max_episode_steps=command.steps + 1)
+    options: dict[str, Any] = {"control": "joint_position", "views": _VIEWS}
+    twin = gym.make("VAPTwin-DROID-v0", max_episode_steps=command.steps + 1, **options)
     twin.reset(seed=0, options={"start": place})
     start = twin.unwrapped.start()  # type: ignore[attr-defined]
     return _play(command, f"replay: {log.name}", twin, start, log.joints[1 : command.steps + 1], "joint_position")
@@ -124,7 +126,7 @@ def _play(command: Demo, title: str, twin: Any, start: Any, actions: Iterable[np
 
     dream = gym.make(
         "VAPWorld-DROID-v0", world=command.world, control=control, trust=True, render_mode="rgb_array",
-        render_views=("prompt",), max_episode_steps=command.steps + 1,
+        render_views=("prompt",), views=_VIEWS, max_episode_steps=command.steps + 1,
     )  # fmt: skip
     dream.reset(seed=0, options={"start": start})
     rows: list[tuple[Any, ...]] = []

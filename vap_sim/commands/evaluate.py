@@ -37,6 +37,7 @@ class Evaluate:
         judge: learned, or none where the environment knows success itself.
         world: Name or weights file of the world that dreams.
         weights: Other weights for a named world.
+        views: Cameras of dream and reference, by default their own; for DROID, exterior_1 alone is half the work.
         env_options: More arguments of the dream, as JSON.
         baselines: Worlds that take the dream's place: still, kinematic.
         trust: Run the trust meter.
@@ -59,6 +60,7 @@ class Evaluate:
     judge: str = "learned"
     world: str | None = None
     weights: Path | None = None
+    views: tuple[str, ...] = ()
     env_options: str = "{}"
     baselines: tuple[str, ...] = ()
     trust: bool = True

@@ -67,11 +67,13 @@ def make_arenas(command: Evaluate) -> dict[str, Arena]:
     Raises UnknownName for ids, arguments and worlds, InvalidInput for malformed arguments, and what making the
     dream's environment raises.
     """
-    from vap_sim.policies.environments import environment_spec
+    from vap_sim.policies.environments import check_options, environment_spec
     from vap_sim.policies.evaluate import Arena, Evaluation
 
     environment_spec(command.reference)
-    options = _json_options(command.env_options)
+    shown: dict[str, Any] = {"views": list(command.views)} if command.views else {}
+    check_options(command.reference, shown)
+    options = {**_json_options(command.env_options), **shown}
     about: dict[str, Any] = {
         "steps": command.steps, "judge": _judge_name(command.judge), "least_agreement": command.least_agreement,
     }  # fmt: skip
@@ -81,7 +83,7 @@ def make_arenas(command: Evaluate) -> dict[str, Arena]:
     arenas = {"dream": _dream(command, command.world, options, inside)}
     for name in command.baselines:
         arenas[name] = _dream(replace(command, weights=None), name, options, inside)
-    return arenas | {"reference": Arena(command.reference, {}, about, at_starts=False)}
+    return arenas | {"reference": Arena(command.reference, shown, {**about, **shown}, at_starts=False)}
 
 
 def kept_trials(out: Path, evaluation: Evaluation, arenas: Mapping[str, Arena]) -> dict[str, TrialTable]:

@@ -82,7 +82,6 @@ def run(command: Improve) -> Outcome:
     from vap_sim.policies.cloning import CloneTraining
     from vap_sim.policies.context import PolicyContext
     from vap_sim.policies.demonstrations import load_demonstrations
-    from vap_sim.policies.evaluate import Arena
     from vap_sim.policies.improvement import improve
     from vap_sim.policies.practice import Practice
     from vap_sim.training.loop import LoopSettings
@@ -102,7 +101,7 @@ def run(command: Improve) -> Outcome:
         task=command.task,
         teachers=command.teachers,
         seeds=range(command.seed, command.seed + command.episodes),
-        reference=None if command.reference is None else Arena(command.reference, at_starts=False),
+        reference=_reference(command),
         starts=_shipped(command.task) if command.reference is None and judge is not None else (),
         judge=judge,
         steps=command.steps,
@@ -144,14 +143,25 @@ def _arena(command: Improve) -> Arena:
     import gymnasium
 
     import vap_sim  # noqa: F401 - registers the environments
+    from vap_sim.envs.view_choice import first_view
     from vap_sim.policies.evaluate import Arena
 
-    options: dict[str, Any] = {} if command.world is None else {"world": command.world}
+    options: dict[str, Any] = {**first_view(command.env), **({} if command.world is None else {"world": command.world})}
     env = gymnasium.make(command.env, **options)
     spec = getattr(env.unwrapped, "world_spec", None)
     env.close()
     about = {} if spec is None else {"world": spec.name, "fingerprint": spec.fingerprint}
     return Arena(command.env, options, about, at_starts=command.reference != command.env)
+
+
+def _reference(command: Improve) -> Arena | None:
+    """The environment that draws the starts."""
+    from vap_sim.envs.view_choice import first_view
+    from vap_sim.policies.evaluate import Arena
+
+    if command.reference is None:
+        return None
+    return Arena(command.reference, first_view(command.reference), at_starts=False)
 
 
 def _shipped(task: str) -> tuple[Start, ...]:

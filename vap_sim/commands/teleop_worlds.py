@@ -160,12 +160,15 @@ def default_world(env_id: str) -> str:
 def dream_world(
     station: str, world: str, task: str | None = None, *, beside: bool = False, trust: bool = True
 ) -> GymWorld:
-    """A dream of a station at its rate, or, of weights by their path, at the rate that they were made for.
+    """A dream of a station's first view at its rate, or of weights by their path at the rate that they were made for.
 
     Raises what making it raises."""
     import gymnasium
 
-    options: dict[str, Any] = {"task": task} if task is not None else {}
+    from vap_sim.envs.view_choice import first_view
+
+    env_id = f"VAPWorld-{station}-v0"
+    options: dict[str, Any] = {**first_view(env_id), **({} if task is None else {"task": task})}
     rate = _rate(station)
     if _is_place(world):
         from vap_sim.models.registry import load_world
@@ -176,7 +179,7 @@ def dream_world(
     else:
         options["world"] = world
     env = gymnasium.make(
-        f"VAPWorld-{station}-v0",
+        env_id,
         control="joint_position",
         trust=trust,
         render_mode="rgb_array",
@@ -190,13 +193,17 @@ def dream_world(
 
 
 def twin_world(station: str, task: str | None = None, hz: float | None = None) -> GymWorld:
-    """The ground truth of a station. Raises what making it raises, MissingDependency where pybullet is missing."""
+    """The ground truth of a station's first view. Raises what making it raises, MissingDependency where pybullet is
+    missing."""
     import gymnasium
 
+    from vap_sim.envs.view_choice import first_view
+
+    env_id = f"VAPTwin-{station}-v0"
+    options: dict[str, Any] = {**first_view(env_id), **({} if task is None else {"task": task})}
     rate = _rate(station) if hz is None else hz
-    options: dict[str, Any] = {"task": task} if task is not None else {}
     env = gymnasium.make(
-        f"VAPTwin-{station}-v0",
+        env_id,
         control="joint_position",
         control_hz=rate,
         video_hz=rate,

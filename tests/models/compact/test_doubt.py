@@ -10,6 +10,7 @@ from vap_sim.envs.start import load_start
 from vap_sim.errors import InvalidInput
 from vap_sim.models.compact import doubt, motion
 from vap_sim.models.compact.doubt import Echo
+from vap_sim.models.compact.views import CompactViews
 from vap_sim.models.doubting import DoubtingWorld
 from vap_sim.prompts.visual_prompt import VisualPrompt
 from vap_sim.state import WorldState
@@ -17,11 +18,24 @@ from vap_sim.state import WorldState
 REACHES = torch.tensor([0.2, 0.9, 0.1, 0.5, -0.2, 0.8, 0.0, 0.0])
 
 
-@pytest.fixture(scope="module")
-def session() -> Session:
+def opened(*views: str) -> Session:
     arguments = {"robot": "panda_robotiq", "world": "compact", "weights": None, "world_options": None}
     rates = {"control": "joint_velocity", "control_hz": 5.0, "video_hz": 5.0, "clip_actions": True}
-    return open_session(**arguments, **rates, trust=False, views=("exterior_1",), device="cpu")  # type: ignore[arg-type]
+    return open_session(**arguments, **rates, trust=False, views=views, device="cpu")  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return opened("exterior_1")
+
+
+@pytest.fixture(scope="module")
+def wide() -> Session:
+    """Exterior and wrist, the latter of which has no say in where objects are."""
+    session = opened("exterior_1", "wrist")
+    assert isinstance(session.world, CompactViews)
+    session.world.hears_moving = False
+    return session
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +128,27 @@ def test_foreign_memories_are_refused(session: Session, begun: SessionState) -> 
         world.doubt(begun.world, begun.world, after, told)
     with pytest.raises(InvalidInput, match="memory of doubt: given 1 rows"):
         world.doubt(world.begin_doubt(begun.world).index([0]), begun.world, after, told)
+
+
+def test_of_several_views_the_first_is_doubted(
+    session: Session, wide: Session, begun: SessionState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = wide.begin(begun.starts, [0, 1])
+    all_move(monkeypatch)
+    monkeypatch.setattr(doubt, "ECHOES", (Echo(False, 0.0), Echo(False, 2000.0)))
+    now, memory, doubts = dream(wide, both)
+    alone = dream(session, begun)[2]
+    torch.testing.assert_close(doubts, alone, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(memory.context["centre"][:, 0], now.context["centre"][:, 0], atol=0.05, rtol=0)
+    assert bool((doubts[-1] > 0).all())
+    row = dream(wide, both.index([1]))[2]
+    assert torch.equal(row[:, 0], doubts[:, 1])
+
+
+def test_a_memory_of_one_view_is_not_one_of_two(session: Session, wide: Session, begun: SessionState) -> None:
+    both = wide.begin(begun.starts, [0, 1])
+    assert isinstance(session.world, DoubtingWorld) and isinstance(wide.world, DoubtingWorld)
+    told = prompt(wide, both, 1)
+    after, _ = wide.world.step(both.world, told)
+    with pytest.raises(InvalidInput, match="memory of doubt"):
+        wide.world.doubt(session.world.begin_doubt(begun.world), both.world, after, told)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from vap_sim.errors import BadFile, InvalidInput
+from vap_sim.errors import BadFile
 from vap_sim.models.checkpoint import fill, load_tensors
 from vap_sim.models.compact import carry, doubt, layers
 from vap_sim.models.compact.motion import apply, move
