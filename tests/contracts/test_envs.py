@@ -36,16 +36,17 @@ class TestEgoVidWorld(EnvContract, EnvRefusals, EnvRendering):
 
 @pytest.mark.skipif(not WEIGHTS.exists(), reason="the compact world has no weights here")
 class TestDefaultWorld:
-    """What costs a network: the whole contract is the kinematic world's."""
+    """What costs a network, of one view: the whole contract is the kinematic world's, two views have a file of their
+    own."""
 
     def test_gymnasium_checker_has_no_objection_and_no_warning(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            check_env(gymnasium.make("VAPWorld-DROID-v0").unwrapped, skip_render_check=True)
+            check_env(gymnasium.make("VAPWorld-DROID-v0", views=("exterior_1",)).unwrapped, skip_render_check=True)
 
     def test_rows_equal_single_environments_and_forks_go_on_alike(self) -> None:
-        rows = gymnasium.make_vec("VAPWorld-DROID-v0", num_envs=2)
-        env: Any = gymnasium.make("VAPWorld-DROID-v0").unwrapped
+        rows = gymnasium.make_vec("VAPWorld-DROID-v0", num_envs=2, views=("exterior_1",))
+        env: Any = gymnasium.make("VAPWorld-DROID-v0", views=("exterior_1",)).unwrapped
         rows.reset(seed=3)
         env.reset(seed=4)
         assert env.get_state().nbytes <= 2**20

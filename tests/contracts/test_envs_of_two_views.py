@@ -24,8 +24,8 @@ class TestWorldEnvOfTwoViews(EnvContract, EnvRefusals, EnvRendering):
     subject = EnvSubject("VAPWorld-DROID-v0", {"world": "kinematic", "views": VIEWS})
 
 
-class TestWorldEnvOnTheWrist(EnvContract):
-    subject = EnvSubject("VAPWorld-DROID-v0", {"world": "kinematic", "views": ("exterior_1", "wrist")})
+class TestWorldEnvOfOneView(EnvContract):
+    subject = EnvSubject("VAPWorld-DROID-v0", {"world": "kinematic", "views": ("exterior_1",)})
 
 
 @pytest.mark.skipif(not WEIGHTS.exists(), reason="the compact world has no weights here")
