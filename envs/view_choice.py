@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from vap_sim.envs.start import Start, shipped_starts
+from vap_sim.envs.start import Start, load_start, shipped_starts
 from vap_sim.envs.stations import get_station, station_names
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.robots.library import RobotModel
@@ -57,8 +57,9 @@ def chosen_views(start: Start, views: Sequence[str]) -> Start:
     names = [camera.name for camera in start.cameras]
     if names == list(views):
         return start
-    start = _widened(start, views)
-    names = [camera.name for camera in start.cameras]
+    wide = _widened(start, views)
+    if set(views) & {camera.name for camera in wide.cameras}:
+        start, names = wide, [camera.name for camera in wide.cameras]
     if len(names) < len(views):
         shown = tuple(view for view in views if view in names) or tuple(names)
         expected = f"{list(views)}, as the environment has; one made with views={shown!r} begins there"
@@ -73,26 +74,33 @@ def chosen_views(start: Start, views: Sequence[str]) -> Start:
 
 
 def _widened(start: Start, views: Sequence[str]) -> Start:
-    """The start with further pictures of its moment, if it has some of the views and is shipped with more."""
-    names = {camera.name for camera in start.cameras}
-    if names >= set(views) or not names & set(views) or (more := _more(start)) is None:
+    """The start with further pictures of its moment, if it lacks some of the views and is shipped with more."""
+    names = [camera.name for camera in start.cameras]
+    if set(names) >= set(views) or (whole := _whole(start)) is None:
         return start
-    return replace(start, frames=torch.cat([start.frames, more.frames]), cameras=(*start.cameras, *more.cameras))
+    further = [place for place, camera in enumerate(whole.cameras) if camera.name not in names]
+    cameras = (*start.cameras, *(whole.cameras[place] for place in further))
+    return replace(start, frames=torch.cat([start.frames, whole.frames[further]]), cameras=cameras)
 
 
-def _more(start: Start) -> Start | None:
-    """Further pictures of the moment of a shipped start, if it has any and this is it."""
-    found = _shipped_more(start.name) if start.name else None
+def _whole(start: Start) -> Start | None:
+    """All pictures of the moment of a shipped start, if this is it."""
+    found = _shipped_whole(start.name) if start.name else None
     if found is None or not torch.equal(found.joints, start.joints):
+        return None
+    if not {camera.name for camera in start.cameras} <= {camera.name for camera in found.cameras}:
         return None
     return found if found.size == start.size else found.resized(start.size)
 
 
 @lru_cache(maxsize=256)
-def _shipped_more(name: str) -> Start | None:
+def _shipped_whole(name: str) -> Start | None:
     folder = Path(__file__).parent / "start_frames" / name / "more"
     known = any(name in shipped_starts(station=station) for station in station_names())
-    return Start.load(folder) if known and folder.is_dir() else None
+    if not known or not folder.is_dir():
+        return None
+    own, more = load_start(name), Start.load(folder)
+    return replace(own, frames=torch.cat([own.frames, more.frames]), cameras=(*own.cameras, *more.cameras))
 
 
 def rides(model: RobotModel, views: Sequence[str]) -> bool:

@@ -36,10 +36,11 @@ def test_views_are_picked_by_name_and_in_order(start: Start) -> None:
     assert torch.equal(wide.frames[:1], start.frames) and wide.scene == start.scene
     assert wide.cameras[2].parent_link == load_robot("panda_robotiq").camera("wrist").parent_link
     for views in (("wrist",), ("exterior_2", "exterior_1")):
-        chosen = chosen_views(wide, views)
-        assert names(chosen) == list(views)
-        for frame, name in zip(chosen.frames, views, strict=True):
-            assert torch.equal(frame, wide.frames[names(wide).index(name)])
+        for whole in (wide, start):
+            chosen = chosen_views(whole, views)
+            assert names(chosen) == list(views)
+            for frame, name in zip(chosen.frames, views, strict=True):
+                assert torch.equal(frame, wide.frames[names(wide).index(name)])
 
 
 def test_another_size_has_all_its_views(start: Start) -> None:
@@ -77,7 +78,8 @@ def test_default_views_are_the_stations_as_far_as_a_start_has_them(start: Start)
     assert default_views(load_robot("google_robot")) == ("head",)
     assert default_views(model, replace(start, joints=start.joints + 0.01)) == ("exterior_1",)
     assert default_views(model, replace(start, cameras=(replace(start.cameras[0], name="phone"),))) == ("phone",)
-    assert default_views(model, chosen_views(start, ("exterior_2", "wrist"))) == ("wrist",)
+    one = replace(chosen_views(start, ("exterior_2", "wrist")), name="mine")
+    assert names(one) == ["exterior_2", "wrist"] and default_views(model, one) == ("wrist",)
 
 
 def test_what_a_start_can_show(start: Start) -> None:
