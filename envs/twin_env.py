@@ -25,7 +25,7 @@ from vap_sim.envs.stations import Station, get_station
 from vap_sim.envs.tasks import Situation, Task
 from vap_sim.envs.twin_episode import Episode, Masks, TwinState, View, cameras_of
 from vap_sim.envs.twin_physics import SUBSTEP
-from vap_sim.envs.view_choice import chosen_views, own_views
+from vap_sim.envs.view_choice import chosen_views, own_views, station_views
 from vap_sim.envs.world_env import check_render_mode, check_render_views, instance_metadata
 from vap_sim.errors import InvalidInput
 from vap_sim.prompts.profiles import profile
@@ -106,7 +106,8 @@ class TwinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         control = place.control if control is None else control
         control_hz = place.control_hz if control_hz is None else control_hz
         video_hz = place.video_hz if video_hz is None else video_hz
-        views, size = place.views if views is None else views, place.size if size is None else size
+        views = station_views(place, self._model) if views is None else views
+        size = place.size if size is None else size
         self._rates = match_rates(control_hz, video_hz, model_rate=video_hz)
         substeps = round(self._rates.control_dt / SUBSTEP)
         if abs(substeps * SUBSTEP * control_hz - 1) > 1e-6:

@@ -10,9 +10,17 @@ from pathlib import Path
 import torch
 
 from vap_sim.envs.start import Start, load_start, shipped_starts
-from vap_sim.envs.stations import get_station, station_names
+from vap_sim.envs.stations import Station, get_station, station_names
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.robots.library import RobotModel
+
+
+def station_views(place: Station, model: RobotModel) -> tuple[str, ...]:
+    """A station's views; of another robot there, those that its scenes or the robot have a camera for, if any."""
+    if model.name == place.robot:
+        return place.views
+    known = {*model.cameras, *(spread.name for spread in place.layout.cameras)}
+    return tuple(view for view in place.views if view in known) or place.views
 
 
 def default_views(model: RobotModel, start: Start | None = None) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from vap_sim.envs.start import Start, load_start
-from vap_sim.envs.view_choice import chosen_views, default_views, first_view, own_views, rides
+from vap_sim.envs.stations import DROID, RT1
+from vap_sim.envs.view_choice import chosen_views, default_views, first_view, own_views, rides, station_views
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.models.compact.model import UntrainedRate
 from vap_sim.models.compact.opening import CompactWorlds
@@ -80,6 +81,14 @@ def test_default_views_are_the_stations_as_far_as_a_start_has_them(start: Start)
     assert default_views(model, replace(start, cameras=(replace(start.cameras[0], name="phone"),))) == ("phone",)
     one = replace(chosen_views(start, ("exterior_2", "wrist")), name="mine")
     assert names(one) == ["exterior_2", "wrist"] and default_views(model, one) == ("wrist",)
+
+
+def test_another_robot_at_a_station_shows_what_it_has_a_camera_for() -> None:
+    other = load_robot("widowx")
+    bare = replace(other, cameras={})
+    assert station_views(DROID, load_robot("panda_robotiq")) == station_views(DROID, other) == ("exterior_1", "wrist")
+    assert station_views(DROID, bare) == ("exterior_1",)
+    assert station_views(RT1, bare) == ("head",), "which no camera has: the twin says so by name"
 
 
 def test_what_a_start_can_show(start: Start) -> None:
