@@ -90,8 +90,8 @@ def _shown(command: Clone, context: PolicyContext) -> Demonstrations:
     """The expert at work in the twin, from the seeds that recordings for training use."""
     from contextlib import closing
 
+    from vap_sim.envs.stations import get_station
     from vap_sim.envs.twin_env import TwinEnv
-    from vap_sim.envs.view_choice import first_view
     from vap_sim.policies.demonstrations import collect
     from vap_sim.policies.registry import load_policy
 
@@ -101,7 +101,7 @@ def _shown(command: Clone, context: PolicyContext) -> Demonstrations:
     with closing(
         TwinEnv(
             command.robot, command.task, command.control, command.control_hz, video_hz=command.control_hz,
-            **first_view("VAPTwin-DROID-v0"),
+            views=get_station("DROID").views[:1],
         )
     ) as env:  # fmt: skip
         return collect(env, expert, command.episodes, seed=command.seed, steps=steps, size=command.size)
