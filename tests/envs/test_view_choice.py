@@ -62,7 +62,7 @@ def test_pictures_of_another_moment_are_not_mixed_in(start: Start) -> None:
 
 
 def test_a_view_that_is_not_there_is_told_by_name(start: Start) -> None:
-    with pytest.raises(UnknownName, match="unknown view of start 'push_03' 'wrst'. Did you mean 'wrist'"):
+    with pytest.raises(UnknownName, match=r"unknown view of start 'push_03' 'wrst'\. Did you mean 'wrist'"):
         chosen_views(start, ("exterior_1", "wrst"))
 
 

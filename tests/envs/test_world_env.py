@@ -107,7 +107,9 @@ def test_photo_in_the_options() -> None:
     with pytest.raises(InvalidInput, match=r"expected uint8 levels 0\.\.255"):
         env.reset(options={"start": photo | {"image": np.zeros((128, 128, 3))}})
     assert env.get_state().starts[0].name == "reach_03"
-    words = r"views of start 'photo': given \['exterior_1'\], expected \['exterior_1', 'wrist'\].*views=\('exterior_1',\)"
+    words = (
+        r"views of start 'photo': given \['exterior_1'\], expected \['exterior_1', 'wrist'\].*views=\('exterior_1',\)"
+    )
     with pytest.raises(InvalidInput, match=words):
         WorldEnv(world="kinematic").reset(options={"start": photo})
 
