@@ -17,7 +17,7 @@ import torch
 
 from tests.benchmark_parts import benchmark_modules
 from vap_sim.data.twin import load_episode
-from vap_sim.envs.stations import station_names
+from vap_sim.envs.stations import get_station, station_names
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.metrics.detector import BODY_CLASSES, DetectorConfig, DetectorNet, describe
 from vap_sim.models.checkpoint import save_tensors
@@ -81,7 +81,7 @@ def test_droid_keeps_its_episodes_and_others_have_their_own(parts: SimpleNamespa
 @pytest.mark.filterwarnings("ignore::vap_sim.models.compact.model.UntrainedRate")
 @pytest.mark.parametrize("name", station_names())
 def test_a_station_is_judged_in_the_world_that_its_environment_dreams_with(parts: SimpleNamespace, name: str) -> None:
-    env: Any = gymnasium.make(f"VAPWorld-{name}-v0").unwrapped
+    env: Any = gymnasium.make(f"VAPWorld-{name}-v0", views=get_station(name).views[:1]).unwrapped
     assert dreams_with(parts, "--station", name).spec == env.world_spec
     assert dreams_with(parts, "--station", name, "--world", "still").spec.name == "still"
 
