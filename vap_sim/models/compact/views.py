@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 MOST_VIEWS = 4
 _POSES = ("centre", "turn", "velocity")
-_LAID = ("objects", "blocks")
 _PLACED = ("position", "stride", "spin")
 _PICTURES_AT_ONCE = 24  # as in the world of one view
 
@@ -185,7 +184,7 @@ class CompactViews:
         posed = {"centre": centre, "turn": turn, "velocity": np.zeros_like(centre)}
         context |= {name: self._numbers(value)[None] for name, value in posed.items()}
         laid = [self._laid(context, 0, view, depth[view]) for view in range(self.views)]
-        return {**context, **{name: torch.cat([one[name] for one in laid])[None] for name in laid[0]}}
+        return {**context, "objects": torch.cat(laid)[None]}
 
     @torch.no_grad()
     def _move(self, old: Context, prompt: VisualPrompt, seen: Floats, step: Tensor) -> Context:
@@ -235,21 +234,20 @@ class CompactViews:
         for place, name in enumerate(("centre", "turn")):
             fresh = self._numbers(np.stack([one[place] for one in every]))
             now[name] = torch.where(which[..., None], fresh, old[name])
-        now |= {name: old[name].clone() for name in _LAID}
+        now["objects"] = old["objects"].clone()
         for row, view in torch.nonzero(which.any(dim=2)).tolist():
-            for name, value in self._laid(now, row, view, every[row][2][view]).items():
-                now[name][row, view] = value[0]
+            now["objects"][row, view] = self._laid(now, row, view, every[row][2][view])[0]
         return now
 
-    def _laid(self, context: Context, row: int, view: int, depth: Floats) -> dict[str, Tensor]:
-        """One view's objects rendered, nearer ones over farther ones by their depth (S,), as networks and painting want
-        them."""
+    def _laid(self, context: Context, row: int, view: int, depth: Floats) -> Tensor:
+        """One view's objects rendered (1, 4, H, W), nearer ones over farther ones by their depth (S,).
+
+        In half precision, a tenth of a level of a picture, so that a state of two views stays below 1 MB."""
         slots = Slots(
             unit(context["patches"][row, view])[None],
             *(context[name][row, view][None] for name in (*_POSES, "present")),
         )
-        objects = lay(slots, self.size, self._numbers(-depth)[None])
-        return {"objects": objects, "blocks": to_blocks(objects.to(self._dtype))}
+        return lay(slots, self.size, self._numbers(-depth)[None]).half()
 
     def _numbers(self, values: Floats) -> Tensor:
         return torch.from_numpy(values.astype(np.float32)).to(self.device)
@@ -274,7 +272,8 @@ class CompactViews:
         told = () if self.demonstration is None else self.demonstration.told(now, step)
         each = [one for one in told for _ in range(self.views)]
         flat_planes = None if taken is None else taken.flatten(0, 1)
-        motion = move(self.network.motion, unit(history.flatten(0, 1)), flat["objects"], slots, each, flat_planes)
+        objects = flat["objects"].float()
+        motion = move(self.network.motion, unit(history.flatten(0, 1)), objects, slots, each, flat_planes)
         lead = heard.shape[:2]
         return Motion(*(value.reshape(*lead, *value.shape[1:]) for value in vars(motion).values()))
 
@@ -283,14 +282,14 @@ class CompactViews:
         """The frames (V, H, W, 3) uint8 of one row; skeletons (V, H, W, 3) uint8."""
         frames = []
         for view, skeleton in enumerate(skeletons):
-            now = {name: context[name][row, view][None] for name in ("style", *_LAID)}
+            objects = context["objects"][row, view][None]
             painting = layers.paint(
                 self.network,
                 drawn_blocks(skeleton, self.device, self._dtype),
-                now["objects"],
-                now["style"],
+                objects,
+                context["style"][row, view][None],
                 self._plate(context, row, view),
-                object_blocks=now["blocks"],
+                object_blocks=to_blocks(objects.to(self._dtype)),
             )
             frames.append(levels(painting.frame).permute(0, 2, 3, 1).contiguous())
         return torch.cat(frames)
