@@ -8,7 +8,7 @@ import torch
 from vap_sim.envs.session import Session, SessionState, open_session
 from vap_sim.envs.start import load_start
 from vap_sim.errors import InvalidInput
-from vap_sim.models.compact import doubt, motion
+from vap_sim.models.compact import doubt, motion, reach
 from vap_sim.models.compact.doubt import Echo
 from vap_sim.models.compact.views import CompactViews
 from vap_sim.models.doubting import DoubtingWorld
@@ -63,7 +63,8 @@ def dream(session: Session, state: SessionState, steps: int = 3) -> tuple[WorldS
 
 
 def all_move(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every object moves in every step, whatever the network says of it."""
+    """Every object moves in every step, whatever the network says of it and wherever the tool is."""
+    monkeypatch.setattr(reach, "REACH", 1e9)
     monkeypatch.setattr(motion, "MOVES_ABOVE", -1000.0)
     monkeypatch.setattr(doubt, "_NEAR", 1e9)
 

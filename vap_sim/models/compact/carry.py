@@ -15,7 +15,6 @@ from torch import Tensor
 
 from vap_sim.models.compact.geometry import NEAREST, Floats
 from vap_sim.prompts.projection import product
-from vap_sim.prompts.visual_prompt import VisualPrompt
 
 CARRY = 4
 """Numbers that say how an object would be carried: x, y, turn, log of growth."""
@@ -44,12 +43,6 @@ def homographies(projections: Floats, before: Floats, now: Floats) -> Floats:
     seen = depth > NEAREST
     taken = np.concatenate([turned[..., :2], turned[..., 2:] + beside / np.where(seen, depth, 1.0)], axis=-1)
     return np.where(seen, taken, np.eye(3))
-
-
-def told(prompt: VisualPrompt, device: torch.device) -> dict[str, Tensor]:
-    """Where a prompt that was checked says that the tool is, as a state keeps it: `tool` (b, 4, 4)."""
-    assert prompt.tool is not None  # as `check_prompt` has seen
-    return {"tool": prompt.tool[:, 0].to(device)}
 
 
 def planes(projections: Tensor, before: Tensor, now: Tensor) -> Tensor:

@@ -56,17 +56,19 @@ def advance_rows(
     after: Sequence[Context],
     told: Sequence[Mapping[bool, Told | None]],
     maker: str,
-    planes: Tensor | None = None,
+    planes: Tensor | None,
+    away: Tensor,
 ) -> tuple[WorldState, Tensor]:
-    """The memory a step on, and how far echoes are from the dream (b,); see `advance_echoes`. planes: (b, 3, 3). Raises
-    InvalidInput for a memory of another maker or of another number of rows."""
+    """The memory a step on, and how far echoes are from the dream (b,); see `advance_echoes`. planes: (b, 3, 3); away:
+    (b, S). Raises InvalidInput for a memory of another maker or of another number of rows."""
     if memory.model != maker or not len(memory) == len(before) == len(after):
         given = f"{len(memory)} rows of {memory.model!r} for {len(before)} and {len(after)} rows"
         raise InvalidInput("memory of doubt", given, f"as many rows, of {maker!r}")
     rows = []
     for row, (old, new, said) in enumerate(zip(before, after, told, strict=True)):
         own = {name: value[row : row + 1] for name, value in memory.context.items()}
-        rows.append(advance_echoes(network, own, old, new, said, None if planes is None else planes[row : row + 1]))
+        plane = None if planes is None else planes[row : row + 1]
+        rows.append(advance_echoes(network, own, old, new, said, plane, away[row]))
     partings = [parting(echoes, new) for echoes, new in zip(rows, after, strict=True)]
     return memory.advanced(_joined(rows)), torch.cat(partings)
 
@@ -98,10 +100,11 @@ def advance_echoes(
     after: Context,
     told: Mapping[bool, Told | None] | None = None,
     planes: Tensor | None = None,
+    away: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The echoes of one row's dream a step on; `before` and `after` are the dream's own context; told: what a
     demonstration says to echoes that see in a mirror and to those that do not, if there is one; planes (1, 3, 3): as in
-    `motion.view`."""
+    `motion.view`; away (S,): what the robot does not reach, see `reach`."""
     skeletons = torch.cat([after["skeletons"][:, :3], before["skeletons"]], dim=1)
     drawn = _points(skeletons[0, :6])
     foreseen: list[tuple[bool, Context, Motion]] = []
@@ -112,7 +115,8 @@ def advance_echoes(
         same = (one for mirrored, seen, one in foreseen if mirrored == echo.mirrored and _equal(seen, old))
         motion = next(same, None)
         if motion is None:
-            motion = _foresee(network, echo, old, before, skeletons, drawn, (told or {}).get(echo.mirrored), planes)
+            own = (told or {}).get(echo.mirrored)
+            motion = _foresee(network, echo, old, before, skeletons, drawn, own, planes, away)
             foreseen.append((echo.mirrored, old, motion))
         moved.append(_moved(old, before, Motion(motion.shift, motion.twist, motion.logit - echo.above)))
     return {name: torch.stack([one[name] for one in moved], dim=1) for name in echoes}
@@ -139,11 +143,12 @@ def _foresee(
     drawn: Tensor,
     told: Told | None = None,
     planes: Tensor | None = None,
+    away: Tensor | None = None,
 ) -> Motion:
     """How the objects (1, S) of an echo will move; those far from the robot have no doubt that they rest."""
     centre = old["centre"][0]
     near = dream["present"][0] & (torch.cdist(centre, drawn) < _NEAR).any(dim=1)
-    places = torch.nonzero(near)[:, 0]
+    places = torch.nonzero(near if away is None else near & ~away)[:, 0]
     shift, twist = torch.zeros_like(old["centre"]), torch.zeros_like(old["turn"])
     logit = torch.full_like(shift[..., 0], -torch.inf)
     if len(places):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vap_sim.errors import BadFile
 from vap_sim.models.checkpoint import fill, load_tensors
-from vap_sim.models.compact import carry, doubt, layers
+from vap_sim.models.compact import carry, doubt, layers, reach
 from vap_sim.models.compact.motion import apply, move
 from vap_sim.models.compact.network import CompactConfig, CompactNetwork, UNetConfig, to_blocks
 from vap_sim.models.compact.packed import fast_dtype, packed
@@ -108,8 +108,7 @@ class CompactWorld:
             clips = [None if prompt.reference is None else prompt.reference.index([row]) for row in range(len(parts))]
             parts = [{**part, **self.demonstration.watch(clip)} for part, clip in zip(parts, clips, strict=True)]
         context = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        if self._carries:
-            context |= carry.told(prompt, self.device)
+        context |= reach.begun(prompt, context["present"], context["centre"])
         return WorldState(context, *start_keys(frames.shape[0], seed, self.device), model=self.fingerprint)
 
     def step(self, state: WorldState, prompt: VisualPrompt) -> tuple[WorldState, Tensor]:
@@ -137,8 +136,8 @@ class CompactWorld:
         check_state(before, self.spec)
         check_state(after, self.spec)
         told, planes = doubt.told_echoes(self.demonstration, before), self._planes(before.context, prompt)
-        seen = _rows(before), _rows(after)
-        return doubt.advance_rows(self.network.motion, memory, *seen, told, self._echoes, planes)
+        seen, away = (_rows(before), _rows(after)), self._beyond(before.context, prompt)
+        return doubt.advance_rows(self.network.motion, memory, *seen, told, self._echoes, planes, away)
 
     def _advance(self, state: WorldState, prompt: VisualPrompt) -> WorldState:
         context, parts = state.context, range(0, state.rows, _ROWS_AT_ONCE)
@@ -156,7 +155,13 @@ class CompactWorld:
         if not self._carries:
             return None
         assert prompt.projections is not None  # as `check_prompt` has seen
-        return carry.planes(prompt.projections[:, 0, 0], old["tool"], carry.told(prompt, self.device)["tool"])
+        return carry.planes(prompt.projections[:, 0, 0], old["tool"], reach.told(old, prompt)["tool"])
+
+    def _beyond(self, old: Mapping[str, Tensor], prompt: VisualPrompt) -> Tensor:
+        """What of the objects (b, S) the robot does not reach, see `reach`; a demonstration moves things by itself."""
+        if self.demonstration is not None:
+            return torch.zeros_like(old["present"])
+        return reach.beyond(old, prompt)
 
     @torch.no_grad()
     def _encode_row(self, frame: Tensor, skeleton: Tensor) -> dict[str, Tensor]:
@@ -183,15 +188,17 @@ class CompactWorld:
         """What changes in the context of b rows in a step (b,) to what the prompt, F = 1, tells."""
         drawn = prompt.skeleton[:, 0, 0].to(self.device).permute(0, 3, 1, 2).contiguous()
         history = torch.cat([drawn, old["skeletons"]], dim=1)
-        changed: dict[str, Tensor] = {"skeletons": history[:, :6]}
-        if self._carries:
-            changed |= carry.told(prompt, self.device)
-        if bool(old["present"].any()):
+        changed: dict[str, Tensor] = {"skeletons": history[:, :6], **reach.told(old, prompt)}
+        asked = old["present"] & ~self._beyond(old, prompt)
+        if bool(asked.any()):
             slots = Slots(unit(old["patches"]), **{name: old[name] for name in _POSES})
             told = () if self.demonstration is None else self.demonstration.told(old, step)
             planes = self._planes(old, prompt)
-            moved = apply(slots, move(self.network.motion, unit(history), old["objects"], slots, told, planes))
+            seen = replace(slots, present=asked)
+            moved = apply(slots, move(self.network.motion, unit(history), old["objects"], seen, told, planes))
             changed |= {name: getattr(moved, name) for name in _POSES}
+            if "lies" in old:
+                changed["lies"] = old["lies"] & (moved.centre == slots.centre).all(-1)
             still = (moved.centre == slots.centre).all(2) & (moved.turn == slots.turn).all(2)
             rows = torch.nonzero(~still.all(1))[:, 0]
             if len(rows) == len(still):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vap_sim.errors import InvalidInput
-from vap_sim.models.compact import carry, doubt, layers
+from vap_sim.models.compact import carry, doubt, layers, reach
 from vap_sim.models.compact.beginning import begin
 from vap_sim.models.compact.fusing import Opinions
 from vap_sim.models.compact.geometry import Floats
@@ -113,8 +113,7 @@ class CompactViews:
             clips = [None if prompt.reference is None else prompt.reference.index([row]) for row in range(len(parts))]
             parts = [{**part, **self.demonstration.watch(clip)} for part, clip in zip(parts, clips, strict=True)]
         context = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        if self._carries:
-            context |= carry.told(prompt, self.device)
+        context |= reach.begun(prompt, context["present"].any(1), context["centre"][:, 0], self.table)
         return WorldState(context, *start_keys(frames.shape[0], seed, self.device), model=self.fingerprint)
 
     def step(self, state: WorldState, prompt: VisualPrompt) -> tuple[WorldState, Tensor]:
@@ -145,7 +144,8 @@ class CompactViews:
         if self._carries:
             now = after.context
             planes = carry.planes(now["projections"][:, 0], before.context["tool"], now["tool"])
-        return doubt.advance_rows(self.network.motion, memory, *seen, told, self._echoes, planes)
+        away = self._beyond(before.context, prompt)
+        return doubt.advance_rows(self.network.motion, memory, *seen, told, self._echoes, planes, away)
 
     def _advance(self, state: WorldState, prompt: VisualPrompt) -> WorldState:
         seen, each = _projections(prompt), max(1, _PICTURES_AT_ONCE // self.views)
@@ -193,10 +193,12 @@ class CompactViews:
         history = torch.cat([drawn, old["skeletons"]], dim=2)
         placed = [Placed.of(old, row) for row in range(len(seen))]
         now = self._followed(old, placed, seen)
-        heard = self._heard(now)
-        tool = carry.told(prompt, self.device) if self._carries else {}
+        heard = self._heard(now) & ~self._beyond(now, prompt)[:, None].cpu().numpy()
+        tool = reach.told(old, prompt)
         if heard.any():
-            taken = carry.planes(now["projections"], old["tool"][:, None], tool["tool"][:, None]) if tool else None
+            taken = None
+            if self._carries:
+                taken = carry.planes(now["projections"], old["tool"][:, None], tool["tool"][:, None])
             motion = self._foreseen(now, history, torch.from_numpy(heard).to(self.device), step, taken)
             shift, twist, logit = (value.double().cpu().numpy() for value in vars(motion).values())
             steps = [
@@ -205,6 +207,14 @@ class CompactViews:
             ]
             now = self._gone(now, [one.kept() for one, _ in steps], np.stack([went for _, went in steps]), seen)
         return {**now, **tool, "skeletons": history[:, :, :6]}
+
+    def _beyond(self, now: Context, prompt: VisualPrompt) -> Tensor:
+        """What of the objects (b, S) the robot does not reach, by the first view; see `reach`."""
+        if self.demonstration is not None:
+            return torch.zeros_like(now["present"][:, 0])
+        first = {name: now[name][:, 0] for name in ("centre", "velocity", "present")}
+        kept = {name: now[name] for name in ("lies", "tool") if name in now}
+        return reach.beyond({**first, **kept}, prompt, self.table)
 
     def _followed(self, old: Context, placed: Sequence[Placed], seen: Floats) -> Context:
         """The context seen from where cameras are now, nothing having moved but they."""
@@ -223,6 +233,8 @@ class CompactViews:
         gone = torch.from_numpy(went).to(self.device)[:, None] & now["present"]
         after = self._posed(now, placed, seen, gone)
         kept = {name: torch.cat([one.context()[name] for one in placed]).to(self.device) for name in _PLACED}
+        if "lies" in now:
+            kept["lies"] = now["lies"] & ~torch.from_numpy(went).to(self.device)
         return {**after, **kept, "velocity": after["centre"] - now["centre"]}
 
     def _posed(self, old: Context, placed: Sequence[Placed], seen: Floats, which: Tensor) -> dict[str, Tensor]:
