@@ -13,6 +13,7 @@ from torch import Tensor
 from tests.models.compact.test_carrying_worlds import PLACE, _read_exactly, network, told  # noqa: F401 - a fixture
 from tests.models.compact.test_views import SIZE, shown
 from tests.models.compact.two_views import BLUE, RED, cameras
+from vap_sim.errors import InvalidInput
 from vap_sim.models.compact import reach
 from vap_sim.models.compact.model import CompactWorld
 from vap_sim.models.compact.network import CompactNetwork
@@ -34,7 +35,7 @@ def restless() -> CompactNetwork:
 
 def world(views: int, table: float = 0.0) -> World:
     if views == 1:
-        return CompactWorld(restless(), dtype=torch.float32)
+        return CompactWorld(restless(), dtype=torch.float32, table_height=table)
     return CompactViews(restless(), dtype=torch.float32, views=views, table_height=table)
 
 
@@ -109,10 +110,10 @@ def test_what_has_moved_is_free(views: int) -> None:
 
 @pytest.mark.parametrize("views", [1, 2])
 def test_a_thing_that_moves_sets_free_what_is_near_it(views: int) -> None:
-    made, away = world(views), (THING[0] - 0.6, THING[1], 0.3)
-    for apart, free in ((0.1, True), (0.35, False)):
+    made, away = world(views), (THING[0], THING[1] + 0.6, 0.3)
+    for apart, free in ((0.14, True), (0.35, False)):
         other = (THING[0], THING[1] - apart, THING[2])
-        touch = (THING[0], THING[1] + 0.08, THING[2])
+        touch = (THING[0], THING[1] + 0.12, THING[2])
         prompt = at(away, touch, away, views=views)
         state = beginning(made, prompt, other)
         first = made.step(state, prompt.between(1, 2))[0]
@@ -120,10 +121,18 @@ def test_a_thing_that_moves_sets_free_what_is_near_it(views: int) -> None:
         assert int(went(state, second).sum()) == 1 + free
 
 
+@pytest.mark.parametrize("views", [1, 2])
 @pytest.mark.parametrize("wrong", [-0.05, 0.05])
-def test_a_table_that_is_higher_or_lower_than_told_costs_no_contact(wrong: float) -> None:
+def test_a_table_that_is_higher_or_lower_than_told_costs_no_contact(wrong: float, views: int) -> None:
     away, touch = (THING[0] - 0.5, THING[1], 0.3), (THING[0], THING[1] + 0.04, THING[2])
-    assert moves(world(2, wrong), at(away, touch, views=2))
+    assert moves(world(views, wrong), at(away, touch, views=views))
+    assert not moves(world(views, 10 * wrong), at(away, touch, views=views))
+
+
+def test_a_world_of_another_table_is_another_world() -> None:
+    assert world(1).fingerprint == CompactWorld(restless()).fingerprint != world(1, 0.1).fingerprint
+    with pytest.raises(InvalidInput, match=r"table_height of the compact world: given nan, expected a finite number"):
+        world(1, float("nan"))
 
 
 @pytest.mark.parametrize("table", [0.0, -0.4])

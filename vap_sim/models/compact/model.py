@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from vap_sim.errors import BadFile
+from vap_sim.errors import BadFile, InvalidInput
 from vap_sim.models.checkpoint import fill, load_tensors
 from vap_sim.models.compact import carry, doubt, layers, reach
 from vap_sim.models.compact.motion import apply, move
@@ -50,12 +51,19 @@ class CompactWorld:
         dtype: torch.dtype | None = None,
         demonstration: Demonstration | None = None,
         frame_rate: float = FRAME_RATE,
+        table_height: float = 0.0,
     ) -> None:
         """`network` is converted to `dtype`, by default bfloat16, or float32 on a processor that lacks it.
 
         demonstration: what watches clips that are shown at a dream's start; without it none can be shown. frame_rate:
-        pictures a second of dreamt time [Hz], which changes nothing but what the spec says."""
+        pictures a second of dreamt time [Hz], which changes nothing but what the spec says. table_height: of the table
+        in the base frame [m], by which it is known what the robot reaches. Raises InvalidInput."""
+        if not math.isfinite(table_height):
+            raise InvalidInput("table_height of the compact world", table_height, "a finite number [m]")
+        self.table = float(table_height)
         self.fingerprint = fingerprint_of(network, demonstration)
+        if self.table:
+            self.fingerprint = hashlib.sha256(f"{self.fingerprint} table {self.table!r}".encode()).hexdigest()[:16]
         self.demonstration = demonstration
         if demonstration is not None:
             demonstration.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
@@ -87,17 +95,19 @@ class CompactWorld:
         device: str = "cpu",
         demonstration: Path | str | None = None,
         frame_rate: float | None = None,
+        table_height: float = 0.0,
     ) -> CompactWorld:
         """The world of a weights file, by default the one that ships with the package.
 
-        demonstration: a file of `demonstration.save_demonstration`, for worlds that are shown clips. frame_rate [Hz]:
-        see `opening.CompactWorlds`. Raises BadFile, and InvalidInput for a demonstration's weights of other sizes.
+        demonstration: a file of `demonstration.save_demonstration`, for worlds that are shown clips. frame_rate [Hz]
+        and table_height [m]: see `opening.CompactWorlds`. Raises BadFile, and InvalidInput for a demonstration's
+        weights of other sizes or a table nowhere.
         """
         path = WEIGHTS if path is None else Path(path)
         network, description, watching = read_weights(path, demonstration)
         rate = rate_of(description, frame_rate, path)
         profile = str(description.get("profile", "compact"))
-        return cls(network, profile, device, demonstration=watching, frame_rate=rate)
+        return cls(network, profile, device, demonstration=watching, frame_rate=rate, table_height=table_height)
 
     def encode(self, frames: Tensor, prompt: VisualPrompt, seed: Sequence[int] | Tensor) -> WorldState:
         """Begin dreams from pictures (b, V, H, W, 3) uint8 and prompts of their poses (F = 1)."""
@@ -108,7 +118,7 @@ class CompactWorld:
             clips = [None if prompt.reference is None else prompt.reference.index([row]) for row in range(len(parts))]
             parts = [{**part, **self.demonstration.watch(clip)} for part, clip in zip(parts, clips, strict=True)]
         context = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        context |= reach.begun(prompt, context["present"], context["centre"])
+        context |= reach.begun(prompt, context["present"], context["centre"], self.table)
         return WorldState(context, *start_keys(frames.shape[0], seed, self.device), model=self.fingerprint)
 
     def step(self, state: WorldState, prompt: VisualPrompt) -> tuple[WorldState, Tensor]:
@@ -161,7 +171,7 @@ class CompactWorld:
         """What of the objects (b, S) the robot does not reach, see `reach`; a demonstration moves things by itself."""
         if self.demonstration is not None:
             return torch.zeros_like(old["present"])
-        return reach.beyond(old, prompt)
+        return reach.beyond(old, prompt, self.table)
 
     @torch.no_grad()
     def _encode_row(self, frame: Tensor, skeleton: Tensor) -> dict[str, Tensor]:

@@ -38,8 +38,8 @@ class CompactWorlds:
             demonstration: a file of `demonstration.save_demonstration`, for worlds that are shown clips.
             views: cameras seen at once, 1 to 4.
             moving: whether a camera moves; a single one may only then.
-            table_height: of the table in the base frame [m], for objects that only one camera sees and for cameras that
-                move.
+            table_height: of the table in the base frame [m], for what the robot reaches, objects that only one camera
+                sees, and cameras that move.
             frame_rate: pictures a second of dreamt time [Hz]; by default what the weights were trained on. At another
                 rate the skeletons still tell where the robot is in every frame, but what objects do is guessed from
                 motion of another pace: `model.UntrainedRate` warns of it.
@@ -50,7 +50,9 @@ class CompactWorlds:
         if isinstance(views, bool) or not isinstance(views, int) or not 1 <= views <= 4:
             raise InvalidInput("views of the compact world", views, "1 to 4")
         if views == 1 and not moving:
-            return CompactWorld.load(path, device=device, demonstration=demonstration, frame_rate=frame_rate)
+            return CompactWorld.load(
+                path, device=device, demonstration=demonstration, frame_rate=frame_rate, table_height=table_height
+            )
         network, description, watching = read_weights(path, demonstration)
         return CompactViews(
             network,
