@@ -199,13 +199,13 @@ class CompactWorld:
         drawn = prompt.skeleton[:, 0, 0].to(self.device).permute(0, 3, 1, 2).contiguous()
         history = torch.cat([drawn, old["skeletons"]], dim=1)
         changed: dict[str, Tensor] = {"skeletons": history[:, :6], **reach.told(old, prompt)}
-        asked = old["present"] & ~self._beyond(old, prompt)
-        if bool(asked.any()):
+        if bool(old["present"].any()):
             slots = Slots(unit(old["patches"]), **{name: old[name] for name in _POSES})
             told = () if self.demonstration is None else self.demonstration.told(old, step)
             planes = self._planes(old, prompt)
-            seen = replace(slots, present=asked)
-            moved = apply(slots, move(self.network.motion, unit(history), old["objects"], seen, told, planes))
+            motion = move(self.network.motion, unit(history), old["objects"], slots, told, planes)
+            free = replace(slots, present=old["present"] & ~self._beyond(old, prompt))
+            moved = replace(apply(free, motion), present=old["present"])
             changed |= {name: getattr(moved, name) for name in _POSES}
             if "lies" in old:
                 changed["lies"] = old["lies"] & (moved.centre == slots.centre).all(-1)

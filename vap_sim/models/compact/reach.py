@@ -2,8 +2,8 @@
 
 A gripper before an object is drawn like one at it, and a network that sees only the picture pushes now and then what an
 arm merely passes. But what nobody has touched yet lies on the table, so its place in space is known, roughly, and the
-tool's is. Where both are far from each other the network is not asked. What has moved once is free of this: it may hang
-in a hand, or lie on something.
+tool's is. Where both are far from each other the network's word does not count. What has moved once is free of this: it
+may hang in a hand, or lie on something.
 """
 
 from __future__ import annotations

@@ -193,7 +193,7 @@ class CompactViews:
         history = torch.cat([drawn, old["skeletons"]], dim=2)
         placed = [Placed.of(old, row) for row in range(len(seen))]
         now = self._followed(old, placed, seen)
-        heard = self._heard(now) & ~self._beyond(now, prompt)[:, None].cpu().numpy()
+        heard = self._heard(now)
         tool = reach.told(old, prompt)
         if heard.any():
             taken = None
@@ -201,8 +201,9 @@ class CompactViews:
                 taken = carry.planes(now["projections"], old["tool"][:, None], tool["tool"][:, None])
             motion = self._foreseen(now, history, torch.from_numpy(heard).to(self.device), step, taken)
             shift, twist, logit = (value.double().cpu().numpy() for value in vars(motion).values())
+            free = heard & ~self._beyond(now, prompt)[:, None].cpu().numpy()
             steps = [
-                one.moved(seen[row], Opinions(shift[row], twist[row], logit[row]), heard[row])
+                one.moved(seen[row], Opinions(shift[row], twist[row], logit[row]), free[row])
                 for row, one in enumerate(placed)
             ]
             now = self._gone(now, [one.kept() for one, _ in steps], np.stack([went for _, went in steps]), seen)
