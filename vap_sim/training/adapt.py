@@ -17,6 +17,7 @@ from vap_sim.metrics.detector import OTHER, ROBOT, Detector
 from vap_sim.models.compact import layers
 from vap_sim.models.compact.losses import PictureWeights, picture_loss, unit
 from vap_sim.models.compact.network import CompactNetwork
+from vap_sim.models.compact.packed import fast_cast
 from vap_sim.training.adapt_films import StationFilm
 from vap_sim.training.adapt_lora import add_low_rank
 from vap_sim.training.adapt_losses import StationPictures, StationWeights, station_loss
@@ -117,7 +118,7 @@ class AdaptRecipe:
         return {"dreamt": (torch.cat(sheets, dim=1) * 255).round().to(torch.uint8).cpu()}
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.training.precision == "bf16")
+        return fast_cast(self.device, self.training.precision)
 
 
 def dream_stills(network: CompactNetwork, film: ShownFilm, picks: Sequence[int], device: str = "cpu") -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vap_sim.models.compact import layers
 from vap_sim.models.compact.losses import Pictures, PictureWeights, picture_loss, unit
 from vap_sim.models.compact.network import CompactNetwork
+from vap_sim.models.compact.packed import fast_cast
 from vap_sim.training.films import PictureFilm, check_films
 from vap_sim.training.loop import plain
 
@@ -62,7 +63,7 @@ class PictureRecipe:
         rng = np.random.default_rng([self.training.seed, step])
         scenes = self.training.scenes * self.training.scale
         pictures = draw_pictures(self.films, rng, scenes, self.training.painted, self.training.recolored)
-        with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.training.precision == "bf16"):
+        with fast_cast(self.device, self.training.precision):
             return picture_loss(self._whole, to_device(pictures, self.device), self.training.weights)
 
     def preview(self, step: int) -> Mapping[str, Tensor]:
@@ -71,7 +72,7 @@ class PictureRecipe:
         for film in self.shown[:4]:
             picks = [0, *np.linspace(1, len(film.frames) - 1, 4).round().astype(int).tolist()]
             pictures = to_device(_stack([_row(film, picks, np.arange(3))]), self.device)
-            with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.training.precision == "bf16"):
+            with fast_cast(self.device, self.training.precision):
                 columns.append(_paint_all(self._whole, pictures))
         return {"painted": torch.cat(columns, dim=1)}
 

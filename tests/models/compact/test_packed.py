@@ -16,7 +16,7 @@ from vap_sim.models.compact import packed as packed_module
 from vap_sim.models.compact.model import CompactWorld
 from vap_sim.models.compact.motion import apply, move
 from vap_sim.models.compact.network import CompactConfig, CompactNetwork, MotionNet, UNet, UNetConfig
-from vap_sim.models.compact.packed import PackedMotionNet, PackedUNet, fast_dtype, pack, packed
+from vap_sim.models.compact.packed import PackedMotionNet, PackedUNet, fast_cast, fast_dtype, pack, packed
 from vap_sim.models.compact.slots import Slots, cut, number_objects, render
 from vap_sim.models.compact.windows import OVERVIEW, WINDOW
 from vap_sim.prompts.visual_prompt import VisualPrompt
@@ -187,3 +187,15 @@ def test_where_onednn_is_missing_the_layers_themselves_convolve(monkeypatch: pyt
     monkeypatch.setattr(packed_module, "_has_mkldnn", lambda: False)
     assert pack(layer, 16) is layer and fast_dtype() == torch.float32
     assert fast_dtype("cuda") == torch.bfloat16
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_training_rounds_to_half_of_the_bits_only_where_that_is_fast(
+    monkeypatch: pytest.MonkeyPatch, native: bool
+) -> None:
+    monkeypatch.setattr(packed_module, "fast_dtype", lambda device: torch.bfloat16 if native else torch.float32)
+    layer, x = nn.Linear(3, 2), torch.zeros(1, 3)
+    with fast_cast("cpu", "bf16"):
+        assert layer(x).dtype == (torch.bfloat16 if native else torch.float32)
+    with fast_cast("cpu", "fp32"):
+        assert layer(x).dtype == torch.float32
