@@ -15,6 +15,7 @@ from vap_sim.errors import InvalidInput
 from vap_sim.models.compact.losses import unit
 from vap_sim.models.compact.motion_losses import MotionWeights, Paths, motion_loss, roll_out
 from vap_sim.models.compact.network import CompactNetwork
+from vap_sim.models.compact.packed import fast_cast
 from vap_sim.models.compact.slots import PATCH, place
 from vap_sim.training.films import check_films
 from vap_sim.training.loop import plain
@@ -185,7 +186,7 @@ class MotionRecipe:
         batch = stage.batch * self.training.scale
         paths = self.source.draw(rng, batch, stage.length)
         jitter = torch.from_numpy(rng.normal(0, stage.jitter, (batch, 2)).astype(np.float32)).to(self.device)
-        with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.training.precision == "bf16"):
+        with fast_cast(self.device, self.training.precision):
             return motion_loss(self._net, _to(paths, self.device), self.training.weights, jitter=jitter)
 
     @property
@@ -198,7 +199,7 @@ class MotionRecipe:
         rng = np.random.default_rng([self.training.seed, 99])
         still = MotionTraining(moving=0.98, near=0.01, turn=0.0, zoom=0.0, mirror=0.0)  # what moves, if anything does
         paths = _to(PathSource(self.shown, still).draw(rng, 4, length), self.device)
-        with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.training.precision == "bf16"):
+        with fast_cast(self.device, self.training.precision):
             misses = roll_out(self._net, paths, jitter=torch.zeros_like(paths.start))[2]
         size, upright = paths.skeletons.shape[-1], paths.start.new_tensor([[1.0, 0.0]]).expand(len(paths.start), 2)
         columns = []
