@@ -15,6 +15,7 @@ import torch
 from vap_sim.errors import BadFile, InvalidInput
 from vap_sim.models.compact.motion_losses import MotionWeights, Paths, is_moving
 from vap_sim.models.compact.network import CompactNetwork
+from vap_sim.models.compact.packed import fast_dtype
 from vap_sim.models.compact.slots import PATCH, cut, place
 from vap_sim.training.loop import LoopSettings, train
 from vap_sim.training.motion import MotionRecipe, MotionTraining, PathSource, Stage, cut_alpha
@@ -232,7 +233,8 @@ def test_a_stage_says_how_many_how_long_and_how_far_off(
 
 def test_precision_is_a_choice(recipes: Callable[..., MotionRecipe]) -> None:
     exact, fast = (recipes(replace(TRAINING, precision=name)).loss(0)[0].detach() for name in ("fp32", "bf16"))
-    assert not torch.equal(exact, fast) and float(fast) == pytest.approx(float(exact), rel=0.05)
+    assert torch.equal(exact, fast) == (fast_dtype() == torch.float32)  # some processors only pretend to be fast
+    assert float(fast) == pytest.approx(float(exact), rel=0.05)
 
 
 def test_motion_is_trained_under_its_name(recipes: Callable[..., MotionRecipe], networks: Make) -> None:

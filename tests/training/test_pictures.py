@@ -14,6 +14,7 @@ import torch
 from vap_sim.errors import BadFile, InvalidInput
 from vap_sim.models.compact.losses import Pictures, PictureWeights
 from vap_sim.models.compact.network import CompactNetwork
+from vap_sim.models.compact.packed import fast_dtype
 from vap_sim.training.films import PictureFilm
 from vap_sim.training.loop import LoopSettings, train
 from vap_sim.training.pictures import PictureRecipe, PictureTraining, draw_pictures
@@ -91,7 +92,8 @@ def test_a_step_sees_the_same_batch_again(recipes: Callable[..., PictureRecipe])
 
 def test_precision_is_a_choice(recipes: Callable[..., PictureRecipe]) -> None:
     exact, fast = (recipes(replace(TRAINING, precision=name)).loss(0)[0].detach() for name in ("fp32", "bf16"))
-    assert not torch.equal(exact, fast) and float(fast) == pytest.approx(float(exact), rel=0.02)
+    assert torch.equal(exact, fast) == (fast_dtype() == torch.float32)  # some processors only pretend to be fast
+    assert float(fast) == pytest.approx(float(exact), rel=0.02)
 
 
 def test_scale_multiplies_the_scenes(

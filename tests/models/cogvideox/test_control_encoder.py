@@ -69,8 +69,9 @@ def test_rows_do_not_leak_and_rows_of_a_carry_can_be_chosen(encoder: ControlEnco
     frames = drawn(5)
     both, carry = encoder(frames)
     alone, own = encoder(frames[1:])
-    assert torch.allclose(both[1:], alone, atol=1e-6)
-    assert all(torch.allclose(carry[name][1:], own[name], atol=1e-6) for name in own)
+    # How libraries group their sums for two rows is the processor's affair.
+    assert torch.allclose(both[1:], alone, atol=1e-5)
+    assert all(torch.allclose(carry[name][1:], own[name], atol=1e-5) for name in own)
     loud = frames.clone()
     loud[0] = 255
     assert torch.equal(encoder(loud)[0][1], both[1])
