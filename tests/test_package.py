@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -138,3 +139,16 @@ def test_build_requirement_is_locked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     for requirement in map(Requirement, project["build-system"]["requires"]):
         assert requirement.specifier.contains(_pins("lock.txt")[canonicalize_name(requirement.name)])
+
+
+@pytest.mark.parametrize("lock", ["lock.txt", "dev.txt"])
+def test_pins_install_on_the_oldest_python_that_is_promised(lock: str) -> None:
+    """Debian 12 has Python 3.11.2. Of what is installed here, by what it says itself."""
+    oldest = SETUP["options"]["python_requires"].removeprefix(">=") + ".0"
+    here = {canonicalize_name(item.metadata["Name"]): item for item in importlib.metadata.distributions()}
+    known = {
+        name: here[name] for name, version in _pins(lock).items() if name in here and here[name].version == version
+    }
+    assert known or lock == "dev.txt", "nothing of the lock is installed"
+    wants = {name: SpecifierSet(item.metadata["Requires-Python"] or "") for name, item in known.items()}
+    assert {name: str(python) for name, python in wants.items() if not python.contains(oldest)} == {}

@@ -154,7 +154,7 @@ def fast_dtype(device: torch.device | str = "cpu") -> torch.dtype:
 
 def fast_cast(device: str, precision: str) -> torch.autocast:
     """The context in which training computes: where `precision` is "bf16" and the device multiplies bfloat16 natively,
-    in that. A processor that pretends to takes thirty times as long, and trains in float32 instead."""
+    in that. A processor that pretends to takes ten times as long, and trains in float32 instead."""
     fast = precision == "bf16" and fast_dtype(device) is torch.bfloat16
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=fast)
 
