@@ -21,6 +21,7 @@ from vap_sim.errors import InvalidInput
 from vap_sim.metrics.objects import MOVED, YARD
 from vap_sim.models.compact.motion_losses import Paths, roll_out
 from vap_sim.models.compact.network import MotionNet
+from vap_sim.models.compact.packed import fast_cast
 from vap_sim.models.compact.slots import SLOTS
 from vap_sim.training.motion import MotionTraining, PathSource
 from vap_sim.training.motion_films import MotionFilm
@@ -146,7 +147,7 @@ def grade(network: MotionNet, exam: Exam) -> dict[str, Any]:
 def _misses(network: MotionNet, exam: Exam, rows: slice) -> Tensor:
     """How far objects lie from the truth before every step (n, T - 1, 2) [px]."""
     paths = Paths(*(getattr(exam.paths, field.name)[rows] for field in fields(Paths)))
-    with torch.autocast("cpu", torch.bfloat16):
+    with fast_cast("cpu", "bf16"):
         return torch.stack(roll_out(network, paths, jitter=torch.zeros_like(paths.start))[2], 1).float()
 
 

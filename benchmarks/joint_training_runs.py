@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from vap_sim.models.checkpoint import save_tensors
 from vap_sim.models.compact.motion_losses import Paths, motion_loss
 from vap_sim.models.compact.network import CompactConfig, MotionNet
+from vap_sim.models.compact.packed import fast_cast
 from vap_sim.training.loop import LoopSettings, train
 from vap_sim.training.motion import MotionTraining, PathSource, Stage
 from vap_sim.training.motion_films import MotionFilm
@@ -96,7 +97,7 @@ class JointRecipe:
     def loss(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss of an update: the mean over all paths of all kinds."""
         paths, jitter = self.batch(step)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_cast("cpu", "bf16"):
             return motion_loss(self.network, paths, self.training.weights, jitter=jitter)  # type: ignore[arg-type]
 
     def batch(self, step: int) -> tuple[Paths, Tensor]:

@@ -12,6 +12,8 @@ from vap_sim.robots.kinematics import Robot
 from vap_sim.robots.skeleton import SkeletonSpec
 
 Floats = NDArray[np.float64]
+THICK = 0.02
+"""[m] radius of limbs of which a skeleton does not tell it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +37,8 @@ class PointPlan:
     keep: Floats  # (P, 3) zero where a coordinate is moved to the ground
     tool_frame: int  # of the tool's link
     tool_mount: Floats  # (4, 4) that link in its frame
+    ends: NDArray[np.intp]  # (B, 2) the points that bones join, but for those drawn to the ground
+    limbs: NDArray[np.float32]  # (B, 2) their radius [m], and 1 for a gripper's
 
     def positions(self, q: Floats) -> Floats:
         """Points (n, P, 3) [m] in the base frame at joint values q (n, J) [rad or m], each row for itself."""
@@ -53,6 +57,13 @@ class PointPlan:
         points: Floats = np.matmul(poses.take(self.frames, axis=1), self.places)[..., :3, 0] * self.keep
         return points, np.matmul(poses[:, self.tool_frame], self.tool_mount)
 
+    def bones(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The bones (..., B, 8) of points (..., P, 3) [m]: both ends, radius [m], and 1 for a gripper's, 0 for an
+        arm's."""
+        lead = points.shape[:-2]
+        ends = points.take(self.ends, axis=-2).reshape(*lead, len(self.ends), 6)
+        return np.concatenate([ends, np.broadcast_to(self.limbs, (*lead, *self.limbs.shape))], axis=-1)
+
 
 def plan_points(robot: Robot, skeleton: SkeletonSpec, tool_link: str) -> PointPlan:
     """Everything about the points of `skeleton` and a tool's link that does not depend on the pose. Raises UnknownName
@@ -60,6 +71,9 @@ def plan_points(robot: Robot, skeleton: SkeletonSpec, tool_link: str) -> PointPl
     tables = robot._tables(torch.float64, torch.device("cpu"))
     links = [robot.link_index(point.link) for point in skeleton.points]
     tool = robot.link_index(tool_link)
+    bones = [bone for bone in skeleton.bones if bone.group != "plumb"]
+    ends = [[skeleton.point_index(end) for end in (bone.start, bone.end)] for bone in bones]
+    limbs = [(THICK if bone.radius is None else bone.radius, float(bone.group == "gripper")) for bone in bones]
     offsets = np.array([(*point.offset, 1.0) for point in skeleton.points])[:, :, None]
     return PointPlan(
         source=tables.source.numpy(),
@@ -75,4 +89,6 @@ def plan_points(robot: Robot, skeleton: SkeletonSpec, tool_link: str) -> PointPl
         keep=np.array([(1.0, 1.0, 0.0 if point.ground else 1.0) for point in skeleton.points]),
         tool_frame=tables.frame_of_link[tool],
         tool_mount=tables.mount.numpy()[tool],
+        ends=np.array(ends, np.intp).reshape(-1, 2),
+        limbs=np.array(limbs, np.float32).reshape(-1, 2),
     )

@@ -259,7 +259,7 @@ def test_a_dream_is_moved_by_the_network_of_its_run(parts: SimpleNamespace, file
     save_tensors(other, parts.runs.first_network(6).state_dict(), {})
     unlike = parts.dreams.world_of(other, tmp_path / "pictures.safetensors")
     assert world.fingerprint == again.fingerprint != unlike.fingerprint
-    assert world.spec.views == 1 and world.hears_moving and not world.spec.reads_tool
+    assert world.spec.views == 1 and world.mover.hears_moving and not world.spec.reads_tool
     with pytest.raises(BadFile, match="reads 'compact', and the motion networks read 'limbs'"):
         parts.dreams.world_of(other, tmp_path / "bones.safetensors")
     (shown,) = parts.dreams.last_pictures(world, [load_episode(files["closing"][0])])

@@ -119,8 +119,6 @@ def _train_network(
     command: Adapt, network: CompactNetwork, station: _Station, profile: str, start: str, began: float
 ) -> int:
     """Train in RUN/pictures, write the weights, and return the step at which training stands."""
-    import torch
-
     from vap_sim.models.checkpoint import save_tensors
     from vap_sim.training.adapt import AdaptRecipe, AdaptTraining
     from vap_sim.training.adapt_lora import merge_low_rank
@@ -150,8 +148,7 @@ def _train_network(
     adapted = {"from": start, "step": outcome.step, "steps": outcome.steps, "lora": command.lora}
     adapted |= {"clips": list(station.learned), "held_out": list(station.held_out), "twin_views": len(station.twin)}
     description = {"name": "compact", "network": asdict(network.config), "profile": profile, "adapted": adapted}
-    tensors = {name: value.to(torch.bfloat16) for name, value in network.state_dict().items()}
-    save_tensors(command.out, tensors, description)
+    save_tensors(command.out, network.stored(), description)
     return outcome.step
 
 

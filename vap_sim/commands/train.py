@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 
 Halves = tuple[list[Path], list[Path]]
 """Files of episodes: to learn from, and to be shown."""
-PARTS = ("pictures", "motion")
+PARTS = ("pictures", "motion", "contact")
 WORLDS = ("compact", "cogvideox")
+_FASTER = 2.5
+"""How many times faster the contact network learns: it is small, and convolves nothing."""
+_GROWN = 0.55
+"""Share of the contact network's training after which things are followed for longer."""
 _GO_ON = "Checkpoints are kept: the same command goes on from them, one part at a time with --parts if memory is short."
 
 
@@ -35,9 +39,10 @@ _GO_ON = "Checkpoints are kept: the same command goes on from them, one part at 
 class Train:
     """Train the compact model. Example: vap-sim train --data data/train --run runs/compact --minutes 60
 
-    The networks that read and paint pictures and the one that moves objects learn nothing from each other: these two
-    parts are trained side by side, each with half of the threads. Training stops after --minutes with checkpoints; the
-    same command goes on from there. Whenever it stops, the averaged weights are written to RUN/compact.safetensors.
+    The networks that read and paint pictures, the one that moves objects by what it sees and the one that moves them by
+    where bones are in space learn nothing from each other: these parts are trained side by side, each with its share of
+    the threads. Training stops after --minutes with checkpoints; the same command goes on from there. Whenever it
+    stops, the averaged weights are written to RUN/compact.safetensors.
 
     --world cogvideox trains that model instead, by the options that name it; of the others it takes data, run, steps,
     cooldown, minutes, seed, device, threads and validation. It runs in several processes under torchrun or accelerate
@@ -47,7 +52,8 @@ class Train:
         data: Folder of `vap-sim record`.
         run: Folder for checkpoints and weights.
         steps: Length of the training of what reads and paints pictures.
-        motion_steps: Length of the training of what moves objects.
+        motion_steps: Length of the training of what moves objects by pictures, needed where clips are shown.
+        contact_steps: Length of the training of what moves objects in space.
         cooldown: Steps at their ends over which the learning rate falls to zero.
         minutes: Stop after so long, with checkpoints.
         learning_rate: Of AdamW.
@@ -57,7 +63,7 @@ class Train:
         threads: Of torch, on the processor, for both parts together.
         validation: Episodes that are kept to be shown.
         weights: File to start a new run from.
-        parts: Only these: pictures, motion.
+        parts: Only these: pictures, motion, contact.
         profile: How the robot is drawn to the compact world: compact or limbs.
         recolored: Share of scenes whose colors are permuted for what reads and paints pictures, 0 to 1.
         carry: Whether what moves objects is told by what the robot's tool would carry them.
@@ -69,6 +75,7 @@ class Train:
     run: Path
     steps: int = 20000
     motion_steps: int = 20000
+    contact_steps: int = 30000
     cooldown: int = 2000
     minutes: float | None = None
     learning_rate: float = 8e-4
@@ -144,16 +151,19 @@ def _train_part(command: Train, part: str, threads: int, halves: Halves) -> int:
 def _settings(command: Train, part: str) -> LoopSettings:
     from vap_sim.training.loop import LoopSettings
 
+    steps = {"pictures": command.steps, "motion": command.motion_steps, "contact": command.contact_steps}
     return LoopSettings(
         folder=command.run / part,
-        steps=command.steps if part == "pictures" else command.motion_steps,
+        steps=steps[part],
+        learning_rate=command.learning_rate * (_FASTER if part == "contact" else 1),
         minutes=command.minutes,
-        learning_rate=command.learning_rate,
         cooldown=command.cooldown,
     )
 
 
 def _recipe(command: Train, part: str, threads: int, halves: Halves) -> Recipe:
+    from vap_sim.training.contact import ContactRecipe, ContactTraining
+    from vap_sim.training.contact_films import load_contact_films
     from vap_sim.training.films import load_films
     from vap_sim.training.motion import MotionRecipe, MotionTraining
     from vap_sim.training.motion_films import load_motion_films
@@ -165,6 +175,12 @@ def _recipe(command: Train, part: str, threads: int, halves: Halves) -> Recipe:
         )
         films, shown = (load_films(half, pictures.profile, threads=threads) for half in halves)
         return PictureRecipe(_network(command), films, shown, pictures, command.device)
+    if part == "contact":
+        contact = ContactTraining(seed=command.seed, grow=int(_GROWN * command.contact_steps))
+        things, touched = (
+            load_contact_films(half, views=views, seed=command.seed) for half, views in zip(halves, (4, 1), strict=True)
+        )
+        return ContactRecipe(_network(command), things, touched, contact, command.device)
     motion = MotionTraining(seed=command.seed, profile=command.profile, scale=command.batch_scale)
     paths, followed = (
         load_motion_films(half, motion.profile, views=views, seed=command.seed)
@@ -178,15 +194,19 @@ def _network(command: Train) -> CompactNetwork:
     from vap_sim.models.compact.carry import widened
     from vap_sim.models.compact.network import CompactConfig, CompactNetwork, told_of_carrying
 
+    contact = "contact" in command.parts
     if command.weights is None:
-        return CompactNetwork(CompactConfig(carry=command.carry))
+        return CompactNetwork(CompactConfig(carry=command.carry, contact=contact))
     tensors, _ = load_tensors(command.weights)
     told = told_of_carrying(tensors)
     if told and not command.carry:
         raise InvalidInput("--no-carry", command.weights, "weights that were trained without what the tool would carry")
     carry = told or (command.carry and "motion" in command.parts)
-    network = CompactNetwork(CompactConfig(carry=carry))
-    fill(network, widened(tensors) if carry and not told else tensors, command.weights)
+    knows = any(name.startswith("contact.") for name in tensors)
+    network = CompactNetwork(CompactConfig(carry=carry, contact=contact or knows))
+    tensors = widened(tensors) if carry and not told else tensors
+    fresh = {} if knows else {k: v for k, v in network.state_dict().items() if k.startswith("contact.")}
+    fill(network, {**tensors, **fresh}, command.weights)
     return network
 
 
@@ -194,7 +214,6 @@ def _join(command: Train, record: dict[str, Any]) -> Path:
     """Write RUN/compact.safetensors from the parts trained in RUN, and from `--weights` for a part that never was.
 
     Raises BadFile where a part in RUN belongs to another network."""
-    import torch
     from torch import nn
 
     from vap_sim.models.checkpoint import fill, load_tensors, save_tensors
@@ -203,14 +222,15 @@ def _join(command: Train, record: dict[str, Any]) -> Path:
     parts: dict[str, dict[str, nn.Module]] = {
         "pictures": {"scene": network.scene, "robot": network.robot},
         "motion": {"motion": network.motion},
+        "contact": {} if network.contact is None else {"contact": network.contact},
     }
     for part, nets in parts.items():
         file = command.run / f"{part}.safetensors"
-        if file.exists():
+        if nets and file.exists():
             fill(nn.ModuleDict(nets), load_tensors(file)[0], file)
     path = command.run / "compact.safetensors"
     description = {"name": "compact", "network": asdict(network.config), "profile": command.profile, **record}
-    save_tensors(path, {name: value.to(torch.bfloat16) for name, value in network.state_dict().items()}, description)
+    save_tensors(path, network.stored(), description)
     return path
 
 
@@ -219,7 +239,7 @@ def _learned(command: Train, files: Sequence[Path]) -> dict[str, Any]:
     from vap_sim.models.checkpoint import read_description
     from vap_sim.training.learned_from import learned_from
 
-    if "motion" in command.parts:
+    if {"motion", "contact"} & set(command.parts):
         return learned_from(files)
     before = {} if command.weights is None else read_description(command.weights)
     return {name: before[name] for name in ("frame_rates", "moving_views") if name in before}
@@ -240,7 +260,7 @@ def _check(command: Train) -> None:
         raise InvalidInput("--profile", command.profile, f"one that draws a skeleton, not {form}")
     if not 0 <= command.recolored <= 1:
         raise InvalidInput("--recolored", command.recolored, "a share from 0 to 1")
-    left = [part for part in PARTS if part not in command.parts]
+    left = [part for part in PARTS if part not in command.parts and part != "contact"]
     if left and command.weights is None and not (command.run / f"{left[0]}.safetensors").exists():
         raise InvalidInput("--parts", command.parts, f"also {left[0]}, or --weights to take it from")
     for name in ("threads", "batch_scale", "learning_rate"):

@@ -35,7 +35,7 @@ class FittedView:
     that the robot covers, by its geometry and the clip's own alignment; expected (T, H, W) bool: the robot's silhouette
     where the prompts have it; kept (T,) bool; joints (T, J) float32 [rad or m]; camera: at this size; moved (T, 3, 3)
     float32: the homographies that prompts were drawn through, pixels to pixels at this size; projections (T, 3, 4)
-    float32 and tool (T, 4, 4) float32: as in `VisualPrompt`, where the prompts' form has them.
+    float32, tool (T, 4, 4) and bones (T, B, 8) float32: as in `VisualPrompt`, where the prompts' form has them.
     """
 
     clip: str
@@ -51,6 +51,7 @@ class FittedView:
     frame_rate: float
     projections: NDArray[np.float32] | None = None
     tool: NDArray[np.float32] | None = None
+    bones: NDArray[np.float32] | None = None
 
     @property
     def length(self) -> int:
@@ -100,6 +101,7 @@ def fit_view(
         frame_rate=clip.frame_rate / stride,
         projections=None if prompt.projections is None else prompt.projections[0, 0].numpy(),
         tool=None if prompt.tool is None else prompt.tool[0].numpy(),
+        bones=None if prompt.bones is None else prompt.bones[0].numpy(),
     )
 
 

@@ -139,11 +139,12 @@ def replay(
     # A last step that makes more frames than are left is told the last pose for the rest.
     rest = -count % spec.frames_per_step
     told, poses = _longer(skeletons, rest), _longer(joints, rest)
-    seen, tool = (
+    seen, tool, bones = (
         None if values is None else _longer(torch.from_numpy(values[part]), rest)[None]
-        for values in (view.projections, view.tool)
+        for values in (view.projections, view.tool, view.bones)
     )
-    prompts = VisualPrompt(told[None, None], poses[None], projections=None if seen is None else seen[None], tool=tool)
+    seen = None if seen is None else seen[None]
+    prompts = VisualPrompt(told[None, None], poses[None], projections=seen, tool=tool, bones=bones)
     state = world.encode(recorded[None, None, 0], prompts.between(0, 1), [seed])
     signs: tuple[Mapping[str, float], ...] = ()
     if meter is None:

@@ -25,7 +25,7 @@ class WorldModelSpec:
     read; reads_reference: whether dreams may be shown a demonstration (`VisualPrompt.reference`) at their start;
     motions: names of learned motions that dreams may be told at their start (`VisualPrompt.motion`); reads_cameras:
     whether every prompt must say where its cameras are (`VisualPrompt.projections`); reads_tool: and where the robot's
-    tool is (`VisualPrompt.tool`). Raises InvalidInput.
+    tool is (`VisualPrompt.tool`); reads_bones: and where its bones are (`VisualPrompt.bones`). Raises InvalidInput.
     """
 
     name: str
@@ -40,6 +40,7 @@ class WorldModelSpec:
     motions: tuple[str, ...] = ()
     reads_cameras: bool = False
     reads_tool: bool = False
+    reads_bones: bool = False
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:

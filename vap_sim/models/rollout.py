@@ -10,7 +10,7 @@ from torch import Tensor
 from vap_sim.errors import InvalidInput
 from vap_sim.models.protocol import Rollout, WorldModel, WorldModelSpec
 from vap_sim.noise import row_keys
-from vap_sim.prompts.visual_prompt import VisualPrompt
+from vap_sim.prompts.visual_prompt import BONE, VisualPrompt
 from vap_sim.state import WorldState
 
 
@@ -27,7 +27,7 @@ def check_frames(frames: Tensor, spec: WorldModelSpec) -> None:
 
 def check_prompt(prompt: VisualPrompt, spec: WorldModelSpec, *, rows: int, pixel_frames: int) -> None:
     """Raises InvalidInput unless the prompt has that many rows and pixel frames, the spec's views and size, projections
-    where the world must know its cameras, and the tool where it must know that."""
+    where the world must know its cameras, tool and bones where it must know those."""
     width, height = spec.size
     shape = prompt.skeleton.shape
     if shape[0] != rows:
@@ -44,6 +44,9 @@ def check_prompt(prompt: VisualPrompt, spec: WorldModelSpec, *, rows: int, pixel
     if spec.reads_tool and prompt.tool is None:
         expected = f"tool {(shape[0], shape[2])} + (4, 4): it must know where things that are held go"
         raise InvalidInput(f"prompt for world {spec.name!r}", "no tool", expected)
+    if spec.reads_bones and prompt.bones is None:
+        expected = f"bones {(shape[0], shape[2])} + (B, {BONE}): it must know what the robot touches"
+        raise InvalidInput(f"prompt for world {spec.name!r}", "no bones", expected)
 
 
 def check_state(state: WorldState, spec: WorldModelSpec) -> None:

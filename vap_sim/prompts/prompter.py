@@ -56,12 +56,13 @@ class Prompter:
 
         Each camera has no leading axis or one of length b. The prompt's skeleton is (b, V, F, H, W, 3) uint8 on the
         CPU; its joints are q itself, its projections those of the cameras, taken through the homographies, its tool the
-        pose of the robot's tool link. Raises InvalidInput for wrong shapes, for values that are not finite, for cameras
-        of another size, and for homographies that mirror or tear the picture.
+        pose of the robot's tool link, its bones those that are not drawn to the ground. Raises InvalidInput for wrong
+        shapes, for values that are not finite, for cameras of another size, and for homographies that mirror or tear
+        the picture.
 
         The field `skeleton` holds the picture of whatever form the profile has. The form "text" keeps the joints to
-        itself; only skeletons come with projections and the tool, because a camera that rides on a link tells of the
-        action, and the tool more so.
+        itself; only skeletons come with projections, tool and bones, because a camera that rides on a link tells of the
+        action, and the others more so.
         """
         exact = check_poses(q, self.model)
         check_cameras(cameras, self.size)
@@ -110,7 +111,8 @@ class Prompter:
             projections = torch.from_numpy(product(warps, projections.numpy()))
         drawn = torch.from_numpy(pictures).view(b, views, pixel_frames, height, width, 3)
         poses = torch.from_numpy(tool.astype(np.float32)).view(b, pixel_frames, 4, 4)
-        return VisualPrompt(drawn, joints=q, projections=projections, tool=poses)
+        bones = torch.from_numpy(self.points.bones(points))
+        return VisualPrompt(drawn, joints=q, projections=projections, tool=poses, bones=bones)
 
     @torch.no_grad()
     def _of_many(

@@ -10,6 +10,10 @@ from torch import Tensor
 
 from vap_sim.errors import InvalidInput
 
+BONE = 8
+"""Numbers of a bone in space: where it begins and ends, x, y, z in the base frame [m], the radius of the limb around it
+[m], and 1 for a gripper's, 0 for an arm's."""
+
 
 @dataclass(frozen=True, eq=False)
 class ReferenceClip:
@@ -59,8 +63,9 @@ class VisualPrompt:
     text: one caption a row, or None; projections: (b, V, F, 3, 4) float32, what takes points of the base frame [m] to
     pixels times depth in each view and frame, for worlds that must know where their cameras are
     (`WorldModelSpec.reads_cameras`), or None; tool: (b, F, 4, 4) float32, the pose of the robot's tool in the base
-    frame [m], for worlds that must know where it takes what it holds (`WorldModelSpec.reads_tool`), or None. Raises
-    InvalidInput where the parts disagree.
+    frame [m], for worlds that must know where it takes what it holds (`WorldModelSpec.reads_tool`), or None; bones: (b,
+    F, B, BONE) float32, the drawn skeleton in space, for worlds that must know what it touches
+    (`WorldModelSpec.reads_bones`), or None. Raises InvalidInput where the parts disagree.
     """
 
     skeleton: Tensor
@@ -70,6 +75,7 @@ class VisualPrompt:
     text: tuple[str, ...] | None = None
     projections: Tensor | None = None
     tool: Tensor | None = None
+    bones: Tensor | None = None
 
     def __post_init__(self) -> None:
         _check_pictures("VisualPrompt.skeleton", self.skeleton, "(b, V, F, H, W, 3)")
@@ -92,6 +98,12 @@ class VisualPrompt:
         if tool is not None and (tool.shape != (b, pixel_frames, 4, 4) or tool.dtype != torch.float32):
             given = f"{tool.dtype} {tuple(tool.shape)}"
             raise InvalidInput("VisualPrompt.tool", given, f"torch.float32 {(b, pixel_frames, 4, 4)}")
+        bones = self.bones
+        if bones is not None:
+            fits = bones.ndim == 4 and bones.shape[:2] == (b, pixel_frames) and bones.shape[3] == BONE
+            if not fits or bones.dtype != torch.float32:
+                given = f"{bones.dtype} {tuple(bones.shape)}"
+                raise InvalidInput("VisualPrompt.bones", given, f"torch.float32 ({b}, {pixel_frames}, B, {BONE})")
 
     def __len__(self) -> int:
         """The number of rows b."""
@@ -123,6 +135,7 @@ class VisualPrompt:
             text=_pick(self.text, chosen),
             projections=None if self.projections is None else self.projections[chosen.to(self.projections.device)],
             tool=None if self.tool is None else self.tool[chosen.to(self.tool.device)],
+            bones=None if self.bones is None else self.bones[chosen.to(self.bones.device)],
         )
 
     def between(self, first: int, last: int) -> VisualPrompt:
@@ -131,8 +144,14 @@ class VisualPrompt:
             raise InvalidInput("pixel frames", f"{first}..{last}", f"0 <= first < last <= {self.pixel_frames}")
         joints = None if self.joints is None else self.joints[:, first:last]
         seen = None if self.projections is None else self.projections[:, :, first:last]
-        tool = None if self.tool is None else self.tool[:, first:last]
-        return replace(self, skeleton=self.skeleton[:, :, first:last], joints=joints, projections=seen, tool=tool)
+        return replace(
+            self,
+            skeleton=self.skeleton[:, :, first:last],
+            joints=joints,
+            projections=seen,
+            tool=None if self.tool is None else self.tool[:, first:last],
+            bones=None if self.bones is None else self.bones[:, first:last],
+        )
 
     def to(self, device: torch.device | str) -> VisualPrompt:
         """The same prompt with its tensors on `device`."""
@@ -143,6 +162,7 @@ class VisualPrompt:
             reference=None if self.reference is None else self.reference.to(device),
             projections=None if self.projections is None else self.projections.to(device),
             tool=None if self.tool is None else self.tool.to(device),
+            bones=None if self.bones is None else self.bones.to(device),
         )
 
     @staticmethod
@@ -158,6 +178,7 @@ class VisualPrompt:
         clips = [prompt.reference for prompt in prompts if prompt.reference is not None]
         seen = [prompt.projections for prompt in prompts if prompt.projections is not None]
         tools = [prompt.tool for prompt in prompts if prompt.tool is not None]
+        bones = [prompt.bones for prompt in prompts if prompt.bones is not None]
         return replace(
             first,
             skeleton=torch.cat([prompt.skeleton for prompt in prompts]),
@@ -166,6 +187,7 @@ class VisualPrompt:
             text=_join([prompt.text for prompt in prompts]),
             projections=torch.cat(seen) if seen else None,
             tool=torch.cat(tools) if tools else None,
+            bones=torch.cat(bones) if bones else None,
         )
 
 
@@ -181,8 +203,9 @@ def _signature(prompt: VisualPrompt) -> str:
     text = "no text" if prompt.text is None else "text"
     seen = "no projections" if prompt.projections is None else "projections"
     tool = "no tool" if prompt.tool is None else "tool"
+    bones = "no bones" if prompt.bones is None else f"{prompt.bones.shape[2]} bones"
     pictures = f"skeleton {tuple(prompt.skeleton.shape[1:])}"
-    return f"{pictures}, {joints}, {clip}, motion {prompt.motion}, {seen}, {tool}, {text}"
+    return f"{pictures}, {joints}, {clip}, motion {prompt.motion}, {seen}, {tool}, {bones}, {text}"
 
 
 def _row_numbers(rows: Tensor | Sequence[int] | slice, count: int) -> Tensor:

@@ -30,6 +30,7 @@ from vap_sim.metrics.detector import (
     score,
 )
 from vap_sim.models.checkpoint import save_tensors
+from vap_sim.models.compact.packed import fast_cast
 from vap_sim.training.loop import LoopSettings, train
 
 Picture = NDArray[np.uint8]
@@ -71,7 +72,7 @@ class DetectorRecipe:
         rows = [self._draw(rng) for _ in range(self.training.batch)]
         frames, labels = (torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True))
         x = (frames.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_cast("cpu", "bf16"):
             logits = self.network(x)
         return segmentation_loss(logits.float(), labels.long())
 

@@ -34,7 +34,7 @@ def wide() -> Session:
     """Exterior and wrist, the latter of which has no say in where objects are."""
     session = opened("exterior_1", "wrist")
     assert isinstance(session.world, CompactViews)
-    session.world.hears_moving = False
+    session.world.mover.hears_moving = False
     return session
 
 

@@ -208,7 +208,7 @@ def told_so_far(context: Context, prompt: VisualPrompt, frames: int) -> VisualPr
             raise InvalidInput("joints of the prompt", joints.shape[2], f"{context[JOINTS].shape[2]}, as at the start")
         joints = torch.cat([context[JOINTS][:, -frames:].to(joints), joints], dim=1)
     skeleton = torch.cat([context[DRAWN][:, :, -frames:], prompt.skeleton], dim=2)
-    return replace(prompt, skeleton=skeleton, joints=joints, projections=None, tool=None)
+    return replace(prompt, skeleton=skeleton, joints=joints, projections=None, tool=None, bones=None)
 
 
 def remembered(whole: VisualPrompt, keep: int) -> dict[str, Tensor]:

@@ -39,6 +39,11 @@ def facing(projections: Floats, points: Floats) -> Floats:
     return np.asarray(np.linalg.inv(responses(projections, points))[..., :2], np.float64)
 
 
+def eyes_of(projections: Floats) -> Floats:
+    """Where cameras of projections (..., 3, 4) are, (..., 3) [m]."""
+    return np.asarray(-np.linalg.solve(projections[..., :3], projections[..., 3:])[..., 0], np.float64)
+
+
 def rays_of(projections: Floats, xy: Floats) -> tuple[Floats, Floats]:
     """Where the rays through pixels (..., 2) begin (..., 3) [m], and their directions (..., 3), of length one."""
     inverse = np.linalg.inv(projections[..., :3])

@@ -68,7 +68,7 @@ class CompactWorld:
         if demonstration is not None:
             demonstration.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
         self._dtype = fast_dtype(device) if dtype is None else dtype
-        network.to(device=device, dtype=self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.cast(device, self._dtype)
         self.network = packed(network)
         self.device = torch.device(device)
         self._echoes = f"{self.fingerprint} doubt"
@@ -286,7 +286,8 @@ def read_config(values: Any, source: object) -> CompactConfig:
     try:
         nets = {name: UNetConfig(tuple(values[name]["widths"]), tuple(values[name]["blocks"])) for name in _NETS}
         carry = bool(values.get("carry", False))
-        return CompactConfig(size=int(values["size"]), style=int(values["style"]), carry=carry, **nets)
+        contact = bool(values.get("contact", False))
+        return CompactConfig(size=int(values["size"]), style=int(values["style"]), carry=carry, contact=contact, **nets)
     except (KeyError, TypeError, ValueError) as error:
         raise BadFile(source, f"field 'network' of its description: {error!r}") from error
 
@@ -298,8 +299,10 @@ _NETS = ("scene", "motion", "robot")
 
 def fingerprint_of(network: CompactNetwork, demonstration: Demonstration | None) -> str:
     """A hash of all weights."""
-    # Weights from before anything was told of carrying keep the name that their states and records have.
-    config = {name: value for name, value in asdict(network.config).items() if name != "carry" or value}
+    # Weights from before anything was told of carrying or bones keep the name that their states and records have.
+    config = {
+        name: value for name, value in asdict(network.config).items() if name not in ("carry", "contact") or value
+    }
     digest = hashlib.sha256(repr(config).encode())
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode())

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from vap_sim.errors import InvalidInput
 from vap_sim.models.compact.carry import CARRY, HOLD
+from vap_sim.models.compact.contact import ContactNet
 from vap_sim.models.compact.windows import OVERVIEW, WINDOW
 
 Told = Callable[[Tensor], Tensor]
@@ -44,7 +45,8 @@ class UNetConfig:
 class CompactConfig:
     """Everything that fixes the shape of the compact model's weights. Raises InvalidInput for impossible shapes.
 
-    carry: whether what moves objects is told by what the robot would carry them, see `carry`."""
+    carry: whether what moves objects is told by what the robot would carry them, see `carry`; contact: whether a
+    network that knows bones in space moves them, see `contact`."""
 
     size: int = 128
     style: int = 24
@@ -52,6 +54,7 @@ class CompactConfig:
     motion: UNetConfig = UNetConfig((32, 64, 96, 128), (1, 2, 2, 2))
     robot: UNetConfig = UNetConfig((48, 64, 96, 128), (1, 2, 2, 2))
     carry: bool = False
+    contact: bool = False
 
     def __post_init__(self) -> None:
         levels = max(len(net.widths) for net in (self.scene, self.motion, self.robot))
@@ -250,7 +253,7 @@ class RobotNet(nn.Module):
 
 
 class CompactNetwork(nn.Module):
-    """The three networks under one roof, so that one file holds their weights."""
+    """The networks under one roof, so that one file holds their weights."""
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
@@ -258,6 +261,18 @@ class CompactNetwork(nn.Module):
         self.scene = SceneNet(config)
         self.motion = MotionNet(config)
         self.robot = RobotNet(config)
+        self.contact = ContactNet() if config.contact else None
+
+    def cast(self, device: torch.device | str, dtype: torch.dtype) -> None:
+        """Bring what reads pictures to a device and a type. What knows places in space stays in single precision on
+        the processor: it needs a millimetre of a metre, and is too small for anything else."""
+        for part in (self.scene, self.motion, self.robot):
+            part.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def stored(self) -> dict[str, Tensor]:
+        """The weights as files keep them: in half precision but for those of what knows places in space."""
+        exact = "contact."
+        return {k: v if k.startswith(exact) else v.to(torch.bfloat16) for k, v in self.state_dict().items()}
 
 
 def told_of_carrying(tensors: Mapping[str, Tensor]) -> bool:

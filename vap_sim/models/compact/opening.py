@@ -49,11 +49,12 @@ class CompactWorlds:
         path = (BODIES if moving else cls.STILL) if path is None else Path(path)
         if isinstance(views, bool) or not isinstance(views, int) or not 1 <= views <= 4:
             raise InvalidInput("views of the compact world", views, "1 to 4")
-        if views == 1 and not moving:
+        network, description, watching = read_weights(path, demonstration)
+        in_space = network.config.contact and watching is None
+        if views == 1 and not moving and not in_space:
             return CompactWorld.load(
                 path, device=device, demonstration=demonstration, frame_rate=frame_rate, table_height=table_height
             )
-        network, description, watching = read_weights(path, demonstration)
         return CompactViews(
             network,
             str(description.get("profile", "compact")),

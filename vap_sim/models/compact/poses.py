@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vap_sim.models.compact.fusing import Opinions, displaced, fused_logit
-from vap_sim.models.compact.geometry import NEAREST, Floats, likeness, responses, see
+from vap_sim.models.compact.geometry import NEAREST, Floats, eyes_of, likeness, responses, see
 from vap_sim.models.compact.motion import MOVES_ABOVE
 
 _GONE = -1e4  # [px] where an object behind a camera is said to be
@@ -85,6 +85,15 @@ class Placed:
             stride[one], went[one] = position[one] - self.position[one], True
             spin[views, one] += told.twist[views, one, 0]
         return replace(self, position=position, stride=stride, spin=spin), went
+
+    def touched(self, projections: Floats, shift: Floats, turn: Floats, went: NDArray[np.bool_]) -> Placed:
+        """A step on, in which the objects that `went` (S,) names went by shift (S, 3) [m] and turned by rotation
+        vectors (S, 3) [rad]: of that, what is about a view's line of sight is seen."""
+        moved = np.where(went[:, None], shift, 0.0)
+        sight = self.position - eyes_of(projections)[:, None]
+        sight = sight / np.maximum(np.linalg.norm(sight, axis=-1, keepdims=True), 1e-9)
+        spin = self.spin + np.where(went, (sight * turn).sum(-1), 0.0)
+        return replace(self, position=self.position + moved, stride=moved, spin=spin)
 
 
 def _times(a: Floats, b: Floats) -> Floats:

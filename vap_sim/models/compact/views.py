@@ -1,8 +1,8 @@
 """The compact world of several cameras: what each shows is made of one scene, whose objects have a place in space.
 
-Every view has its own plate, style and cut-outs; where an object is, is known once. In each step the motion network
-looks at it in every view that may speak, the views' words become one displacement in space (see `fusing`), and every
-view shows the object where that puts it. Cameras may move: prompts say where they are.
+Every view has its own plate, style and cut-outs; where an object is, is known once. In each step a mover says where it
+goes in space (see `movers`), and every view shows the object where that puts it. Cameras may move: prompts say where
+they are.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vap_sim.errors import InvalidInput
-from vap_sim.models.compact import carry, doubt, layers, reach
+from vap_sim.models.compact import layers
 from vap_sim.models.compact.beginning import begin
-from vap_sim.models.compact.fusing import Opinions
 from vap_sim.models.compact.geometry import Floats
 from vap_sim.models.compact.ground import plate_now
 from vap_sim.models.compact.model import FRAME_RATE, fingerprint_of
-from vap_sim.models.compact.motion import Motion, move
+from vap_sim.models.compact.movers import BySight, Mover
 from vap_sim.models.compact.network import CompactNetwork, to_blocks
 from vap_sim.models.compact.packed import fast_dtype, packed
 from vap_sim.models.compact.pixels import drawn_blocks, levels, planes, unit, unit_planes
 from vap_sim.models.compact.placing import lay
 from vap_sim.models.compact.poses import Placed
 from vap_sim.models.compact.slots import Slots
+from vap_sim.models.compact.touching import ByTouch
 from vap_sim.models.protocol import Rollout, WorldModelSpec
 from vap_sim.models.rollout import check_frames, check_prompt, check_state, imagine, start_keys
 from vap_sim.prompts.visual_prompt import VisualPrompt
@@ -50,7 +50,7 @@ class CompactViews:
     """A dream in layers (see `layers`) seen by 1 to MOST_VIEWS cameras that stand still or move.
 
     Deterministic; a row's bits do not depend on the batch it is in, and the order of views matters only to rounding.
-    Prompts must hold `projections`. Doubt is that of the first view.
+    Prompts must hold `projections`, and what `mover` must be told.
     """
 
     def __init__(
@@ -76,20 +76,33 @@ class CompactViews:
             raise InvalidInput("views of the compact world", views, f"1 to {MOST_VIEWS}")
         if not np.isfinite(table_height):
             raise InvalidInput("table_height of the compact world", table_height, "a finite number [m]")
-        self.views, self.table, self.hears_moving = views, float(table_height), hears_moving
+        self.views, self.table = views, float(table_height)
         settings = f"{views} views, table {self.table!r}, moving {hears_moving}, rate {frame_rate!r}"
         weights = fingerprint_of(network, demonstration)
         self.fingerprint = hashlib.sha256(f"{weights} {settings}".encode()).hexdigest()[:16]
-        self._echoes = f"{self.fingerprint} doubt"
         self.demonstration = demonstration
         if demonstration is not None:
             demonstration.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
         self._dtype = fast_dtype(device) if dtype is None else dtype
-        network.to(device=device, dtype=self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.cast(device, self._dtype)
         self.network = packed(network)
         self.device = torch.device(device)
         self.size = network.config.size
-        self._carries = network.config.carry
+        doubted = f"{self.fingerprint} doubt"
+        # What a demonstration says is said to the network that looks at pictures.
+        self.mover: Mover
+        if network.contact is not None and demonstration is None:
+            self.mover = ByTouch(network.contact, self.table, doubted)
+        else:
+            self.mover = BySight(
+                self.network.motion,
+                self.size,
+                self.table,
+                told_of_carrying=network.config.carry,
+                hears_moving=hears_moving,
+                demonstration=demonstration,
+                doubted=doubted,
+            )
         self.spec = WorldModelSpec(
             name="compact",
             size=(self.size, self.size),
@@ -100,7 +113,8 @@ class CompactViews:
             fingerprint=self.fingerprint,
             reads_reference=demonstration is not None,
             reads_cameras=True,
-            reads_tool=self._carries,
+            reads_tool=self.mover.reads_tool,
+            reads_bones=self.mover.reads_bones,
         )
 
     def encode(self, frames: Tensor, prompt: VisualPrompt, seed: Sequence[int] | Tensor) -> WorldState:
@@ -113,7 +127,8 @@ class CompactViews:
             clips = [None if prompt.reference is None else prompt.reference.index([row]) for row in range(len(parts))]
             parts = [{**part, **self.demonstration.watch(clip)} for part, clip in zip(parts, clips, strict=True)]
         context = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        context |= reach.begun(prompt, context["present"].any(1), context["centre"][:, 0], self.table)
+        begun = self.mover.begun(context, prompt)
+        context |= {name: value.to(self.device) for name, value in begun.items()}
         return WorldState(context, *start_keys(frames.shape[0], seed, self.device), model=self.fingerprint)
 
     def step(self, state: WorldState, prompt: VisualPrompt) -> tuple[WorldState, Tensor]:
@@ -129,23 +144,17 @@ class CompactViews:
         return imagine(self, state, prompts, decode=decode, advance=self._advance)
 
     def begin_doubt(self, state: WorldState) -> WorldState:
-        """Echoes of dreams in their first view, at their start; see `DoubtingWorld` and `doubt`."""
+        """Echoes of dreams at their start; see `DoubtingWorld` and `doubt`."""
         check_state(state, self.spec)
-        return doubt.begin_rows(state, _first_views(state), self._echoes)
+        return self.mover.begin_doubt(state)
 
     def doubt(
         self, memory: WorldState, before: WorldState, after: WorldState, prompt: VisualPrompt
     ) -> tuple[WorldState, Tensor]:
-        """Echoes a step on, and how far they are from the dream in its first view (b,); see `DoubtingWorld`."""
+        """Echoes a step on, and how far they are from the dream (b,); see `DoubtingWorld`."""
         check_state(before, self.spec)
         check_state(after, self.spec)
-        told = doubt.told_echoes(self.demonstration, before)
-        seen, planes = (_first_views(before), _first_views(after)), None
-        if self._carries:
-            now = after.context
-            planes = carry.planes(now["projections"][:, 0], before.context["tool"], now["tool"])
-        away = self._beyond(before.context, prompt)
-        return doubt.advance_rows(self.network.motion, memory, *seen, told, self._echoes, planes, away)
+        return self.mover.doubt(memory, before, after, prompt)
 
     def _advance(self, state: WorldState, prompt: VisualPrompt) -> WorldState:
         seen, each = _projections(prompt), max(1, _PICTURES_AT_ONCE // self.views)
@@ -193,29 +202,10 @@ class CompactViews:
         history = torch.cat([drawn, old["skeletons"]], dim=2)
         placed = [Placed.of(old, row) for row in range(len(seen))]
         now = self._followed(old, placed, seen)
-        heard = self._heard(now)
-        tool = reach.told(old, prompt)
-        if heard.any():
-            taken = None
-            if self._carries:
-                taken = carry.planes(now["projections"], old["tool"][:, None], tool["tool"][:, None])
-            motion = self._foreseen(now, history, torch.from_numpy(heard).to(self.device), step, taken)
-            shift, twist, logit = (value.double().cpu().numpy() for value in vars(motion).values())
-            free = heard & ~self._beyond(now, prompt)[:, None].cpu().numpy()
-            steps = [
-                one.moved(seen[row], Opinions(shift[row], twist[row], logit[row]), free[row])
-                for row, one in enumerate(placed)
-            ]
-            now = self._gone(now, [one.kept() for one, _ in steps], np.stack([went for _, went in steps]), seen)
-        return {**now, **tool, "skeletons": history[:, :, :6]}
-
-    def _beyond(self, now: Context, prompt: VisualPrompt) -> Tensor:
-        """What of the objects (b, S) the robot does not reach, by the first view; see `reach`."""
-        if self.demonstration is not None:
-            return torch.zeros_like(now["present"][:, 0])
-        first = {name: now[name][:, 0] for name in ("centre", "velocity", "present")}
-        kept = {name: now[name] for name in ("lies", "tool") if name in now}
-        return reach.beyond({**first, **kept}, prompt, self.table)
+        moved = self.mover.moved(now, placed, history, prompt, step)
+        now = self._gone(now, [one.kept() for one in moved.placed], moved.went, seen)
+        told = {name: value.to(self.device) for name, value in moved.told.items()}
+        return {**now, **told, "skeletons": history[:, :, :6]}
 
     def _followed(self, old: Context, placed: Sequence[Placed], seen: Floats) -> Context:
         """The context seen from where cameras are now, nothing having moved but they."""
@@ -234,8 +224,6 @@ class CompactViews:
         gone = torch.from_numpy(went).to(self.device)[:, None] & now["present"]
         after = self._posed(now, placed, seen, gone)
         kept = {name: torch.cat([one.context()[name] for one in placed]).to(self.device) for name in _PLACED}
-        if "lies" in now:
-            kept["lies"] = now["lies"] & ~torch.from_numpy(went).to(self.device)
         return {**after, **kept, "velocity": after["centre"] - now["centre"]}
 
     def _posed(self, old: Context, placed: Sequence[Placed], seen: Floats, which: Tensor) -> dict[str, Tensor]:
@@ -265,31 +253,6 @@ class CompactViews:
     def _numbers(self, values: Floats) -> Tensor:
         return torch.from_numpy(values.astype(np.float32)).to(self.device)
 
-    def _heard(self, now: Context) -> NDArray[np.bool_]:
-        """Whose word on which object counts, (b, V, S): of views that show it inside of their picture."""
-        centre = now["centre"]
-        inside = ((centre >= 0) & (centre <= self.size - 1)).all(dim=3)
-        speaks, roams = inside & now["present"], now["roams"][:, :, None]
-        steady = speaks & ~roams
-        # Seen from a hand, what the hand carries stands still: of an object that a steady view shows too, only that
-        # view is asked.
-        speaks = steady | (speaks & ~steady.any(dim=1, keepdim=True)) if self.hears_moving else steady
-        return np.asarray(speaks.cpu().numpy())
-
-    def _foreseen(self, now: Context, history: Tensor, heard: Tensor, step: Tensor, taken: Tensor | None) -> Motion:
-        """How objects will move in each view, (b, V, S, ...), where it is heard; taken (b, V, 3, 3): by what the tool
-        would carry them, for a network that is told."""
-        flat = {name: now[name].flatten(0, 1) for name in (*_POSES, "objects")}
-        poses = {name: flat[name] for name in _POSES}
-        slots = Slots(unit(now["patches"].flatten(0, 1)), **poses, present=heard.flatten(0, 1))
-        told = () if self.demonstration is None else self.demonstration.told(now, step)
-        each = [one for one in told for _ in range(self.views)]
-        flat_planes = None if taken is None else taken.flatten(0, 1)
-        objects = flat["objects"].float()
-        motion = move(self.network.motion, unit(history.flatten(0, 1)), objects, slots, each, flat_planes)
-        lead = heard.shape[:2]
-        return Motion(*(value.reshape(*lead, *value.shape[1:]) for value in vars(motion).values()))
-
     @torch.no_grad()
     def _paint_row(self, context: Context, row: int, skeletons: Tensor) -> Tensor:
         """The frames (V, H, W, 3) uint8 of one row; skeletons (V, H, W, 3) uint8."""
@@ -314,12 +277,6 @@ class CompactViews:
             return unit(plates[view : view + 1])
         first, now = (context[name][row].cpu().double().numpy() for name in ("first", "projections"))
         return plate_now(unit(plates), unit(context["bare"][row]), first, now[view], view, self.table)
-
-
-def _first_views(state: WorldState) -> list[dict[str, Tensor]]:
-    """Each row's context in its first view, as echoes want it."""
-    shown = {name: state.context[name][:, 0] for name in (*_POSES, "objects", "patches", "present", "skeletons")}
-    return [{name: value[row : row + 1] for name, value in shown.items()} for row in range(state.rows)]
 
 
 def _projections(prompt: VisualPrompt) -> Floats:
