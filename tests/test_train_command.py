@@ -178,7 +178,7 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("forked")
-def test_both_parts_are_trained_side_by_side(
+def test_all_parts_are_trained_side_by_side(
     episodes: Path, tiny: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from vap_sim.models.compact.model import CompactWorld
@@ -189,9 +189,9 @@ def test_both_parts_are_trained_side_by_side(
     path = run / "compact.safetensors"
     assert capsys.readouterr().out.strip() == str(path) and CompactWorld.load(path).spec.size == (32, 32)
     told = json.loads((run / "run.json").read_text())
-    assert told["step"] == {"pictures": 0, "motion": 0} and told["seed"] == 3 and told["episodes"] == 2
+    assert told["step"] == {"pictures": 0, "motion": 0, "contact": 0} and told["seed"] == 3 and told["episodes"] == 2
     joined = tensors(path)
-    for part in ("pictures", "motion"):
+    for part in ("pictures", "motion", "contact"):
         for name, value in tensors(run / f"{part}.safetensors").items():
             kept = joined.pop(name)
             assert (kept == value.to(kept.dtype)).all(), name
@@ -220,9 +220,15 @@ def test_what_goes_to_the_processes_can_be_sent() -> None:
     [
         (["--parts", "pictures"], "--parts: given ('pictures',), expected also motion, or --weights to take it from"),
         (["--parts", "motion"], "--parts: given ('motion',), expected also pictures, or --weights"),
-        (["--parts"], "--parts: given (), expected some of ('pictures', 'motion'), each once"),
-        (["--parts", "motion", "motion"], "given ('motion', 'motion'), expected some of ('pictures', 'motion')"),
-        (["--parts", "motions"], "unknown part to train 'motions'. Did you mean 'motion'? Known: 'pictures', 'motion'"),
+        (["--parts"], "--parts: given (), expected some of ('pictures', 'motion', 'contact'), each once"),
+        (
+            ["--parts", "motion", "motion"],
+            "given ('motion', 'motion'), expected some of ('pictures', 'motion', 'contact')",
+        ),
+        (
+            ["--parts", "motions"],
+            "unknown part to train 'motions'. Did you mean 'motion'? Known: 'pictures', 'motion',",
+        ),
         (["--profile", "limb"], "unknown draw profile 'limb'. Did you mean 'limbs'?"),
         (["--profile", "mesh"], "--profile: given mesh, expected one that draws a skeleton, not mesh"),
         (["--recolored", "1.5"], "--recolored: given 1.5, expected a share from 0 to 1"),

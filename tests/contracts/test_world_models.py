@@ -65,8 +65,7 @@ class TestCompactSmall(WorldModelContract):
 
     @staticmethod
     def make() -> WorldModel:
-        net = UNetConfig((8, 8, 8, 8), (1, 1, 1, 1))
-        return compact(CompactConfig(size=32, scene=net, motion=net, robot=net))
+        return compact(replace(SMALL_AND_TOLD, carry=False))
 
 
 class TestCompactThatIsToldOfCarrying(WorldModelContract):
@@ -88,6 +87,25 @@ class TestCompactViewsThatAreToldOfCarrying(WorldModelContract):
         return CompactViews(random_network(SMALL_AND_TOLD), views=2)
 
 
+class TestCompactViewsThatKnowWhatIsTouched(WorldModelContract):
+    """Two cameras, and things are moved in space by what is told of bones."""
+
+    long_run = 25
+    bytes_a_row = 2 * BYTES_A_ROW
+
+    @staticmethod
+    def make() -> WorldModel:
+        return CompactViews(random_network(replace(SMALL_AND_TOLD, contact=True)), views=2)
+
+
+class TestOneCompactViewThatKnowsWhatIsTouched(WorldModelContract):
+    long_run = 200
+
+    @staticmethod
+    def make() -> WorldModel:
+        return CompactViews(random_network(replace(SMALL_AND_TOLD, carry=False, contact=True)), views=1)
+
+
 class TestCompactViews(WorldModelContract):
     """Three cameras, the last of which moves within a prompt of several frames."""
 
@@ -96,8 +114,7 @@ class TestCompactViews(WorldModelContract):
 
     @staticmethod
     def make() -> WorldModel:
-        net = UNetConfig((8, 8, 8, 8), (1, 1, 1, 1))
-        return CompactViews(random_network(CompactConfig(size=32, scene=net, motion=net, robot=net)), views=3)
+        return CompactViews(random_network(replace(SMALL_AND_TOLD, carry=False)), views=3)
 
 
 _NET = UNetConfig((8, 8, 8, 8), (1, 1, 1, 1))

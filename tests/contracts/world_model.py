@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from vap_sim.errors import InvalidInput
 from vap_sim.models.protocol import WorldModel
-from vap_sim.prompts.visual_prompt import VisualPrompt
+from vap_sim.prompts.visual_prompt import BONE, VisualPrompt
 from vap_sim.robots.camera import Camera
 from vap_sim.state import WorldState
 
@@ -51,6 +51,7 @@ def prompts(world: WorldModel, pixel_frames: int, rows: int = ROWS, seed: int = 
         drawn,
         projections=_projections(lead, (width, height)) if world.spec.reads_cameras else None,
         tool=_tool(rows, pixel_frames, source) if world.spec.reads_tool else None,
+        bones=_bones(rows, pixel_frames, source) if world.spec.reads_bones else None,
     )
 
 
@@ -58,6 +59,16 @@ def _tool(rows: int, frames: int, source: torch.Generator) -> Tensor:
     """Poses (rows, frames, 4, 4) of a tool that wanders over a table."""
     out = torch.eye(4).repeat(rows, frames, 1, 1)
     out[..., :3, 3] = torch.tensor([0.45, 0.0, 0.1]) + 0.02 * torch.randn(rows, frames, 3, generator=source)
+    return out
+
+
+def _bones(rows: int, frames: int, source: torch.Generator) -> Tensor:
+    """Bones (rows, frames, 6, BONE) of four limbs of an arm and two of a gripper that wander over a table."""
+    out = torch.zeros(rows, frames, 6, BONE)
+    ends = torch.tensor([0.45, 0.0, 0.1]) + 0.08 * torch.randn(rows, frames, 6, 2, 3, generator=source)
+    out[..., :6] = ends.flatten(3)
+    out[..., 6] = 0.01 + 0.03 * torch.rand(rows, 1, 6, generator=source)
+    out[..., 4:, 7] = 1
     return out
 
 

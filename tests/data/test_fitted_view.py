@@ -22,8 +22,17 @@ def test_a_view_of_the_world_s_own_size_is_the_clip_itself() -> None:
     assert np.array_equal(view.frames, clip.frames[0]) and np.array_equal(view.robot, clip.robot[0])
     assert np.array_equal(view.expected, clip.robot[0] > 0)
     prompter = Prompter(load_robot("panda_robotiq"), profile("compact"), (64, 64))
-    drawn = prompter.draw(torch.from_numpy(clip.joints)[None], clip.cameras).skeleton[0, 0].numpy()
-    assert np.array_equal(view.skeletons, drawn)
+    prompt = prompter.draw(torch.from_numpy(clip.joints)[None], clip.cameras)
+    assert np.array_equal(view.skeletons, prompt.skeleton[0, 0].numpy())
+    assert prompt.projections is not None and prompt.tool is not None and prompt.bones is not None
+    assert view.projections is not None and np.array_equal(view.projections, prompt.projections[0, 0].numpy())
+    assert view.tool is not None and np.array_equal(view.tool, prompt.tool[0].numpy())
+    assert view.bones is not None and np.array_equal(view.bones, prompt.bones[0].numpy())
+
+
+def test_a_view_whose_prompts_hide_the_action_tells_of_neither_tool_nor_bones() -> None:
+    view = fit_view(make_clip(), 0, (64, 64), "raw_action")
+    assert view.projections is None and view.tool is None and view.bones is None
 
 
 def test_a_stretched_view_still_has_the_robot_where_its_prompts_are() -> None:
@@ -62,7 +71,7 @@ def test_every_so_many_frames() -> None:
     clip = make_clip()
     every, third = (fit_view(clip, 0, (64, 64), "compact", stride=n) for n in (1, 3))
     assert third.length == 3 and third.frame_rate == pytest.approx(5 / 3)
-    for name in ("frames", "skeletons", "robot", "expected", "kept", "joints"):
+    for name in ("frames", "skeletons", "robot", "expected", "kept", "joints", "tool", "bones"):
         assert np.array_equal(getattr(third, name), getattr(every, name)[::3]), name
 
 

@@ -65,22 +65,25 @@ def test_a_world_is_told_the_first_kept_frame_and_every_prompt_after(view: Fitte
 
 def test_a_world_is_told_where_the_camera_is(view: FittedView) -> None:
     """As by the environments: the projection of each frame's camera, the last one's for frames beyond the end, and so
-    with the tool."""
+    with the tool and the bones."""
     heard: list[torch.Tensor] = []
     tools: list[torch.Tensor] = []
+    bones: list[torch.Tensor] = []
 
     class Listening(Echo):
         def step(self, state, prompt):  # type: ignore[no-untyped-def]
             heard.append(prompt.projections)
             tools.append(prompt.tool)
+            bones.append(prompt.bones)
             return super().step(state, prompt)
 
     replay(Listening(SIZE, frames_per_step=4), view, meter=None)
     assert view.projections is not None and view.projections.shape == (8, 3, 4)
     told = torch.cat(heard, 2)[0, 0].numpy()
     assert np.array_equal(told[:6], view.projections[2:]) and np.array_equal(told[6:], view.projections[[-1, -1]])
-    tool, own = torch.cat(tools, 1)[0].numpy(), view.tool
-    assert own is not None and np.array_equal(tool[:6], own[2:]) and np.array_equal(tool[6:], own[[-1, -1]])
+    for parts, own in ((tools, view.tool), (bones, view.bones)):
+        every = torch.cat(parts, 1)[0].numpy()
+        assert own is not None and np.array_equal(every[:6], own[2:]) and np.array_equal(every[6:], own[[-1, -1]])
 
 
 def test_what_is_recorded_later_does_not_reach_the_world(view: FittedView) -> None:

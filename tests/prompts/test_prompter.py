@@ -185,10 +185,29 @@ def test_prompts_say_where_the_tool_is(panda: RobotModel) -> None:
     assert checked is not None and torch.equal(checked[0, 0], prompter.draw(q, views(panda)[:1]).tool[0, 0])  # type: ignore[index]
 
 
+def test_prompts_say_where_the_bones_are(panda: RobotModel) -> None:
+    """Few poses before cameras that stand still go another way than many, or than cameras that ride."""
+    prompter, q, skeleton = Prompter(panda, profile("compact"), SIZE), poses(panda, 2, 3), panda.skeleton
+    bones = [bone for bone in skeleton.bones if bone.group != "plumb"]
+    ends = [[skeleton.point_index(end) for end in (bone.start, bone.end)] for bone in bones]
+    points = skeleton.positions(panda.robot, panda.robot.forward(q.double())).float()
+    for cameras in (views(panda)[:1], views(panda)):
+        said = prompter.draw(q, cameras).bones
+        assert said is not None and said.shape == (2, 3, len(bones), 8) and said.dtype == torch.float32
+        torch.testing.assert_close(said[..., :6], points[:, :, ends].flatten(3), rtol=0, atol=1e-6)
+        assert torch.equal(said[..., 7], torch.tensor([float(b.group == "gripper") for b in bones]).expand(2, 3, -1))
+    alone = prompter.draw(q[:1, :1], views(panda)[:1]).bones
+    checked = prompter.draw_checked(q[:1, :1].numpy(), views(panda)[:1]).bones
+    many = prompter.draw(q[:1, :1].expand(90, 1, -1), views(panda)[:1]).bones
+    assert alone is not None and checked is not None and many is not None
+    assert torch.equal(checked, alone)
+    torch.testing.assert_close(many, alone.expand(90, -1, -1, -1), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ("raw_action", "text"))
 def test_prompts_that_hide_the_action_do_not_tell_it_by_their_cameras(panda: RobotModel, name: str) -> None:
     drawn = Prompter(panda, profile(name), SIZE).draw(poses(panda, 1, 1), views(panda))
-    assert drawn.projections is None and drawn.tool is None
+    assert drawn.projections is None and drawn.tool is None and drawn.bones is None
 
 
 def test_pictures_need_not_be_square(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def prompt(rows: int = 3, seed: int = 0, **fields: object) -> VisualPrompt:
         "text": tuple(f"row {seed}.{i}" for i in range(rows)),
         "projections": torch.rand(rows, 2, 4, 3, 4, generator=source),
         "tool": torch.rand(rows, 4, 4, 4, generator=source),
+        "bones": torch.rand(rows, 4, 5, 8, generator=source),
     }
     return VisualPrompt(pictures, **{**full, **fields})  # type: ignore[arg-type]
 
@@ -32,10 +33,12 @@ def same(a: VisualPrompt, b: VisualPrompt) -> bool:
     assert a.reference is not None and b.reference is not None
     assert a.projections is not None and b.projections is not None
     assert a.tool is not None and b.tool is not None
+    assert a.bones is not None and b.bones is not None
     return (
         torch.equal(a.skeleton, b.skeleton)
         and torch.equal(a.projections, b.projections)
         and torch.equal(a.tool, b.tool)
+        and torch.equal(a.bones, b.bones)
         and torch.equal(a.joints, b.joints)
         and torch.equal(a.reference.frames, b.reference.frames)
         and (a.reference.text, a.motion, a.text) == (b.reference.text, b.motion, b.text)
@@ -67,6 +70,7 @@ def test_a_bare_prompt_joins_and_indexes() -> None:
     bare = VisualPrompt(prompt().skeleton)
     both = VisualPrompt.cat([bare, bare.index([1])])
     assert (len(both), both.joints, both.reference, both.text, both.projections) == (4, None, None, None, None)
+    assert both.tool is None and both.bones is None and both.between(0, 1).bones is None
     assert bare.to("cpu").between(0, 1).joints is None
 
 
@@ -90,6 +94,7 @@ def test_frames_between() -> None:
     assert one.projections is not None and part.projections is not None
     assert torch.equal(part.projections, one.projections[:, :, 1:3])
     assert one.tool is not None and part.tool is not None and torch.equal(part.tool, one.tool[:, 1:3])
+    assert one.bones is not None and part.bones is not None and torch.equal(part.bones, one.bones[:, 1:3])
     assert part.reference is one.reference
 
 
@@ -97,6 +102,7 @@ def test_moving_to_a_device_keeps_everything() -> None:
     assert same(prompt().to("cpu"), prompt())
     moved = prompt().to("meta")
     assert moved.joints is not None and moved.reference is not None
+    assert moved.bones is not None and moved.bones.device.type == "meta"
     assert {moved.skeleton.device.type, moved.joints.device.type, moved.reference.frames.device.type} == {"meta"}
 
 
@@ -120,8 +126,16 @@ CLIP = torch.zeros(2, 3, 4, 5, 3, dtype=torch.uint8)
             r"torch.float32 \(2, 1, 3, 3, 4",
         ),
         (lambda: VisualPrompt(PICTURES, projections=torch.zeros(2, 1, 3, 3, 4).double()), "given torch.float64"),
-        (lambda: VisualPrompt.cat([prompt(), prompt(projections=None)]), "no projections, tool, text, expected the"),
-        (lambda: VisualPrompt.cat([prompt(), prompt(tool=None)]), "projections, no tool, text, expected the same as"),
+        (
+            lambda: VisualPrompt.cat([prompt(), prompt(projections=None)]),
+            "no projections, tool, 5 bones, text, expected",
+        ),
+        (lambda: VisualPrompt.cat([prompt(), prompt(tool=None)]), "projections, no tool, 5 bones, text, expected"),
+        (lambda: VisualPrompt.cat([prompt(), prompt(bones=None)]), "projections, tool, no bones, text, expected the"),
+        (
+            lambda: VisualPrompt.cat([prompt(), prompt(bones=torch.zeros(3, 4, 6, 8))]),
+            "tool, 6 bones, text, expected the same as the first: .* tool, 5 bones, text",
+        ),
         (
             lambda: VisualPrompt(PICTURES, tool=torch.zeros(2, 3, 3, 4)),
             r"given torch.float32 \(2, 3, 3, 4\), expected torch.float32 \(2, 3, 4, 4\)",
@@ -130,6 +144,14 @@ CLIP = torch.zeros(2, 3, 4, 5, 3, dtype=torch.uint8)
             lambda: VisualPrompt(PICTURES, tool=torch.zeros(2, 3, 4, 4).double()),
             "VisualPrompt.tool: given torch.fl",
         ),
+        (
+            lambda: VisualPrompt(PICTURES, bones=torch.zeros(2, 3, 5, 7)),
+            r"bones: given torch.float32 \(2, 3, 5, 7\), expected torch.float32 \(2, 3, B, 8\)",
+        ),
+        (lambda: VisualPrompt(PICTURES, bones=torch.zeros(2, 4, 5, 8)), r"bones: given torch.float32 \(2, 4, 5, 8\)"),
+        (lambda: VisualPrompt(PICTURES, bones=torch.zeros(3, 3, 5, 8)), r"bones: given torch.float32 \(3, 3, 5, 8\)"),
+        (lambda: VisualPrompt(PICTURES, bones=torch.zeros(2, 3, 8)), r"bones: given torch.float32 \(2, 3, 8\)"),
+        (lambda: VisualPrompt(PICTURES, bones=torch.zeros(2, 3, 5, 8).double()), "bones: given torch.float64"),
         (lambda: ReferenceClip(CLIP.bool()), "ReferenceClip.frames: given torch.bool"),
         (lambda: ReferenceClip(CLIP, ("a", "b", "c")), "ReferenceClip.text: given 3 texts"),
         (lambda: ReferenceClip(CLIP, more=(ReferenceClip(CLIP[:1]),)), "ReferenceClip.more: given 1 rows and 0 more"),

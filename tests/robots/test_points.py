@@ -11,7 +11,7 @@ import torch
 from vap_sim.errors import UnknownName
 from vap_sim.robots.kinematics import Robot
 from vap_sim.robots.library import RobotModel
-from vap_sim.robots.points import plan_points
+from vap_sim.robots.points import THICK, plan_points
 from vap_sim.robots.skeleton import Bone, KeyPoint, SkeletonSpec
 
 LIFT = """<robot name="lift">
@@ -60,6 +60,38 @@ def test_points_of_sliding_and_following_joints(tmp_path: Path) -> None:
     q = random_joints(robot, 6)
     expected = skeleton.positions(robot, robot.forward(q)).numpy()
     np.testing.assert_allclose(plan_points(robot, skeleton, "end").positions(q.numpy()), expected, rtol=0, atol=1e-12)
+
+
+def test_bones_are_limbs_between_their_points(model: RobotModel) -> None:
+    """None is told of those that are drawn to the ground, and the order is that of the skeleton."""
+    q, skeleton = random_joints(model.robot, 4), model.skeleton
+    points = skeleton.positions(model.robot, model.robot.forward(q)).float()
+    found = plan_points(model.robot, skeleton, model.tool_link).bones(points.numpy())
+    limbs = [bone for bone in skeleton.bones if bone.group != "plumb"]
+    assert len(limbs) < len(skeleton.bones) and found.shape == (4, len(limbs), 8) and found.dtype == np.float32
+    for number, bone in enumerate(limbs):
+        for part, end in ((slice(0, 3), bone.start), (slice(3, 6), bone.end)):
+            assert np.array_equal(found[:, number, part], points[:, skeleton.point_index(end)].numpy())
+        thick = THICK if bone.radius is None else bone.radius
+        assert found[:, number, 6:].tolist() == [[np.float32(thick), float(bone.group == "gripper")]] * 4
+    assert {bone.group for bone in limbs} == {"arm", "gripper"}
+
+
+def test_a_bone_of_which_no_radius_is_told_is_taken_to_be_thick(tmp_path: Path) -> None:
+    (tmp_path / "lift.urdf").write_text(LIFT)
+    robot = Robot.from_urdf(tmp_path / "lift.urdf")
+    points = (*(KeyPoint(link, link) for link in robot.link_names), KeyPoint("shade", "end", ground=True))
+    bones = (
+        Bone("base", "post", "arm", (255, 0, 0), radius=0.07),
+        Bone("end", "shade", "plumb", (0, 255, 0)),
+        Bone("end", "slide", "gripper", (0, 0, 255)),
+    )
+    plan = plan_points(robot, SkeletonSpec(points, bones), "end")
+    found = plan.bones(plan.positions(random_joints(robot, 2).numpy()).astype(np.float32).reshape(2, 1, -1, 3))
+    assert found.shape == (2, 1, 2, 8)
+    assert found[1, 0, :, 6:].tolist() == [[np.float32(0.07), 0.0], [np.float32(THICK), 1.0]]
+    bare = plan_points(robot, SkeletonSpec(points, ()), "end")
+    assert bare.bones(np.zeros((3, len(points), 3), np.float32)).shape == (3, 0, 8)
 
 
 def test_points_of_a_robot_without_joints(tmp_path: Path) -> None:

@@ -260,8 +260,9 @@ def _check(command: Train) -> None:
         raise InvalidInput("--profile", command.profile, f"one that draws a skeleton, not {form}")
     if not 0 <= command.recolored <= 1:
         raise InvalidInput("--recolored", command.recolored, "a share from 0 to 1")
-    left = [part for part in PARTS if part not in command.parts and part != "contact"]
-    if left and command.weights is None and not (command.run / f"{left[0]}.safetensors").exists():
+    needed = [part for part in PARTS if part not in command.parts and part != "contact"]
+    left = [part for part in needed if not (command.run / f"{part}.safetensors").exists()]
+    if left and command.weights is None:
         raise InvalidInput("--parts", command.parts, f"also {left[0]}, or --weights to take it from")
     for name in ("threads", "batch_scale", "learning_rate"):
         value = getattr(command, name)

@@ -139,6 +139,7 @@ class ContactSource:
         rows, of = film[:, None], self._of
         now = np.minimum(start[:, None] + np.arange(length), self.lengths[rows] - 1)
         history = np.concatenate([np.maximum(start[:, None] - 1, 0), now], axis=1)
+        over = start[:, None] + np.arange(length) >= self.lengths[rows]
         guess, shown = of["guesses"][film, camera], of["shown"][film, camera].copy()
         own = np.arange(len(film)), thing
         shown[own] = False
@@ -155,12 +156,12 @@ class ContactSource:
             of["sizes"][film, camera].mean(2) / 2,
             place[:, 1:],
             shift,
-            of["turns"][rows, now, thing[:, None]],
+            np.where(over[..., None], 0, of["turns"][rows, now, thing[:, None]]),
             shift[:, 0],
             of["sizes"][film, camera, thing],
             of["away"][film, camera, thing],
-            of["moving"][rows, now, thing[:, None]],
-            of["carry"][rows, now],
+            of["moving"][rows, now, thing[:, None]] & ~over,
+            np.where(over[..., None, None], np.eye(4, dtype=np.float32), of["carry"][rows, now]),
         )
         return Touched(*(torch.from_numpy(np.ascontiguousarray(column)) for column in columns))
 
@@ -266,7 +267,10 @@ class ContactRecipe:
             raise InvalidInput("network for the contact recipe", "one without a contact network", "one that has one")
         self._net = network.contact
         self.network = nn.ModuleDict({"contact": network.contact}).to(device)
-        self.source, self.shown = ContactSource(films, training), ContactSource(shown, replace(training, moving=0.98))
+        self.source, self.shown = (
+            ContactSource(films, training),
+            ContactSource(shown, replace(training, moving=0.98, near=0.01)),
+        )
         self.training, self.device, self.config = training, device, network.config
 
     def describe(self) -> Mapping[str, Any]:

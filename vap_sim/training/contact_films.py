@@ -141,6 +141,8 @@ def load_contact_films(
             own = [Camera.from_dict(item) for item in episode.meta["cameras"]]
         except (VAPSimError, KeyError, TypeError, ValueError, IndexError) as error:
             raise BadFile(path, f"meta.json: cameras cannot be used ({error!r})") from error
+        if not own:
+            raise BadFile(path, "meta.json: cameras cannot be used (there are none)")
         cameras.append(own)
         pools.setdefault(str(episode.meta.get("robot")), []).extend(own)
     films = []

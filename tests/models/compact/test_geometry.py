@@ -9,6 +9,7 @@ import torch
 from tests.models.compact.two_views import cameras, projections
 from vap_sim.models.compact.geometry import (
     Floats,
+    eyes_of,
     facing,
     likeness,
     meet,
@@ -32,6 +33,14 @@ def test_pixels_are_the_cameras(seen: Floats) -> None:
         xy, depth = camera.project(torch.tensor(POINT[None]).float())
         mine, deep = see(projection, POINT)
         assert np.allclose(mine, xy[0].numpy(), atol=1e-3) and np.isclose(deep, float(depth[0]), atol=1e-5)
+
+
+def test_eyes_are_where_the_cameras_are(seen: Floats) -> None:
+    """One by one and several at once; what they see there has no depth."""
+    expected = [camera.T_parent_camera[:3, 3].numpy() for camera in cameras(3)]
+    np.testing.assert_allclose(eyes_of(seen), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(eyes_of(seen[None])[0, 1], eyes_of(seen[1]), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(see(seen, eyes_of(seen))[1], 0, rtol=0, atol=1e-9)
 
 
 def test_rays_through_pixels_meet_where_they_came_from(seen: Floats) -> None:

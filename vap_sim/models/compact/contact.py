@@ -80,7 +80,7 @@ class ContactNet(nn.Module):
         tokens, whole = tell(things, bones)
         here = (bones.kind >= 0)[..., None]
         seen = self.beside(self.bone(tokens) + self.thing(whole)[:, None]) * here
-        pooled = torch.cat([seen.amax(1), seen.sum(1) / here.sum(1).clamp_min(1), whole], dim=1)
+        pooled = torch.cat([seen.amax(1).clamp_min(0), seen.sum(1) / here.sum(1).clamp_min(1), whole], dim=1)
         out = self.head(self.whole(pooled))
         held = out[:, 6:7].sigmoid()
         shift = torch.lerp(out[:, :3] * _STEP, things.carry + out[:, 7:10] * _STEP, held)

@@ -97,7 +97,8 @@ class CompactWorld:
         frame_rate: float | None = None,
         table_height: float = 0.0,
     ) -> CompactWorld:
-        """The world of a weights file, by default the one that ships with the package.
+        """The world of a weights file, by default the one that ships with the package; things are moved by sight, also
+        with weights that know how to move them in space, which `opening.CompactWorlds` heeds.
 
         demonstration: a file of `demonstration.save_demonstration`, for worlds that are shown clips. frame_rate [Hz]
         and table_height [m]: see `opening.CompactWorlds`. Raises BadFile, and InvalidInput for a demonstration's

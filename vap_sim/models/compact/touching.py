@@ -57,8 +57,13 @@ class ByTouch:
     def moved(
         self, now: Context, placed: Sequence[Placed], history: Tensor, prompt: VisualPrompt, step: Tensor
     ) -> Moved:
-        """See `Mover`."""
+        """See `Mover`. Raises InvalidInput for a prompt of a robot with another number of bones."""
         told, seen = _told(prompt), now["projections"].cpu().double().numpy()
+        if told["bones"].shape != now["bones"].shape:
+            given, expected = (tuple(one["bones"].shape) for one in (told, now))
+            raise InvalidInput(
+                "bones of the prompt", given, f"those of the robot that the dream began with: {expected}"
+            )
         after, went = [], []
         for row, one in enumerate(placed):
             shift, turn, logit = self._foreseen(one, _row(now, row), _row(told, row))
