@@ -61,9 +61,7 @@ class ByTouch:
         told, seen = _told(prompt), now["projections"].cpu().double().numpy()
         if told["bones"].shape != now["bones"].shape:
             given, expected = (tuple(one["bones"].shape) for one in (told, now))
-            raise InvalidInput(
-                "bones of the prompt", given, f"those of the robot that the dream began with: {expected}"
-            )
+            raise InvalidInput("bones of the prompt", given, f"{expected}, those of the robot it began with")
         after, went = [], []
         for row, one in enumerate(placed):
             shift, turn, logit = self._foreseen(one, _row(now, row), _row(told, row))
