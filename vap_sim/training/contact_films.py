@@ -10,20 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unused-ignore]
-from tqdm import tqdm
 
-from vap_sim.data.twin import TwinEpisode, load_episode
-from vap_sim.errors import BadFile, VAPSimError
+from vap_sim.data.twin import TwinEpisode
 from vap_sim.models.compact.geometry import facing, see
 from vap_sim.models.compact.matching import Piece, stand
 from vap_sim.prompts.projection import projection_matrix
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import RobotModel, load_robot
 from vap_sim.robots.points import plan_points
+from vap_sim.training.motion_films import no_good, seen_motion
 from vap_sim.training.tracks import Bodies
 
 Floats = NDArray[np.float32]
-_MEMBERS = ("joints", "object_poses")
 _MOVED, _TURNED = 0.001, 0.02  # [m], [rad] a frame: less is rest
 _NEAR = 0.06  # [m] between a bone and a thing's middle
 _FARTHEST = 0.15  # [m] by which a camera may misjudge where a thing is
@@ -130,28 +128,8 @@ def load_contact_films(
     """Films of episodes as seen by their own cameras and, up to `views` of each, by cameras of others of its robot.
 
     seed: decides which. Raises BadFile for the first file that is no good."""
-    if not files:
-        raise BadFile("the data set", "no episode files")
-    bar = tqdm(files, "reading motion", disable=not progress, mininterval=5)
-    episodes = [load_episode(path, _MEMBERS) for path in bar]
-    pools: dict[str, list[Camera]] = {}
-    cameras = []
-    for path, episode in zip(files, episodes, strict=True):
-        try:
-            own = [Camera.from_dict(item) for item in episode.meta["cameras"]]
-        except (VAPSimError, KeyError, TypeError, ValueError, IndexError) as error:
-            raise BadFile(path, f"meta.json: cameras cannot be used ({error!r})") from error
-        if not own:
-            raise BadFile(path, "meta.json: cameras cannot be used (there are none)")
-        cameras.append(own)
-        pools.setdefault(str(episode.meta.get("robot")), []).extend(own)
     films = []
-    bar = tqdm(files, "following objects", disable=not progress, mininterval=5)
-    for number, (path, episode, own) in enumerate(zip(bar, episodes, cameras, strict=True)):
-        pool = pools[str(episode.meta.get("robot"))]
-        others = np.random.default_rng([seed, number]).integers(len(pool), size=max(0, views - len(own)))
-        try:
-            films.append(ContactFilm.of(episode, load_robot(episode.meta["robot"]), [*own, *(pool[k] for k in others)]))
-        except (VAPSimError, KeyError, TypeError, ValueError, IndexError) as error:
-            raise BadFile(path, f"meta.json: scene, robot or outlines cannot be used ({error!r})") from error
+    for path, episode, cameras in seen_motion(files, views=views, seed=seed, progress=progress):
+        with no_good(path):
+            films.append(ContactFilm.of(episode, load_robot(episode.meta["robot"]), cameras))
     return tuple(films)

@@ -6,7 +6,8 @@ gives as many films as one likes, each by another camera, and none of them takes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,6 +128,21 @@ def load_motion_films(
     """Films of episodes by their own cameras and, up to `views` of each episode, by cameras of others of its robot.
 
     seed: decides which. Raises BadFile for the first file that is no good."""
+    films: list[MotionFilm] = []
+    for path, episode, cameras in seen_motion(files, views=views, seed=seed, progress=progress):
+        with no_good(path):
+            prompter = Prompter(load_robot(episode.meta["robot"]), profile(profile_name), cameras[0].size)
+            bodies = Bodies.of(episode)
+            films += [MotionFilm.of(episode, camera, prompter, bodies) for camera in cameras]
+    return tuple(films)
+
+
+def seen_motion(
+    files: Sequence[Path], *, views: int, seed: int, progress: bool
+) -> Iterator[tuple[Path, TwinEpisode, list[Camera]]]:
+    """Recorded motion, and the cameras that see it: its own and, up to `views`, some of those of others of its robot.
+
+    seed: decides which. Raises BadFile for the first file that is no good."""
     if not files:
         raise BadFile("the data set", "no episode files")
     episodes = [
@@ -136,19 +152,20 @@ def load_motion_films(
     pools: dict[str, list[Camera]] = {}
     for episode, own in zip(episodes, cameras, strict=True):
         pools.setdefault(str(episode.meta.get("robot")), []).extend(own)
-    films: list[MotionFilm] = []
     bar = tqdm(files, "following objects", disable=not progress, mininterval=5)
     for number, (path, episode, own) in enumerate(zip(bar, episodes, cameras, strict=True)):
         pool = pools[str(episode.meta.get("robot"))]
         others = np.random.default_rng([seed, number]).integers(len(pool), size=max(0, views - len(own)))
-        try:
-            prompter = Prompter(load_robot(episode.meta["robot"]), profile(profile_name), own[0].size)
-            bodies = Bodies.of(episode)
-            chosen = [*own, *(pool[k] for k in others)]
-            films += [MotionFilm.of(episode, camera, prompter, bodies) for camera in chosen]
-        except (VAPSimError, KeyError, TypeError, ValueError, IndexError) as error:
-            raise BadFile(path, f"meta.json: scene, robot or outlines cannot be used ({error!r})") from error
-    return tuple(films)
+        yield path, episode, [*own, *(pool[k] for k in others)]
+
+
+@contextmanager
+def no_good(path: Path) -> Iterator[None]:
+    """What goes wrong in here is the recording's fault: raises BadFile."""
+    try:
+        yield
+    except (VAPSimError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise BadFile(path, f"meta.json: scene, robot or outlines cannot be used ({error!r})") from error
 
 
 def _cameras(path: Path, episode: TwinEpisode) -> list[Camera]:
