@@ -10,6 +10,8 @@ from vap_sim.envs.start import load_start
 from vap_sim.errors import InvalidInput
 from vap_sim.models.compact import doubt, motion, reach
 from vap_sim.models.compact.doubt import Echo
+from vap_sim.models.compact.movers import BySight
+from vap_sim.models.compact.touching import ByTouch
 from vap_sim.models.compact.views import CompactViews
 from vap_sim.models.doubting import DoubtingWorld
 from vap_sim.prompts.visual_prompt import VisualPrompt
@@ -31,10 +33,19 @@ def session() -> Session:
 
 @pytest.fixture(scope="module")
 def wide() -> Session:
-    """Exterior and wrist, the latter of which has no say in where objects are."""
+    """Exterior and wrist, objects moved by sight, of which the latter has no say."""
     session = opened("exterior_1", "wrist")
-    assert isinstance(session.world, CompactViews)
-    session.world.mover.hears_moving = False
+    world = session.world
+    assert isinstance(world, CompactViews) and isinstance(world.mover, ByTouch)
+    world.mover = BySight(
+        world.network.motion,
+        world.size,
+        world.table,
+        told_of_carrying=True,
+        hears_moving=False,
+        demonstration=None,
+        doubted=world.mover.doubted,
+    )
     return session
 
 
