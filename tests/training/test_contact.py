@@ -41,7 +41,7 @@ def follow(films: list[ContactFilm], film: int, thing: int, camera: int, start: 
 
 def smaller(film: ContactFilm, length: int = 8, things: int = 2, bones: int = 9, cameras: int = 1) -> ContactFilm:
     """The same film with less in it."""
-    frames = {name: getattr(film, name)[:length, :things] for name in ("places", "turns", "there", "moving", "near")}
+    frames = {name: getattr(film, name)[:length, :things] for name in ("places", "turns", "moving", "near")}
     seen = {name: getattr(film, name)[:cameras, :things] for name in ("guesses", "sizes", "away", "shown")}
     return ContactFilm(bones=film.bones[:length, :bones], carry=film.carry[:length], **frames, **seen)
 

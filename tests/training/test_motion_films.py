@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from vap_sim.data.twin import TwinEpisode, save_episode
-from vap_sim.errors import BadFile
 from vap_sim.models.compact.carry import carried
 from vap_sim.models.compact.motion_losses import MOVED
 from vap_sim.robots.camera import Camera
@@ -108,38 +105,3 @@ def test_episodes_are_seen_by_cameras_of_others(files: list[Path], motion_films:
         same = motion_films[[left, right].index(film.camera.T_parent_camera.numpy().tobytes())]
         assert np.array_equal(film.steps, same.steps) and np.array_equal(film.near, same.near)
         assert all(np.array_equal(a, b) for a, b in zip(film.objects(ALL), same.objects(ALL), strict=True))
-
-
-def _meta(**change: Any) -> Callable[[TwinEpisode], TwinEpisode]:
-    return lambda episode: replace(episode, meta={**episode.meta, **change})
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (_meta(robot="pandas"), "unknown robot 'pandas'"),
-        (_meta(cameras=[{}]), "cameras cannot be used"),
-        (_meta(cameras=[]), "cameras cannot be used .there are none"),
-        (_meta(scene={"objects": []}), "scene, robot or outlines cannot be used"),
-        (_meta(outlines=[]), "scene, robot or outlines cannot be used"),
-        (
-            lambda e: replace(e, meta={k: v for k, v in e.meta.items() if k != "outlines"}),
-            "cannot be used .KeyError.'outlines'",
-        ),
-    ],
-)
-def test_bad_recordings_are_named(
-    change: Callable[[TwinEpisode], TwinEpisode], words: str, recording: TwinEpisode, tmp_path: Path
-) -> None:
-    path = tmp_path / "bad.vap.npz"
-    save_episode(path, change(recording))
-    with pytest.raises(BadFile, match=rf"bad\.vap\.npz: meta\.json.*{words}"):
-        load_motion_films([path], "compact", progress=False)
-
-
-def test_no_files_and_half_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(BadFile, match="the data set: no episode files"):
-        load_motion_films([], "compact")
-    (tmp_path / "half.vap.npz").write_bytes(b"PK")
-    with pytest.raises(BadFile, match=r"half\.vap\.npz: not a whole episode file"):
-        load_motion_films([tmp_path / "half.vap.npz"], "compact", progress=False)

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -60,7 +60,7 @@ class Train:
         batch_scale: Factor of the batches' sizes.
         seed: Of all draws.
         device: Where to compute: cpu, cuda.
-        threads: Of torch, on the processor, for both parts together.
+        threads: Of torch, on the processor, for all parts together.
         validation: Episodes that are kept to be shown.
         weights: File to start a new run from.
         parts: Only these: pictures, motion, contact.
@@ -177,6 +177,7 @@ def _recipe(command: Train, part: str, threads: int, halves: Halves) -> Recipe:
         return PictureRecipe(_network(command), films, shown, pictures, command.device)
     if part == "contact":
         contact = ContactTraining(seed=command.seed, grow=int(_GROWN * command.contact_steps))
+        contact = replace(contact, batch=contact.batch * command.batch_scale)
         things, touched = (
             load_contact_films(half, views=views, seed=command.seed) for half, views in zip(halves, (4, 1), strict=True)
         )

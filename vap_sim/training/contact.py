@@ -36,7 +36,6 @@ _STACKED = (
     "sizes",
     "away",
     "shown",
-    "there",
     "moving",
     "near",
 )
@@ -107,7 +106,8 @@ class ContactSource:
         self.lengths = np.array([film.length for film in films])
         self._bones = np.array([film.bones.shape[1] for film in films])
         shown = self._of["shown"].any(1, keepdims=True)
-        masks = (self._of["moving"] & shown, self._of["near"] & ~self._of["moving"] & shown, self._of["there"] & shown)
+        there = (np.arange(self.lengths.max()) < self.lengths[:, None])[..., None] & shown
+        masks = (self._of["moving"] & there, self._of["near"] & ~self._of["moving"] & there, there)
         shares = (training.moving, training.near, max(0.0, 1 - training.moving - training.near))
         events = [(np.argwhere(mask[:, 1:]), share) for mask, share in zip(masks, shares, strict=True)]
         self._events = [found for found, _ in events if len(found)]

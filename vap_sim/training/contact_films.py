@@ -34,8 +34,7 @@ class ContactFilm:
     bones (T, B, 8), nominal, as in `VisualPrompt`; carry (T, 4, 4), what takes the tool from the frame before to where
     it is; places (T, K, 3) and turns (T, K, 3), rotation vectors from the frame before [rad]; guesses (C, K, 3): by how
     much each of C cameras takes a thing to lie elsewhere; sizes (C, K, 2) and away (C, K, 3): as in `contact.Things`;
-    shown (C, K) bool; there, moving, near (T, K) bool: it is there at all, it moved into frame t, a bone is close in
-    frame t."""
+    shown (C, K) bool; moving, near (T, K) bool: it moved into frame t, a bone is close in frame t."""
 
     bones: Floats
     carry: Floats
@@ -45,7 +44,6 @@ class ContactFilm:
     sizes: Floats
     away: Floats
     shown: NDArray[np.bool_]
-    there: NDArray[np.bool_]
     moving: NDArray[np.bool_]
     near: NDArray[np.bool_]
 
@@ -80,7 +78,6 @@ class ContactFilm:
             sizes=np.stack([one[1] for one in seen]).astype(np.float32),
             away=np.stack([one[2] for one in seen]).astype(np.float32),
             shown=np.stack([one[3] for one in seen]),
-            there=np.ones(steps.shape, bool),
             moving=(steps > _MOVED) | (np.linalg.norm(turns, axis=2) > _TURNED),
             near=_gaps(bones[..., :6].reshape(*bones.shape[:2], 2, 3), places) < _NEAR,
         )

@@ -55,11 +55,8 @@ class Mover(Protocol):
         """What it wants to be remembered of a dream's beginning."""
         ...
 
-    def moved(
-        self, now: Context, placed: Sequence[Placed], history: Tensor, prompt: VisualPrompt, step: Tensor
-    ) -> Moved:
-        """Things of b rows after a step (b,) to what the prompt, F = 1, tells; history: (b, V, 9, H, W) uint8, the
-        skeletons of this and the two frames before, newest first."""
+    def moved(self, now: Context, placed: Sequence[Placed], prompt: VisualPrompt, step: Tensor) -> Moved:
+        """Things of b rows after a step (b,) to what the prompt, F = 1, tells."""
         ...
 
     def begin_doubt(self, state: WorldState) -> WorldState:
@@ -96,16 +93,19 @@ class BySight:
         return self.told_of_carrying
 
     def begun(self, context: Context, prompt: VisualPrompt) -> dict[str, Tensor]:
-        """See `Mover`."""
-        return reach.begun(prompt, context["present"].any(1), context["centre"][:, 0], self.table)
+        """See `Mover`: `skeletons` (b, V, 6, H, W) uint8, of this and the frame before, newest first, and what
+        `reach` keeps."""
+        drawn = _drawn(prompt)
+        kept = reach.begun(prompt, context["present"].any(1), context["centre"][:, 0], self.table)
+        return {"skeletons": torch.cat([drawn, drawn], dim=2), **kept}
 
-    def moved(
-        self, now: Context, placed: Sequence[Placed], history: Tensor, prompt: VisualPrompt, step: Tensor
-    ) -> Moved:
+    def moved(self, now: Context, placed: Sequence[Placed], prompt: VisualPrompt, step: Tensor) -> Moved:
         """See `Mover`."""
         tool, heard = reach.told(now, prompt), self._heard(now)
+        history = torch.cat([_drawn(prompt).to(now["skeletons"].device), now["skeletons"]], dim=2)
+        told = {**tool, "skeletons": history[:, :, :6]}
         if not heard.any():
-            return Moved(placed, np.zeros((len(placed), heard.shape[2]), np.bool_), tool)
+            return Moved(placed, np.zeros((len(placed), heard.shape[2]), np.bool_), told)
         taken = None
         if self.told_of_carrying:
             taken = carry.planes(now["projections"], now["tool"][:, None], tool["tool"][:, None])
@@ -118,7 +118,6 @@ class BySight:
             for row, one in enumerate(placed)
         ]
         went = np.stack([which for _, which in steps])
-        told = dict(tool)
         if "lies" in now:
             told["lies"] = now["lies"] & ~torch.from_numpy(went).to(history.device)
         return Moved([one for one, _ in steps], went, told)
@@ -171,6 +170,11 @@ class BySight:
         motion = move(self.network, unit(history.flatten(0, 1)), objects, slots, each, flat_planes)
         lead = heard.shape[:2]
         return Motion(*(value.reshape(*lead, *value.shape[1:]) for value in vars(motion).values()))
+
+
+def _drawn(prompt: VisualPrompt) -> Tensor:
+    """The skeletons of a prompt's first frame, (b, V, 3, H, W) uint8, every plane in one piece."""
+    return prompt.skeleton[:, :, 0].permute(0, 1, 4, 2, 3).contiguous()
 
 
 def _first_views(state: WorldState) -> list[dict[str, Tensor]]:

@@ -50,18 +50,19 @@ class CompactWorlds:
         if isinstance(views, bool) or not isinstance(views, int) or not 1 <= views <= 4:
             raise InvalidInput("views of the compact world", views, "1 to 4")
         network, description, watching = read_weights(path, demonstration)
+        profile, rate = str(description.get("profile", "compact")), rate_of(description, frame_rate, path)
         in_space = network.config.contact and watching is None
         if views == 1 and not moving and not in_space:
-            return CompactWorld.load(
-                path, device=device, demonstration=demonstration, frame_rate=frame_rate, table_height=table_height
+            return CompactWorld(
+                network, profile, device, demonstration=watching, frame_rate=rate, table_height=table_height
             )
         return CompactViews(
             network,
-            str(description.get("profile", "compact")),
+            profile,
             device,
             views=views,
             table_height=table_height,
-            frame_rate=rate_of(description, frame_rate, path),
+            frame_rate=rate,
             hears_moving=bool(description.get("moving_views", False)),
             demonstration=watching,
         )

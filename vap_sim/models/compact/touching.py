@@ -54,9 +54,7 @@ class ByTouch:
         looks = [self._looks(context, row) for row in range(len(prompt))]
         return {**_told(prompt), **{name: torch.cat([one[name] for one in looks]) for name in looks[0]}}
 
-    def moved(
-        self, now: Context, placed: Sequence[Placed], history: Tensor, prompt: VisualPrompt, step: Tensor
-    ) -> Moved:
+    def moved(self, now: Context, placed: Sequence[Placed], prompt: VisualPrompt, step: Tensor) -> Moved:
         """See `Mover`. Raises InvalidInput for a prompt of a robot with another number of bones."""
         told, seen = _told(prompt), now["projections"].cpu().double().numpy()
         if told["bones"].shape != now["bones"].shape:

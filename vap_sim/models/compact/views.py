@@ -25,7 +25,7 @@ from vap_sim.models.compact.model import FRAME_RATE, fingerprint_of
 from vap_sim.models.compact.movers import BySight, Mover
 from vap_sim.models.compact.network import CompactNetwork, to_blocks
 from vap_sim.models.compact.packed import fast_dtype, packed
-from vap_sim.models.compact.pixels import drawn_blocks, levels, planes, unit, unit_planes
+from vap_sim.models.compact.pixels import drawn_blocks, levels, unit, unit_planes
 from vap_sim.models.compact.placing import lay
 from vap_sim.models.compact.poses import Placed
 from vap_sim.models.compact.slots import Slots
@@ -168,13 +168,12 @@ class CompactViews:
     @torch.no_grad()
     def _encode_row(self, frames: Tensor, skeletons: Tensor, seen: Floats) -> dict[str, Tensor]:
         """A row's context; frames and skeletons (V, H, W, 3) uint8, seen (V, 3, 4)."""
-        readings, found, drawn = [], [], []
+        readings, found = [], []
         for frame, skeleton in zip(frames, skeletons, strict=True):
             blocks = drawn_blocks(skeleton, self.device, self._dtype)
             reading = layers.read(self.network, unit_planes(frame, self.device), blocks)
             readings.append(reading)
             found.append(layers.find_slots(unit(levels(reading.objects))))
-            drawn.append(planes(skeleton, self.device))
         placed, patches = begin(readings, found, seen, self.table)
         placed = placed.kept()
         projections = torch.from_numpy(seen.astype(np.float32))[None].to(self.device)
@@ -182,7 +181,6 @@ class CompactViews:
             "plate": levels(torch.stack([reading.plate for reading in readings], dim=1)),
             "bare": levels(torch.stack([layers.bare(reading) for reading in readings], dim=1)),
             "style": torch.stack([reading.style for reading in readings], dim=1).to(self._dtype),
-            "skeletons": torch.stack([torch.cat([one, one], dim=1) for one in drawn], dim=1),
             "patches": levels(patches)[None],
             "first": projections,
             "projections": projections,
@@ -198,14 +196,12 @@ class CompactViews:
     @torch.no_grad()
     def _move(self, old: Context, prompt: VisualPrompt, seen: Floats, step: Tensor) -> Context:
         """The context of b rows after a step (b,) to what the prompt, F = 1, tells; seen (b, V, 3, 4)."""
-        drawn = prompt.skeleton[:, :, 0].to(self.device).permute(0, 1, 4, 2, 3).contiguous()
-        history = torch.cat([drawn, old["skeletons"]], dim=2)
         placed = [Placed.of(old, row) for row in range(len(seen))]
         now = self._followed(old, placed, seen)
-        moved = self.mover.moved(now, placed, history, prompt, step)
+        moved = self.mover.moved(now, placed, prompt, step)
         now = self._gone(now, [one.kept() for one in moved.placed], moved.went, seen)
         told = {name: value.to(self.device) for name, value in moved.told.items()}
-        return {**now, **told, "skeletons": history[:, :, :6]}
+        return {**now, **told}
 
     def _followed(self, old: Context, placed: Sequence[Placed], seen: Floats) -> Context:
         """The context seen from where cameras are now, nothing having moved but they."""
