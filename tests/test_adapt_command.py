@@ -18,6 +18,8 @@ from vap_sim.commands.adapt import detector_beside, split_recordings
 from vap_sim.commands.replay_stages import learned_clips
 from vap_sim.errors import InvalidInput
 from vap_sim.models.checkpoint import load_tensors, read_description, save_tensors
+from vap_sim.models.compact.contact import ContactNet
+from vap_sim.models.registry import load_world
 
 CLIPS = ("a", "b", "c")
 
@@ -89,6 +91,16 @@ def test_it_stops_in_time_and_writes_what_there_is(
     assert adapt(clips, out, tiny, "--minutes", "0") == 0
     assert "step 0 of 3000 on 3 views of 3 clips, 0 clips held out" in capsys.readouterr().out
     assert all(torch.equal(v.to(torch.bfloat16), load_tensors(out)[0][n]) for n, v in load_tensors(tiny)[0].items())
+
+
+def test_a_station_whose_table_is_not_known_moves_things_by_sight(clips: Path, tiny: Path, tmp_path: Path) -> None:
+    tensors, description = load_tensors(tiny)
+    touch = {f"contact.{name}": value for name, value in ContactNet().state_dict().items()}
+    touched, out = tmp_path / "touched.safetensors", tmp_path / "station.safetensors"
+    save_tensors(touched, tensors | touch, {**description, "network": {**description["network"], "contact": True}})
+    assert adapt(clips, out, touched, "--steps", "1") == 0
+    assert set(load_tensors(out)[0]) == set(tensors)
+    assert not read_description(out)["network"]["contact"] and not load_world(out).spec.reads_bones
 
 
 def test_clips_of_one_recording_stay_together() -> None:

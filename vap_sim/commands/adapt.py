@@ -100,6 +100,8 @@ def run(command: Adapt) -> Outcome:
     began = time.monotonic()
     network, profile, start = _network(command.weights)
     station = _station(command, network.config.size, profile)
+    if station.films:  # where their tables are is not known well enough to move things in space
+        network = network.by_sight()
     lines = [] if not command.detector_steps else [_train_detector(command, station, began)]
     step = _train_network(command, network, station, profile, start, began)
     views, kind = len(station.films or station.twin), "clips" if station.films else "recordings"

@@ -13,7 +13,7 @@ import torch
 
 from tests.models.compact import touched
 from tests.models.compact.touched import FREE, ONE, PATH, TOUCHED, TWO, begun, network, shown, stepped, told, world
-from vap_sim.errors import InvalidInput
+from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.models.checkpoint import load_tensors, save_tensors
 from vap_sim.models.compact import layers
 from vap_sim.models.compact.demonstration import Demonstration
@@ -224,3 +224,20 @@ def test_weights_say_whether_they_know_what_is_touched() -> None:
 def test_weights_without_are_opened_as_they_were(tmp_path: Path) -> None:
     path = saved(CompactNetwork(replace(TOUCHED, contact=False)), tmp_path / "plain.safetensors")
     assert isinstance(CompactWorlds.load(path), CompactWorld)
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_a_caller_may_have_things_moved_by_sight(tmp_path: Path, views: int) -> None:
+    made = network()
+    path = saved(made, tmp_path / "touched.safetensors")
+    seeing = saved(CompactNetwork(replace(TOUCHED, contact=False)), tmp_path / "plain.safetensors")
+    touched, sighted = (CompactWorlds.load(path, views=views, moved_by=how) for how in ("touch", "sight"))
+    assert touched.spec == CompactWorlds.load(path, views=views).spec and touched.spec.reads_bones
+    assert not sighted.spec.reads_bones and sighted.spec.fingerprint != touched.spec.fingerprint
+    made.by_sight()
+    alone = saved(made, tmp_path / "alone.safetensors")
+    assert sighted.spec == CompactWorlds.load(alone, views=views).spec
+    with pytest.raises(InvalidInput, match="'touch' for a world of .*plain.safetensors, which never learned it"):
+        CompactWorlds.load(seeing, views=views, moved_by="touch")
+    with pytest.raises(UnknownName, match="moved_by of the compact world 'tuch'. Did you mean 'touch'"):
+        CompactWorlds.load(path, views=views, moved_by="tuch")

@@ -108,6 +108,7 @@ class CompactWorld:
         network, description, watching = read_weights(path, demonstration)
         rate = rate_of(description, frame_rate, path)
         profile = str(description.get("profile", "compact"))
+        network = network.by_sight()
         return cls(network, profile, device, demonstration=watching, frame_rate=rate, table_height=table_height)
 
     def encode(self, frames: Tensor, prompt: VisualPrompt, seed: Sequence[int] | Tensor) -> WorldState:

@@ -9,7 +9,7 @@ picture.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -268,6 +268,11 @@ class CompactNetwork(nn.Module):
         the processor: it needs a millimetre of a metre, and is too small for anything else."""
         for part in (self.scene, self.motion, self.robot):
             part.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def by_sight(self) -> CompactNetwork:
+        """The same network, from now on without what knows places in space."""
+        self.config, self.contact = replace(self.config, contact=False), None
+        return self
 
     def stored(self) -> dict[str, Tensor]:
         """The weights as files keep them: in half precision but for those of what knows places in space."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vap_sim.errors import InvalidInput
+from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.models.compact.model import WEIGHTS, CompactWorld, rate_of, read_weights
 from vap_sim.models.compact.views import CompactViews
 from vap_sim.models.protocol import WorldModel
 
 BODIES = WEIGHTS.with_name("bodies.safetensors")
 """Weights of four bodies, before cameras that stand still or move; those of the Panda alone are truer to it."""
+
+
+MOVED_BY = ("touch", "sight")
+"""What may move things; see `CompactWorlds.load`."""
 
 
 class CompactWorlds:
@@ -30,6 +34,7 @@ class CompactWorlds:
         moving: bool = False,
         table_height: float = 0.0,
         frame_rate: float | None = None,
+        moved_by: str | None = None,
     ) -> WorldModel:
         """The world of a weights file, by default one that ships with the package.
 
@@ -43,15 +48,25 @@ class CompactWorlds:
             frame_rate: pictures a second of dreamt time [Hz]; by default what the weights were trained on. At another
                 rate the skeletons still tell where the robot is in every frame, but what objects do is guessed from
                 motion of another pace: `model.UntrainedRate` warns of it.
+            moved_by: what moves things, one of `MOVED_BY`: "touch" knows where bones and things are in space, and needs
+                a table that is where `table_height` says, to a centimetre; "sight" looks at the drawn skeleton, and
+                forgives 6 cm. By default "touch" where the weights have learned it and nothing is demonstrated.
 
-        Raises BadFile, and InvalidInput for a number of views or a rate that cannot be.
+        Raises BadFile, InvalidInput for a number of views or a rate that cannot be or weights that are not moved so,
+        and UnknownName for another `moved_by`.
         """
+        if moved_by is not None and moved_by not in MOVED_BY:
+            raise UnknownName("moved_by of the compact world", moved_by, MOVED_BY)
         path = (BODIES if moving else cls.STILL) if path is None else Path(path)
         if isinstance(views, bool) or not isinstance(views, int) or not 1 <= views <= 4:
             raise InvalidInput("views of the compact world", views, "1 to 4")
         network, description, watching = read_weights(path, demonstration)
         profile, rate = str(description.get("profile", "compact")), rate_of(description, frame_rate, path)
-        in_space = network.config.contact and watching is None
+        in_space = network.config.contact and watching is None and moved_by != "sight"
+        if moved_by == "touch" and not in_space:
+            given = "shown demonstrations" if watching is not None else f"of {path}, which never learned it"
+            raise InvalidInput("moved_by of the compact world", f"'touch' for a world {given}", "'sight'")
+        network = network if in_space else network.by_sight()
         if views == 1 and not moving and not in_space:
             return CompactWorld(
                 network, profile, device, demonstration=watching, frame_rate=rate, table_height=table_height
