@@ -2,7 +2,7 @@
 
     python benchmarks/joint_training.py --workers 2
 
-The Visual Action Prompts paper's claims, at our scale: motion networks are trained from nothing on recordings of one
+The Visual Action Prompts paper's claims, at our scale: contact networks are trained from nothing on recordings of one
 body or of all, with several seeds, and followed on others. In one diet the Google robot is never shown closing a
 drawer, while other arms close it. Recordings are made on demand. What is finished is kept in `--out`, so the command
 may be killed and given again; `--minutes` stops it in time by itself. What there is so far is told by
@@ -30,7 +30,7 @@ from joint_training_judge import Exam, exam_of
 from joint_training_report import report
 from joint_training_runs import Run, RunSettings, read_run, run_one, seconds_of
 
-from vap_sim.training.motion_films import MotionFilm
+from vap_sim.training.contact_films import ContactFilm
 from vap_sim.workers import lost_workers_named
 
 SEEDS = (0, 1, 2)
@@ -66,7 +66,7 @@ def _recorded(kind: Kind, seeds: range, folder: Path, workers: int) -> list[Path
 
 
 @lru_cache(maxsize=len(TAUGHT))
-def films(name: str, settings: RunSettings, data: Path) -> tuple[MotionFilm, ...]:
+def films(name: str, settings: RunSettings, data: Path) -> tuple[ContactFilm, ...]:
     """The films of a kind, kept by the process."""
     return films_of(name, taught(name, settings, data), settings.views)
 
@@ -124,9 +124,9 @@ _HELP: Mapping[str, str] = {
     "recordings": "of each kind to learn from",
     "judged": "recordings of each kind to be judged by",
     "steps": "updates of every run",
-    "grows": "update from which paths are long",
+    "grows": "update from which things are followed for longer",
     "cooldown": "updates over which the learning rate falls",
-    "batch": "paths of each kind in an update",
+    "batch": "things of each kind in an update",
 }
 
 

@@ -1,7 +1,7 @@
 """What the models of the comparison of single and joint training are fed: kinds of recordings, and diets made of them.
 
 A kind is a number of recordings of one body at one table; a diet is the kinds that a model learns from. Recordings hold
-motion alone, which is all that the motion network learns from, and are made once, on demand, each from its seed.
+motion alone, which is all that the contact network learns from, and are made once, on demand, each from its seed.
 """
 
 from __future__ import annotations
@@ -24,12 +24,10 @@ from vap_sim.envs.scenes import CameraPose, Scene
 from vap_sim.envs.stations import Station, get_station
 from vap_sim.envs.twin_recorder import RecorderSettings, record_file
 from vap_sim.envs.twin_repertoires import Repertoire
-from vap_sim.prompts.profiles import profile
-from vap_sim.prompts.prompter import Prompter
 from vap_sim.robots.camera import Camera
 from vap_sim.robots.library import load_robot
-from vap_sim.training.motion_films import MotionFilm, load_motion_films
-from vap_sim.training.tracks import Bodies, of_frames, ridden
+from vap_sim.training.contact_films import ContactFilm, load_contact_films
+from vap_sim.training.tracks import of_frames, ridden
 
 PROFILE = "limbs"
 RECORDINGS = Path("out") / "joint_training" / "recordings"
@@ -220,34 +218,27 @@ def shut_by(episode: TwinEpisode) -> float:
 # Films -----------------------------------------------------------------------------------------------------------
 
 
-def films_of(name: str, files: Sequence[Path], views: int) -> tuple[MotionFilm, ...]:
-    """The films of a kind that is learned from, `views` of each recording at least. Raises BadFile.
+def films_of(name: str, files: Sequence[Path], views: int) -> tuple[ContactFilm, ...]:
+    """The films of a kind that is learned from, as `views` cameras see each recording at least. Raises BadFile.
 
     Guests are seen by the camera of their recording and from where the Google robot's head would be."""
     if TAUGHT[name].without:
         files = [path for path in files if shut_by(load_episode(path, ("object_poses", "joints"))) <= SHUT_BY]
     if not TAUGHT[name].robots:
-        return load_motion_films(files, PROFILE, views=views, progress=False)
-    return tuple(film for path in files for film in _guest_films(path, TAUGHT[name]))
+        return load_contact_films(files, views=views, progress=False)
+    return tuple(_guest_film(path, TAUGHT[name]) for path in files)
 
 
-def _guest_films(path: Path, kind: Kind) -> list[MotionFilm]:
+def _guest_film(path: Path, kind: Kind) -> ContactFilm:
     episode, own = load_motion(path)
     cameras = [*own, head_of_host(kind.station, episode, own[0].size)]
-    return films_by(episode, cameras)
+    return ContactFilm.of(episode, load_robot(episode.meta["robot"]), cameras)
 
 
 def load_motion(path: Path) -> tuple[TwinEpisode, list[Camera]]:
     """The motion of a recording, and its cameras. Raises BadFile."""
     episode = load_episode(path, ("joints", "object_poses"))
     return episode, [Camera.from_dict(item) for item in episode.meta["cameras"]]
-
-
-def films_by(episode: TwinEpisode, cameras: Sequence[Camera]) -> list[MotionFilm]:
-    """A film of a recording by each of some cameras."""
-    prompter = Prompter(load_robot(episode.meta["robot"]), profile(PROFILE), cameras[0].size)
-    bodies = Bodies.of(episode)
-    return [MotionFilm.of(episode, camera, prompter, bodies) for camera in cameras]
 
 
 def head_of_host(name: str, episode: TwinEpisode, size: tuple[int, int]) -> Camera:

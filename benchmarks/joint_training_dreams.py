@@ -1,8 +1,8 @@
-"""Does the drawer close in the whole dream, too? Trained motion networks in the compact world, read off its pictures.
+"""Does the drawer close in the whole dream, too? Trained contact networks in the compact world, read off its pictures.
 
     python benchmarks/joint_training_dreams.py --out out/joint_training
 
-The picture networks come from a weights file, the motion network from each finished run. Every dream begins with the
+The picture networks come from a weights file, the contact network from each finished run. Every dream begins with the
 twin's picture of an open drawer and is told the Google robot's joints alone. How far the drawer is out at its end is
 read by the twin's renderer, which knows nothing of any world: it draws the true end of the episode with the drawer at
 every opening, and the drawing that the dreamed picture is most like says where the drawer is. The twin's own last
@@ -26,7 +26,7 @@ from joint_training_diets import BLOCKS, DIETS, JUDGED, PROFILE, RECORDINGS, ope
 from joint_training_report import dreams_path, dreams_report
 from joint_training_runs import Run, weights_path
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from vap_sim.data.twin import TwinEpisode, load_episode
@@ -35,9 +35,11 @@ from vap_sim.envs.twin_furniture import drawer_pose
 from vap_sim.envs.twin_renderer import Snapshot, TwinRenderer
 from vap_sim.errors import BadFile, InvalidInput
 from vap_sim.models.checkpoint import fill, load_tensors
+from vap_sim.models.compact.contact import Answer, Bones, ContactNet, Things
 from vap_sim.models.compact.model import fingerprint_of, read_weights
 from vap_sim.models.compact.network import CompactNetwork
 from vap_sim.models.compact.opening import BODIES
+from vap_sim.models.compact.touching import ByTouch
 from vap_sim.models.compact.views import CompactViews
 from vap_sim.prompts.profiles import profile
 from vap_sim.prompts.prompter import Prompter
@@ -92,17 +94,33 @@ def asked(files: Sequence[Path]) -> list[TwinEpisode]:
     return [one for one in episodes if openings(one)[0] - openings(one)[-1] > _LEAST_WAY]
 
 
-def world_of(motion: Path, pictures: Path) -> CompactViews:
-    """The compact world of one camera that moves: a run's motion network among the picture networks of a file.
+class Uncarried(nn.Module):
+    """A contact network that is not told what the tool would carry, as none of the comparison is."""
+
+    def __init__(self, network: ContactNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, things: Things, bones: Bones) -> Answer:
+        """See `ContactNet`."""
+        still = torch.zeros_like(things.carry)
+        return self.network(replace(things, carry=still, turn=still), bones)  # type: ignore[no-any-return]
+
+
+def world_of(contact: Path, pictures: Path) -> CompactViews:
+    """The compact world of one camera that moves: a run's contact network among the picture networks of a file.
 
     Raises BadFile for pictures of another draw profile."""
     made, description, _ = read_weights(pictures)
     if description.get("profile") != PROFILE:
-        raise BadFile(pictures, f"reads {description.get('profile')!r}, and the motion networks read {PROFILE!r}")
-    network = CompactNetwork(replace(made.config, carry=False))
-    network.scene, network.robot = made.scene, made.robot
-    fill(network.motion, load_tensors(motion)[0], motion)
-    return CompactViews(network, PROFILE, views=1, hears_moving=True)
+        raise BadFile(pictures, f"reads {description.get('profile')!r}, and the stations here draw {PROFILE!r}")
+    network = CompactNetwork(replace(made.config, contact=True))
+    network.scene, network.robot, network.motion = made.scene, made.robot, made.motion
+    assert network.contact is not None
+    fill(network.contact, load_tensors(contact)[0], contact)
+    world = CompactViews(network, PROFILE, views=1)
+    world.mover = ByTouch(Uncarried(network.contact), world.table, f"{world.fingerprint} doubt")  # type: ignore[arg-type]
+    return world
 
 
 def last_pictures(world: CompactViews, episodes: Sequence[TwinEpisode]) -> list[NDArray[np.uint8]]:
@@ -150,10 +168,10 @@ def main() -> None:
     path = dreams_path(args.out, args.seed_block)
     kept = _kept(path, told)
     for run in (Run(diet, seed) for seed in range(100) for diet in DIETS):
-        motion = weights_path(args.out, run)
-        if motion.is_file():
+        contact = weights_path(args.out, run)
+        if contact.is_file():
             if run.name not in kept:
-                shown[run.name] = last_pictures(world_of(motion, args.world), episodes)
+                shown[run.name] = last_pictures(world_of(contact, args.world), episodes)
                 kept[run.name] = {**marks(shown[run.name], scales, episodes), "run": asdict(run)}
             write_json(path, {**told, "twin": found["twin"], "runs": kept})
     if len(shown) > 1:

@@ -1,9 +1,9 @@
-"""One run of the comparison of single and joint training: a motion network fed by one diet, then judged.
+"""One run of the comparison of single and joint training: a contact network fed by one diet, then judged.
 
-What is held equal: the number of updates, the first weights of a seed, and the paths of a body: in every update a joint
-model sees just those that the model of that body alone sees, and as many of each other kind of its diet. So it costs
-more than a single one, by as many times as it has kinds. A run that was killed goes on from its checkpoint; one that is
-finished is a JSON file beside its weights.
+What is held equal: the number of updates, the first weights of a seed, and the things of a body: in every update a
+joint model sees just those that the model of that body alone sees, and as many of each other kind of its diet. So it
+costs more than a single one, by as many times as it has kinds. A run that was killed goes on from its checkpoint; one
+that is finished is a JSON file beside its weights.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
 from time import process_time
@@ -21,20 +21,18 @@ import numpy as np
 import torch
 from harness import read_record, write_json
 from joint_training_diets import DIETS, TAUGHT
-from joint_training_judge import Exam, grade
+from joint_training_judge import Exam, grade, uncarried
 from torch import Tensor, nn
 
 from vap_sim.models.checkpoint import save_tensors
-from vap_sim.models.compact.motion_losses import Paths, motion_loss
-from vap_sim.models.compact.network import CompactConfig, MotionNet
-from vap_sim.models.compact.packed import fast_cast
+from vap_sim.models.compact.contact import ContactNet
+from vap_sim.training.contact import ContactSource, ContactTraining, Touched, contact_loss
+from vap_sim.training.contact_films import ContactFilm
 from vap_sim.training.loop import LoopSettings, train
-from vap_sim.training.motion import MotionTraining, PathSource, Stage
-from vap_sim.training.motion_films import MotionFilm
 
 _LOGGED = 10  # losses whose mean a record keeps
-_SECONDS_AN_UPDATE, _SECONDS_A_FRAME = 0.010, 0.0042
-"""[s] of one core of a free machine, for each update and for each frame of a path; measured."""
+_SECONDS_A_KIND, _SECONDS_A_THING = 0.002, 0.00008
+"""[s] of one core of a free machine, for every frame in which a kind's things are followed, and for each of them."""
 
 
 @dataclass(frozen=True)
@@ -42,30 +40,24 @@ class RunSettings:
     """What all runs share.
 
     recordings: of a kind to learn from; views: films of each at least; judged: recordings of a kind to be judged by, of
-    the seeds of `block`; steps: updates; batch: paths of each kind in an update; short, long: frames of a path, and
-    `grows` the update from which they are long; learning_rate, warmup, average: of the training, whose learning rate
-    falls over the last `cooldown` updates.
+    the seeds of `block`; steps: updates; batch: things of each kind in an update; short, long: frames for which they
+    are followed, and `grows` the update from which it is long; learning_rate, warmup, average: of the training, whose
+    learning rate falls over the last `cooldown` updates.
     """
 
     recordings: int = 300
     views: int = 2
     judged: int = 40
     block: str = "test"
-    steps: int = 1800
-    batch: int = 8
+    steps: int = 2400
+    batch: int = 48
     short: int = 4
-    long: int = 7
-    grows: int = 1200
-    learning_rate: float = 5e-4
+    long: int = 8
+    grows: int = 1800
+    learning_rate: float = 2e-3
     warmup: int = 100
-    cooldown: int = 700
+    cooldown: int = 1000
     average: float = 0.995
-
-    @property
-    def training(self) -> MotionTraining:
-        """The recipe of one kind, but for its seed."""
-        stages = (Stage(0, self.short, self.batch, 0.5), Stage(self.grows, self.long, self.batch, 0.8))
-        return MotionTraining(stages=stages if self.grows else stages[1:], views=self.views)
 
 
 @dataclass(frozen=True)
@@ -81,55 +73,54 @@ class Run:
 
 
 class JointRecipe:
-    """Feeds `loop.train` with paths of several kinds at once; see `vap_sim.training.loop.Recipe`."""
+    """Feeds `loop.train` with things of several kinds at once; see `vap_sim.training.loop.Recipe`."""
 
-    def __init__(self, films: Mapping[str, Sequence[MotionFilm]], settings: RunSettings, seed: int) -> None:
+    def __init__(self, films: Mapping[str, Sequence[ContactFilm]], settings: RunSettings, seed: int) -> None:
         """films: by kind, as the diet names them. Raises InvalidInput where those of a kind show no object."""
         self.network: nn.Module = first_network(seed)
-        self.sources = {name: PathSource(some, settings.training) for name, some in films.items()}
-        self.settings, self.training, self.seed = settings, settings.training, seed
+        self.training = ContactTraining(seed=seed, batch=settings.batch)
+        self.sources = {name: ContactSource(some, self.training) for name, some in films.items()}
+        self.settings = settings
 
     def describe(self) -> Mapping[str, Any]:
         """See the protocol."""
-        about = {"part": "motion", "seed": self.seed, "kinds": list(self.sources), **asdict(self.settings)}
-        return dict(json.loads(json.dumps(about)))
+        own = {"part": "contact", "kinds": list(self.sources), **asdict(self.training), **asdict(self.settings)}
+        return dict(json.loads(json.dumps(own)))
 
     def loss(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The loss of an update: the mean over all paths of all kinds."""
-        paths, jitter = self.batch(step)
-        with fast_cast("cpu", "bf16"):
-            return motion_loss(self.network, paths, self.training.weights, jitter=jitter)  # type: ignore[arg-type]
+        """The loss of an update: the mean over all kinds."""
+        parts = [contact_loss(self.network, *batch) for batch in self.batches(step).values()]  # type: ignore[arg-type]
+        terms = {name: torch.stack([own[name] for _, own in parts]).mean() for name in parts[0][1]}
+        return torch.stack([total for total, _ in parts]).mean(), terms
 
-    def batch(self, step: int) -> tuple[Paths, Tensor]:
-        """The paths of an update and by how much they start misplaced (b, 2) [px]; those of a kind are the same in all
-        diets that have it."""
-        stage, parts, jitters = self.training.stage(step), [], []
+    def batches(self, step: int) -> dict[str, tuple[Touched, Tensor]]:
+        """The things of every kind in an update and by how much they start misplaced (b, 3) [m]; those of a kind are
+        the same in all diets that have it."""
+        length = self.settings.short if step < self.settings.grows else self.settings.long
+        found = {}
         for name, source in self.sources.items():
-            rng = np.random.default_rng([self.seed, list(TAUGHT).index(name), step])
-            parts.append(source.draw(rng, stage.batch, stage.length))
-            jitters.append(torch.from_numpy(rng.normal(0, stage.jitter, (stage.batch, 2)).astype(np.float32)))
-        names = [field.name for field in fields(Paths)]
-        return Paths(*(torch.cat([getattr(part, name) for part in parts]) for name in names)), torch.cat(jitters)
+            rng = np.random.default_rng([self.training.seed, list(TAUGHT).index(name), step])
+            batch = uncarried(source.draw(rng, self.training.batch, length))
+            jitter = rng.normal(0, self.training.jitter, (self.training.batch, 3)).astype(np.float32)
+            found[name] = batch, torch.from_numpy(jitter)
+        return found
 
     def preview(self, step: int) -> Mapping[str, Tensor]:
         """Nothing to look at."""
         return {}
 
 
-def first_network(seed: int) -> MotionNet:
-    """An untrained motion network; the same seed gives the same weights for every diet.
-
-    It is told by skeletons alone, as the paper's model: of what the tool would carry, a skill needs no showing."""
+def first_network(seed: int) -> ContactNet:
+    """An untrained contact network; the same seed gives the same weights for every diet."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        network = MotionNet(CompactConfig())
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return ContactNet()
 
 
 def run_one(
     run: Run,
     settings: RunSettings,
-    films: Mapping[str, Sequence[MotionFilm]],
+    films: Mapping[str, Sequence[ContactFilm]],
     exams: Mapping[str, Exam],
     folder: Path,
     *,
@@ -178,7 +169,7 @@ def record_path(folder: Path, run: Run) -> Path:
 
 
 def weights_path(folder: Path, run: Run) -> Path:
-    """Where a finished run's motion network is."""
+    """Where a finished run's contact network is."""
     return folder / "runs" / f"{run.name}.safetensors"
 
 
@@ -190,6 +181,5 @@ def read_run(folder: Path, run: Run, settings: RunSettings) -> dict[str, Any] | 
 def seconds_of(run: Run, settings: RunSettings) -> float:
     """About how long a run trains on one core of a free machine [s]."""
     early = min(settings.grows, settings.steps)
-    frames = early * settings.short + (settings.steps - early) * settings.long
-    paths = settings.batch * len(DIETS[run.diet])
-    return settings.steps * _SECONDS_AN_UPDATE + paths * frames * _SECONDS_A_FRAME
+    frames = early * (settings.short - 1) + (settings.steps - early) * (settings.long - 1)
+    return len(DIETS[run.diet]) * frames * (_SECONDS_A_KIND + settings.batch * _SECONDS_A_THING)
