@@ -110,8 +110,8 @@ def test_which_views_ride(start: Start) -> None:
 
 
 def test_the_compact_world_has_as_many_views_as_asked_for() -> None:
-    assert {"views", "moving", "table_height", "frame_rate"} <= set(world_settings("compact"))
-    assert load_world("compact").spec.reads_cameras is False
+    assert {"views", "moving", "table_height", "frame_rate", "moved_by"} <= set(world_settings("compact"))
+    assert load_world("compact", moved_by="sight").spec.reads_cameras is False
     for options in ({"views": 2}, {"moving": True}):
         world = CompactWorlds.load(**options)  # type: ignore[arg-type]
         assert isinstance(world, CompactViews) and world.spec.reads_cameras

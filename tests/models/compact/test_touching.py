@@ -1,8 +1,7 @@
-"""Things moved in space: what is held goes with the tool, and where the scene is, or its mirror, changes nothing."""
+"""Things moved in space: what is held goes with the tool, and where the scene is changes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -30,8 +29,6 @@ from vap_sim.models.compact.poses import Placed
 from vap_sim.models.compact.slots import SLOTS
 from vap_sim.models.compact.touching import ByTouch
 from vap_sim.state import WorldState
-
-MIRROR = np.array([1.0, -1.0, 1.0])
 
 
 @pytest.fixture(autouse=True)
@@ -161,40 +158,6 @@ def scene(seed: int = 0) -> tuple[Placed, dict[str, Tensor], dict[str, Tensor]]:
     away = torch.from_numpy(rng.normal(0, 1, (SLOTS, 3)).astype(np.float32))
     old |= {"sizes": torch.from_numpy(rng.uniform(0.02, 0.08, (SLOTS, 2)).astype(np.float32)), "away": away}
     return placed, old, now
-
-
-def mirrored(placed: Placed, told_of: Mapping[str, Tensor]) -> tuple[Placed, dict[str, Tensor]]:
-    """A scene as it is in a mirror, and what prompts would tell there."""
-    flip, out = torch.from_numpy(MIRROR), dict(told_of)
-    four = torch.diag(torch.tensor([*MIRROR, 1.0], dtype=torch.float64))
-    out["tool"] = four @ told_of["tool"] @ four
-    out["bones"] = told_of["bones"] * torch.cat([flip, flip, torch.ones(2)]).float()
-    if "away" in out:
-        out["away"] = told_of["away"] * flip.float()
-    return replace(placed, position=placed.position * MIRROR, stride=placed.stride * MIRROR), out
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_scene_in_a_mirror_moves_as_its_mirror_image_does(seed: int) -> None:
-    mover, (placed, old, now) = ByTouch(lively_network(seed), 0.0, ""), scene(seed)
-    image, image_old = mirrored(placed, old)
-    shift, turn, logit = mover._foreseen(placed, old, now, mirrored=True)
-    other = mover._foreseen(image, image_old, mirrored(placed, now)[1])
-    np.testing.assert_allclose(other[0], shift * MIRROR, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(other[1], -turn * MIRROR, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(other[2], logit, rtol=0, atol=1e-4)
-    plain = mover._foreseen(placed, old, now)
-    assert np.abs(plain[0] - shift).max() > 1e-3  # the network does see a difference
-
-
-def test_what_is_held_is_carried_alike_in_a_mirror() -> None:
-    mover, (placed, old, now) = world().mover, scene()
-    assert isinstance(mover, ByTouch)
-    plain, other = (mover._foreseen(placed, old, now, mirrored=flipped) for flipped in (False, True))
-    for one, same in zip(plain, other, strict=True):
-        np.testing.assert_array_equal(one, same)
-    here = placed.present.any(0)
-    assert np.abs(plain[0][here]).min() > 0 and np.abs(plain[1][here]).max() > 0.01
 
 
 def test_nothing_is_foreseen_of_what_is_not_there() -> None:

@@ -12,16 +12,31 @@ import pytest
 import torch
 
 from tests.models.compact import touched
-from tests.models.compact.touched import FREE, ONE, PATH, TOUCHED, TWO, begun, network, shown, stepped, told, world
+from tests.models.compact.touched import (
+    FREE,
+    ONE,
+    PATH,
+    TOUCHED,
+    TWO,
+    begun,
+    network,
+    shown,
+    stepped,
+    swung,
+    taken,
+    told,
+    world,
+)
 from vap_sim.errors import InvalidInput, UnknownName
 from vap_sim.models.checkpoint import load_tensors, save_tensors
 from vap_sim.models.compact import layers
+from vap_sim.models.compact.contact import Answer, Bones, Things
 from vap_sim.models.compact.demonstration import Demonstration
 from vap_sim.models.compact.model import CompactWorld, fingerprint_of, read_config
 from vap_sim.models.compact.movers import BySight
 from vap_sim.models.compact.network import CompactNetwork
 from vap_sim.models.compact.opening import CompactWorlds
-from vap_sim.models.compact.touching import ByTouch
+from vap_sim.models.compact.touching import ECHOES, ByTouch, _mistakes
 from vap_sim.models.compact.views import CompactViews
 from vap_sim.state import WorldState
 
@@ -58,25 +73,41 @@ def test_what_rests_for_all_echoes_is_not_doubted() -> None:
     assert doubts(world(network(moves=-9.0))) == [0.0] * 12
 
 
-def test_what_is_surely_held_is_not_doubted() -> None:
+def test_what_goes_wherever_it_stands_is_not_doubted() -> None:
     """But for rounding: a state keeps places in single precision."""
-    assert max(doubts(world())) < 1e-4
+    assert max(doubts(world(network(FREE, shift=(1.0, 0.5, 0.0))))) < 1e-4
+    steady = taken(swung((0.0, 0.0, 1.0), (0.47, 0.02, 0.08), angle=0.0), (0.0, 0.006, 0.008))
+    assert max(doubts(world(), steady)) < 1e-4
 
 
-def test_a_network_that_answers_differently_in_a_mirror_is_doubted_for_it() -> None:
-    """One of three echoes goes to the other side, and on: 2 cm a step, counted in the thing's widths."""
-    dream = world(network(FREE, shift=(0.0, 1.0, 0.0)))
-    width = float(begun(dream, told()).context["sizes"][0, 0, 0])
-    assert doubts(dream) == pytest.approx([0.02 * step / 3 / width for step in range(1, 13)], rel=1e-3)
-    assert max(doubts(world(network(FREE, shift=(1.0, 0.0, 1.0))))) < 1e-4
+def test_what_a_turning_tool_carries_depends_on_where_it_is() -> None:
+    """Each echo goes round the tool by its own mistake more: by the chord of the angle."""
+    axis, dream = np.array([0.0, 0.0, 1.0]), world()
+    path = swung(axis, (0.47, 0.02, 0.08))
+    begun_ = begun(dream, told(path)).context
+    width, away = float(begun_["sizes"][0, 0, 0]), begun_["away"][0, 0].numpy()
+    flat = float(np.linalg.norm(away[:2]))
+    mistakes = np.array([abs(echo.nearer) * flat + abs(echo.left) for echo in ECHOES])
+    chords = [2 * np.sin(0.05 * step / 2) for step in range(1, 13)]
+    assert doubts(dream, path) == pytest.approx([chord * mistakes.mean() / width for chord in chords], rel=1e-3)
 
 
-@pytest.mark.parametrize("moves", [0.7, -0.7])
-def test_what_might_as_well_not_move_is_doubted(moves: float) -> None:
-    """One of three echoes is readier, and one less ready."""
-    dream = world(network(FREE, moves=moves, shift=(1.0, 0.0, 0.0)))
-    width = float(begun(dream, told()).context["sizes"][0, 0, 0])
-    assert doubts(dream, PATH[:3]) == pytest.approx([0.01 / 3 / width, 0.02 / 3 / width], rel=1e-3)
+def test_a_push_that_might_as_well_miss_is_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that moves only what stands to one side of where this thing is seen: echoes beyond it stay."""
+    dream = world(network(FREE))
+    assert isinstance(dream.mover, ByTouch)
+    state = begun(dream, told())
+    start, width = state.context["position"][0, 0].numpy(), float(state.context["sizes"][0, 0, 0])
+
+    def pushed(things: Things, bones: Bones) -> Answer:
+        moves = torch.where(things.place[:, 1] > float(start[1]) - 0.003, 9.0, -9.0)
+        return Answer(torch.tensor([0.01, 0.0, 0.0]).expand_as(things.place), torch.zeros_like(things.place), moves)
+
+    monkeypatch.setattr(dream.mover, "network", pushed)
+    away = state.context["away"][0].double().numpy()
+    stay = sum(float(mistake[0, 1]) < -0.003 for mistake in _mistakes(away))
+    assert 0 < stay < len(ECHOES)
+    assert doubts(dream, PATH[:3]) == pytest.approx([0.01 * k * stay / len(ECHOES) / width for k in (1, 2)], rel=1e-3)
 
 
 def test_doubt_of_a_row_does_not_depend_on_the_others() -> None:
@@ -237,7 +268,7 @@ def test_a_caller_may_have_things_moved_by_sight(tmp_path: Path, views: int) -> 
     made.by_sight()
     alone = saved(made, tmp_path / "alone.safetensors")
     assert sighted.spec == CompactWorlds.load(alone, views=views).spec
-    with pytest.raises(InvalidInput, match="'touch' for a world of .*plain.safetensors, which never learned it"):
+    with pytest.raises(InvalidInput, match=r"'touch' for a world of .*plain.safetensors, which never learned it"):
         CompactWorlds.load(seeing, views=views, moved_by="touch")
-    with pytest.raises(UnknownName, match="moved_by of the compact world 'tuch'. Did you mean 'touch'"):
+    with pytest.raises(UnknownName, match=r"moved_by of the compact world 'tuch'. Did you mean 'touch'"):
         CompactWorlds.load(path, views=views, moved_by="tuch")

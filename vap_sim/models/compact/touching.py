@@ -6,7 +6,7 @@ A row is asked by itself, so that its bits do not depend on the batch it is in.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,6 @@ from torch import Tensor
 
 from vap_sim.errors import InvalidInput
 from vap_sim.models.compact.contact import Bones, ContactNet, Things
-from vap_sim.models.compact.doubt import ECHOES
 from vap_sim.models.compact.geometry import Floats, eyes_of
 from vap_sim.models.compact.movers import Context, Moved
 from vap_sim.models.compact.poses import Placed
@@ -29,14 +28,26 @@ MOVES_ABOVE = 0.0
 """The logit from which a thing moves."""
 _SEEN = 0.5  # alpha from which a pixel of a cut-out counts
 _THING, _NOTHING = 2, -1  # kinds, see `contact.Bones`
-_MIRROR = np.array([1.0, -1.0, 1.0])
 _TOLD = ("bones", "tool", "sizes", "away")
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """An echo's mistake: by how much its things stand nearer to the camera that first saw them, and more to its left,
+    than they are taken to [m]."""
+
+    nearer: float
+    left: float
+
+
+ECHOES = (Elsewhere(0.02, 0.0), Elsewhere(-0.02, 0.0), Elsewhere(0.0, 0.01), Elsewhere(0.0, -0.01))
+"""As cameras may be wrong about where things are, along lines of sight twice as much. Chosen on development seeds."""
 
 
 @dataclass(eq=False)
 class ByTouch:
     """Things as the contact network moves them. Its echoes, by which a dream is doubted, are other dreams of the same
-    things in space: in a mirror, or moved more readily or less.
+    things in space, that stand a little elsewhere: what is surely held or surely missed goes as far there.
 
     table: its height in the base frame [m]; doubted: the name of what remembers doubt."""
 
@@ -68,7 +79,7 @@ class ByTouch:
         return Moved(after, np.stack(went), told)
 
     def begin_doubt(self, state: WorldState) -> WorldState:
-        """See `Mover`."""
+        """See `Mover`. Echoes are kept as they would be shown: where their things are, but for the mistake."""
         echoes = {name: torch.stack([state.context[name]] * len(ECHOES), dim=1) for name in ("position", "stride")}
         return WorldState(echoes, state.step, state.key, self.doubted)
 
@@ -82,9 +93,14 @@ class ByTouch:
         told, places, strides, partings = _told(prompt), [], [], []
         for row in range(before.rows):
             dream, old, now = Placed.of(before.context, row), _row(before.context, row), _row(told, row)
-            echoes = [self._echo(memory, row, number, dream, old, now) for number in range(len(ECHOES))]
-            places.append(np.stack([echo.position for echo in echoes]))
-            strides.append(np.stack([echo.stride for echo in echoes]))
+            position, stride = (memory.context[name][row].cpu().double().numpy() for name in ("position", "stride"))
+            mistakes = _mistakes(old["away"].double().numpy())
+            moved = [
+                self._moves(replace(dream, position=own[0], stride=own[1]), old, now)
+                for own in zip(position + mistakes, stride, strict=True)
+            ]
+            places.append(position + moved)
+            strides.append(np.stack(moved))
             there = after.context["position"][row].cpu().double().numpy()
             far = np.linalg.norm(places[-1] - there, axis=-1).mean(0) / np.maximum(old["sizes"][:, 0].numpy(), 0.01)
             partings.append(float(np.where(dream.present.any(0), far, 0.0).max()))
@@ -92,16 +108,10 @@ class ByTouch:
         context = {name: torch.from_numpy(value.astype(np.float32)) for name, value in on.items()}
         return memory.advanced(context), torch.tensor(partings, dtype=torch.float64)
 
-    def _echo(
-        self, memory: WorldState, row: int, number: int, dream: Placed, old: Context, now: Mapping[str, Tensor]
-    ) -> Placed:
-        """An echo of a row's dream a step on."""
-        position, stride = (memory.context[name][row, number].double().numpy() for name in ("position", "stride"))
-        echo = replace(dream, position=position, stride=stride)
-        shift, _, logit = self._foreseen(echo, old, now, mirrored=ECHOES[number].mirrored)
-        went = (logit > MOVES_ABOVE + ECHOES[number].above)[:, None]
-        moved = np.where(went, shift, 0.0)
-        return replace(echo, position=position + moved, stride=moved)
+    def _moves(self, echo: Placed, old: Context, now: Context) -> Floats:
+        """How the things of an echo move in a step (S, 3) [m]."""
+        shift, _, logit = self._foreseen(echo, old, now)
+        return np.where((logit > MOVES_ABOVE)[:, None], shift, 0.0)
 
     def _looks(self, context: Context, row: int) -> dict[str, Tensor]:
         """What is remembered of a row's things as they were first seen, by the view that shows most of them: `sizes`
@@ -118,35 +128,29 @@ class ByTouch:
         return {"sizes": torch.from_numpy(sizes)[None], "away": torch.from_numpy(away)[None]}
 
     @torch.no_grad()
-    def _foreseen(
-        self, placed: Placed, old: Context, now: Context, *, mirrored: bool = False
-    ) -> tuple[Floats, Floats, Floats]:
+    def _foreseen(self, placed: Placed, old: Context, now: Context) -> tuple[Floats, Floats, Floats]:
         """How the S things of a row will move: shift and turn (S, 3), as in `contact.Answer`, and logit (S,), minus
-        infinity where there is none. old, now: what prompts tell of a row, a step ago and now; mirrored: whether the
-        network is shown the scene in a mirror."""
+        infinity where there is none. old, now: what prompts tell of a row, a step ago and now."""
         here = np.flatnonzero(placed.present.any(axis=0))
         shift, turn, logit = np.zeros((SLOTS, 3)), np.zeros((SLOTS, 3)), np.full(SLOTS, -np.inf)
         if len(here):
-            mirror = _MIRROR if mirrored else np.ones(3)
-            answer = self.network(*self._scene(placed, here, old, now, mirror))
-            shift[here] = answer.shift.double().numpy() * mirror
-            turn[here] = answer.turn.double().numpy() * mirror * mirror.prod()
+            answer = self.network(*self._scene(placed, here, old, now))
+            shift[here] = answer.shift.double().numpy()
+            turn[here] = answer.turn.double().numpy()
             logit[here] = answer.logit.double().numpy()
         return shift, turn, logit
 
-    def _scene(
-        self, placed: Placed, here: NDArray[np.intp], old: Context, now: Context, mirror: Floats
-    ) -> tuple[Things, Bones]:
+    def _scene(self, placed: Placed, here: NDArray[np.intp], old: Context, now: Context) -> tuple[Things, Bones]:
         """What the network is told of n things, those in the slots `here`, the table at height zero."""
         table, count = np.array([0.0, 0.0, self.table]), len(here)
         carry = now["tool"].double().numpy() @ np.linalg.inv(old["tool"].double().numpy())
         position = placed.position[here]
         taken = position @ carry[:3, :3].T + carry[:3, 3] - position
-        turned = np.broadcast_to(Rotation.from_matrix(carry[:3, :3]).as_rotvec(), taken.shape) * mirror.prod()
+        turned = np.broadcast_to(Rotation.from_matrix(carry[:3, :3]).as_rotvec(), taken.shape)
         vectors = (position - table, placed.stride[here], taken, turned, old["away"][here].double().numpy())
-        place, stride, carried, turn, away = (torch.from_numpy((one * mirror).astype(np.float32)) for one in vectors)
+        place, stride, carried, turn, away = (torch.from_numpy(one.astype(np.float32)) for one in vectors)
         sizes, limbs = old["sizes"][here], now["bones"][:, 6:].expand(count, -1, -1)
-        ends = [(one["bones"][:, :6].double().numpy().reshape(-1, 2, 3) - table) * mirror for one in (old, now)]
+        ends = [one["bones"][:, :6].double().numpy().reshape(-1, 2, 3) - table for one in (old, now)]
         around = [torch.from_numpy(each.astype(np.float32)).expand(count, -1, -1, -1) for each in ends]
         # Every thing is among the others: those are listed for each, itself left out.
         beside = [torch.stack([at, at], dim=1).expand(count, -1, -1, -1) for at in (place, place + stride)]
@@ -157,6 +161,14 @@ class ByTouch:
             thick=torch.cat([limbs[..., 0], (sizes.mean(1) / 2).expand(count, -1)], dim=1),
             kind=torch.cat([limbs[..., 1].long(), other], dim=1),
         )
+
+
+def _mistakes(away: Floats) -> Floats:
+    """By how much the echoes' things stand elsewhere (E, S, 3) [m]; away (S, 3): the direction from which each was
+    first seen, zero where there is none."""
+    left = np.cross(away, [0.0, 0.0, 1.0])
+    left /= np.maximum(np.linalg.norm(left, axis=1, keepdims=True), 1e-9)
+    return np.stack([echo.nearer * away + echo.left * left for echo in ECHOES])
 
 
 def _told(prompt: VisualPrompt) -> dict[str, Tensor]:
