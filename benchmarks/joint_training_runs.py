@@ -31,7 +31,7 @@ from vap_sim.training.contact_films import ContactFilm
 from vap_sim.training.loop import LoopSettings, train
 
 _LOGGED = 10  # losses whose mean a record keeps
-_SECONDS_A_KIND, _SECONDS_A_THING = 0.002, 0.00008
+_SECONDS_A_KIND, _SECONDS_A_THING = 0.003, 0.00018
 """[s] of one core of a free machine, for every frame in which a kind's things are followed, and for each of them."""
 
 
@@ -45,18 +45,18 @@ class RunSettings:
     learning rate falls over the last `cooldown` updates.
     """
 
-    recordings: int = 300
+    recordings: int = 150
     views: int = 2
-    judged: int = 40
+    judged: int = 30
     block: str = "test"
-    steps: int = 2400
-    batch: int = 48
+    steps: int = 1200
+    batch: int = 32
     short: int = 4
     long: int = 8
-    grows: int = 1800
+    grows: int = 900
     learning_rate: float = 2e-3
     warmup: int = 100
-    cooldown: int = 1000
+    cooldown: int = 540
     average: float = 0.995
 
 
