@@ -111,7 +111,9 @@ class TrustMeter:
         labels = self._read(frames, None)
         begun = torch.stack([Matter.begin(views).begun for views in labels])
         memory, nothing = None, np.full(len(frames), np.nan)
-        if isinstance(self.world, DoubtingWorld) and cameras[0].parent_link is None:
+        # Doubt by sight is that of the first picture, and needs it to stand still; in space no camera matters.
+        can = self.world.spec.reads_bones or cameras[0].parent_link is None
+        if can and isinstance(self.world, DoubtingWorld):
             memory, nothing = self.world.begin_doubt(world), np.zeros(len(frames))
         fresh = {name: np.full(len(frames), np.nan) for name in _WORST}
         return self._told(fresh, labels, labels, begun, joints, judged, nothing, memory)

@@ -67,7 +67,11 @@ class TestDefaultWorld:
         assert 0 <= info["prompt_agreement"] <= 1 and info["dream_drift"] >= 0
         assert info["dream_doubt"] >= 0 and 0 < info["dream_risk"] < 1
 
-    def test_a_first_view_that_moves_is_not_doubted(self) -> None:
-        env = gymnasium.make("VAPWorld-DROID-v0", views=("wrist", "exterior_1"), trust=True)
+    @pytest.mark.parametrize("moved_by", ["sight", "touch"])
+    def test_a_first_view_that_moves_is_doubted_in_space_alone(self, moved_by: str) -> None:
+        options = {"moved_by": moved_by}
+        env = gymnasium.make("VAPWorld-DROID-v0", views=("wrist", "exterior_1"), trust=True, world_options=options)
         for info in (env.reset(seed=0)[1], env.step(env.action_space.sample())[4]):
-            assert "dream_doubt" not in info and "dream_risk" not in info and "dream_drift" in info
+            assert "dream_drift" in info
+            for name in ("dream_doubt", "dream_risk"):
+                assert (name in info) == (moved_by == "touch")

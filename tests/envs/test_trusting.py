@@ -22,6 +22,14 @@ def told(info: dict[str, Any]) -> dict[str, float]:
     return {name: info[name] for name in SIGNALS if name in info}
 
 
+@pytest.mark.parametrize("station", ["RT1", "EgoVid"])
+def test_doubt_in_space_needs_no_camera_that_stands_still(station: str) -> None:
+    env = gym.make(f"VAPWorld-{station}-v0", trust=True)
+    for info in (env.reset(seed=0)[1], env.step(env.action_space.sample())[4]):
+        assert set(told(info)) == {"prompt_agreement", "dream_doubt", "dream_drift"}
+    env.close()
+
+
 def test_a_world_that_doubts_tells_all_signals_and_dreams_what_it_dreams_unasked() -> None:
     asked, plain = (gym.make("VAPWorld-DROID-v0", task="push", trust=trust).unwrapped for trust in (True, False))
     action = np.array([0.5, 0.8, 0, 0.5, 0, 0.4, 0, 0.5], np.float32)
