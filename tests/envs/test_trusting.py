@@ -26,7 +26,7 @@ def told(info: dict[str, Any]) -> dict[str, float]:
 def test_doubt_in_space_needs_no_camera_that_stands_still(station: str) -> None:
     env = gym.make(f"VAPWorld-{station}-v0", trust=True)
     for info in (env.reset(seed=0)[1], env.step(env.action_space.sample())[4]):
-        assert set(told(info)) == {"prompt_agreement", "dream_doubt", "dream_drift"}
+        assert {"dream_doubt", "dream_drift"} <= set(told(info)) and "dream_risk" not in info
     env.close()
 
 

@@ -53,9 +53,11 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert Risk.load(tmp_path / "risk.json") == other
 
 
-def test_a_file_that_names_no_robot_speaks_of_droids_arm() -> None:
-    assert "robot" not in json.loads(WEIGHTS.read_text("utf-8"))
-    assert Risk.load().robot == DROID_ROBOT
+def test_a_file_that_names_no_robot_speaks_of_droids_arm(tmp_path: Path) -> None:
+    record = json.loads(WEIGHTS.read_text("utf-8"))
+    assert record.pop("robot") == DROID_ROBOT
+    (tmp_path / "risk.json").write_text(json.dumps(record), encoding="utf-8")
+    assert Risk.load(tmp_path / "risk.json") == Risk.load()
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,17 @@ from vap_sim.errors import InvalidInput
 from vap_sim.models.compact import doubt, motion, reach
 from vap_sim.models.compact.doubt import Echo
 from vap_sim.models.compact.movers import BySight
-from vap_sim.models.compact.touching import ByTouch
 from vap_sim.models.compact.views import CompactViews
 from vap_sim.models.doubting import DoubtingWorld
 from vap_sim.prompts.visual_prompt import VisualPrompt
 from vap_sim.state import WorldState
 
+BY_SIGHT = {"moved_by": "sight"}
 REACHES = torch.tensor([0.2, 0.9, 0.1, 0.5, -0.2, 0.8, 0.0, 0.0])
 
 
 def opened(*views: str) -> Session:
-    arguments = {"robot": "panda_robotiq", "world": "compact", "weights": None, "world_options": None}
+    arguments = {"robot": "panda_robotiq", "world": "compact", "weights": None, "world_options": BY_SIGHT}
     rates = {"control": "joint_velocity", "control_hz": 5.0, "video_hz": 5.0, "clip_actions": True}
     return open_session(**arguments, **rates, trust=False, views=views, device="cpu")  # type: ignore[arg-type]
 
@@ -36,7 +36,7 @@ def wide() -> Session:
     """Exterior and wrist, objects moved by sight, of which the latter has no say."""
     session = opened("exterior_1", "wrist")
     world = session.world
-    assert isinstance(world, CompactViews) and isinstance(world.mover, ByTouch)
+    assert isinstance(world, CompactViews) and isinstance(world.mover, BySight)
     world.mover = BySight(
         world.network.motion,
         world.size,
