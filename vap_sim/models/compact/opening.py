@@ -11,8 +11,6 @@ from vap_sim.models.protocol import WorldModel
 
 BODIES = WEIGHTS.with_name("bodies.safetensors")
 """Weights of four bodies, before cameras that stand still or move; those of the Panda alone are truer to it."""
-
-
 MOVED_BY = ("touch", "sight")
 """What may move things; see `CompactWorlds.load`."""
 

@@ -80,7 +80,9 @@ class ByTouch:
 
     def begin_doubt(self, state: WorldState) -> WorldState:
         """See `Mover`. Echoes are kept as they would be shown: where their things are, but for the mistake."""
-        echoes = {name: torch.stack([state.context[name]] * len(ECHOES), dim=1) for name in ("position", "stride")}
+        echoes = {
+            name: torch.stack([state.context[name].cpu()] * len(ECHOES), dim=1) for name in ("position", "stride")
+        }
         return WorldState(echoes, state.step, state.key, self.doubted)
 
     def doubt(
