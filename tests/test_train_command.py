@@ -140,6 +140,19 @@ def test_profile_and_colors_are_options(episodes: Path, tiny: list[Any], tmp_pat
     assert not np.array_equal(pictures.films[0].skeletons, load_films([episodes / "0.vap.npz"], "compact")[0].skeletons)
 
 
+def test_what_paints_learns_to_do_so_near_the_skeleton(episodes: Path, tiny: list[Any], tmp_path: Path) -> None:
+    """With or without what reads; weights that were not taught it go on painting anywhere."""
+    weights = start_weights(tmp_path / "start.safetensors")
+    less = ("--cooldown", "0", "--steps", "1", "--motion-steps", "1", "--no-carry", "--weights", str(weights))
+    path = tmp_path / "run" / "compact.safetensors"
+    for part, near in (("motion", None), ("pictures", 8), ("motion", 8)):
+        options = ("--no-reading",) if part == "pictures" else ()
+        assert train(episodes, path.parent, *less, "--parts", part, *options) == 0
+        assert read_description(path)["network"]["near"] == near
+    values = tensors(path)
+    assert (values["scene.style.weight"] == START).all() and not (values["robot.unet.head.bias"] == START).all()
+
+
 def test_weights_learn_what_the_tool_would_carry_with_the_motion(
     episodes: Path, tiny: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -233,6 +246,7 @@ def test_what_goes_to_the_processes_can_be_sent() -> None:
         (["--profile", "mesh"], "--profile: given mesh, expected one that draws a skeleton, not mesh"),
         (["--recolored", "1.5"], "--recolored: given 1.5, expected a share from 0 to 1"),
         (["--batch-scale", "0"], "--batch-scale: given 0, expected more than 0"),
+        (["--no-reading"], "--no-reading: given no --weights, expected those that read pictures"),
         (["--weights", "{}/none", "--parts", "motion"], "none: no such weights file"),
     ],
 )

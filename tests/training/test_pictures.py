@@ -127,6 +127,16 @@ def test_scene_and_robot_are_trained_under_their_names(recipes: Callable[..., Pi
     assert names == {name for name in networks().state_dict() if not name.startswith("motion.")}
 
 
+def test_what_reads_may_be_left_as_it_is(recipes: Callable[..., PictureRecipe]) -> None:
+    made = recipes(replace(TRAINING, reading=False))
+    assert {name.split(".")[0] for name in made.network.state_dict()} == {"robot"}
+    (loss, terms), (both, _) = made.loss(0), recipes().loss(0)
+    assert torch.equal(loss, both) and set(terms) == set(vars(PictureWeights()))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert all(value.grad is not None for value in made.network.parameters())
+    assert all(value.grad is None for value in made._whole.scene.parameters())
+
+
 def test_a_broken_run_goes_on_bit_by_bit(recipes: Callable[..., PictureRecipe], tmp_path: Path) -> None:
     whole = recipes()
     steps = LoopSettings(tmp_path / "whole", steps=3, warmup=1, checkpoint_every=9, preview_every=9)

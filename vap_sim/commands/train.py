@@ -66,6 +66,7 @@ class Train:
         parts: Only these: pictures, motion, contact.
         profile: How the robot is drawn to the compact world: compact or limbs.
         recolored: Share of scenes whose colors are permuted for what reads and paints pictures, 0 to 1.
+        reading: Whether what reads pictures is trained beside what paints them; else it stays as in --weights.
         carry: Whether what moves objects is told by what the robot's tool would carry them.
         world: What to train: compact or cogvideox.
         cogvideox: Options of that world.
@@ -88,6 +89,7 @@ class Train:
     parts: tuple[str, ...] = PARTS
     profile: str = "compact"
     recolored: float = 0.5
+    reading: bool = True
     carry: bool = True
     world: str = "compact"
     cogvideox: CogVideoX = CogVideoX()
@@ -171,7 +173,11 @@ def _recipe(command: Train, part: str, threads: int, halves: Halves) -> Recipe:
 
     if part == "pictures":
         pictures = PictureTraining(
-            command.seed, command.profile, recolored=command.recolored, scale=command.batch_scale
+            command.seed,
+            command.profile,
+            recolored=command.recolored,
+            reading=command.reading,
+            scale=command.batch_scale,
         )
         films, shown = (load_films(half, pictures.profile, threads=threads) for half in halves)
         return PictureRecipe(_network(command), films, shown, pictures, command.device)
@@ -193,18 +199,21 @@ def _recipe(command: Train, part: str, threads: int, halves: Halves) -> Recipe:
 def _network(command: Train) -> CompactNetwork:
     from vap_sim.models.checkpoint import fill, load_tensors
     from vap_sim.models.compact.carry import widened
+    from vap_sim.models.compact.framing import NEAR
     from vap_sim.models.compact.network import CompactConfig, CompactNetwork, told_of_carrying
 
     contact = "contact" in command.parts
     if command.weights is None:
-        return CompactNetwork(CompactConfig(carry=command.carry, contact=contact))
-    tensors, _ = load_tensors(command.weights)
+        return CompactNetwork(CompactConfig(carry=command.carry, contact=contact, near=NEAR))
+    tensors, description = load_tensors(command.weights)
     told = told_of_carrying(tensors)
     if told and not command.carry:
         raise InvalidInput("--no-carry", command.weights, "weights that were trained without what the tool would carry")
     carry = told or (command.carry and "motion" in command.parts)
     knows = any(name.startswith("contact.") for name in tensors)
-    network = CompactNetwork(CompactConfig(carry=carry, contact=contact or knows))
+    painted = "pictures" in command.parts or (command.run / "pictures.safetensors").exists()
+    near = NEAR if painted else (description.get("network") or {}).get("near")
+    network = CompactNetwork(CompactConfig(carry=carry, contact=contact or knows, near=near))
     tensors = widened(tensors) if carry and not told else tensors
     fresh = {} if knows else {k: v for k, v in network.state_dict().items() if k.startswith("contact.")}
     fill(network, {**tensors, **fresh}, command.weights)
@@ -221,7 +230,7 @@ def _join(command: Train, record: dict[str, Any]) -> Path:
 
     network = _network(command)
     parts: dict[str, dict[str, nn.Module]] = {
-        "pictures": {"scene": network.scene, "robot": network.robot},
+        "pictures": {**({"scene": network.scene} if command.reading else {}), "robot": network.robot},
         "motion": {"motion": network.motion},
         "contact": {} if network.contact is None else {"contact": network.contact},
     }
@@ -261,6 +270,8 @@ def _check(command: Train) -> None:
         raise InvalidInput("--profile", command.profile, f"one that draws a skeleton, not {form}")
     if not 0 <= command.recolored <= 1:
         raise InvalidInput("--recolored", command.recolored, "a share from 0 to 1")
+    if not command.reading and command.weights is None:
+        raise InvalidInput("--no-reading", "no --weights", "those that read pictures")
     needed = [part for part in PARTS if part not in command.parts and part != "contact"]
     left = [part for part in needed if not (command.run / f"{part}.safetensors").exists()]
     if left and command.weights is None:

@@ -22,14 +22,16 @@ from vap_sim.training.loop import plain
 class PictureTraining:
     """Settings of the recipe: `scenes` a step, of each one frame read and `painted` others painted.
 
-    `recolored`: the share of scenes whose colors are permuted, so that colors are read and not remembered; `scale`
-    multiplies the scenes, for devices that take more at once than a CPU."""
+    `recolored`: the share of scenes whose colors are permuted, so that colors are read and not remembered; `reading`:
+    whether the scene network is trained too; `scale` multiplies the scenes, for devices that take more at once than a
+    CPU."""
 
     seed: int = 0
     profile: str = "compact"
     scenes: int = 4
     painted: int = 4
     recolored: float = 0.5
+    reading: bool = True
     scale: int = 1
     weights: PictureWeights = PictureWeights()
     precision: str = "bf16"
@@ -53,7 +55,9 @@ class PictureRecipe:
         check_films(films, network.config.size, 1 + training.painted)
         check_films(shown, network.config.size, 2)
         self._whole = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network = nn.ModuleDict({"scene": network.scene, "robot": network.robot})
+        network.scene.requires_grad_(training.reading)
+        read = {"scene": network.scene} if training.reading else {}
+        self.network = nn.ModuleDict({**read, "robot": network.robot})
         self.films, self.shown, self.training, self.device = films, shown, training, device
 
     def describe(self) -> Mapping[str, Any]:

@@ -103,7 +103,7 @@ def test_a_packed_unet_says_the_same(dtype: torch.dtype, size: int, style: int) 
     before = x.clone()
     with torch.no_grad():
         expected, lowest = unet(x, given)
-        found, found_lowest = PackedUNet(unet, size)(x, given)  # type: ignore[arg-type]
+        found, found_lowest = PackedUNet(unet)(x, given)  # type: ignore[arg-type]
     # Rounding differs where oneDNN takes another way for packed weights; in bfloat16 on a Zen 5 it does not.
     near = {torch.float32: 1e-5, torch.bfloat16: 2e-2}[dtype]
     torch.testing.assert_close(found, expected, rtol=near, atol=near)
@@ -179,13 +179,13 @@ def test_packing_leaves_the_network_as_it_is() -> None:
 
 def test_where_onednn_is_missing_the_layers_themselves_convolve(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = nn.Conv2d(3, 8, 3, padding=1)
-    packed_layer = pack(layer, 16)
+    packed_layer = pack(layer, (16, 16))
     x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(packed_layer(x), F.conv2d(x, layer.weight, layer.bias, padding=1))
     assert packed_layer is not layer or not torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     monkeypatch.setattr(packed_module, "_has_mkldnn", lambda: False)
-    assert pack(layer, 16) is layer and fast_dtype() == torch.float32
+    assert pack(layer, (16, 16)) is layer and fast_dtype() == torch.float32
     assert fast_dtype("cuda") == torch.bfloat16
 
 

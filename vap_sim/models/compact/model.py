@@ -289,7 +289,9 @@ def read_config(values: Any, source: object) -> CompactConfig:
         nets = {name: UNetConfig(tuple(values[name]["widths"]), tuple(values[name]["blocks"])) for name in _NETS}
         carry = bool(values.get("carry", False))
         contact = bool(values.get("contact", False))
-        return CompactConfig(size=int(values["size"]), style=int(values["style"]), carry=carry, contact=contact, **nets)
+        near = None if values.get("near") is None else int(values["near"])
+        size, style = int(values["size"]), int(values["style"])
+        return CompactConfig(size=size, style=style, carry=carry, contact=contact, near=near, **nets)
     except (KeyError, TypeError, ValueError) as error:
         raise BadFile(source, f"field 'network' of its description: {error!r}") from error
 
@@ -301,10 +303,9 @@ _NETS = ("scene", "motion", "robot")
 
 def fingerprint_of(network: CompactNetwork, demonstration: Demonstration | None) -> str:
     """A hash of all weights."""
-    # Weights from before anything was told of carrying or bones keep the name that their states and records have.
-    config = {
-        name: value for name, value in asdict(network.config).items() if name not in ("carry", "contact") or value
-    }
+    # Weights from before there were these options keep the name that their states and records have.
+    younger = ("carry", "contact", "near")
+    config = {name: value for name, value in asdict(network.config).items() if name not in younger or value}
     digest = hashlib.sha256(repr(config).encode())
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode())

@@ -19,10 +19,13 @@ from torch.nn import functional as F
 from vap_sim.errors import InvalidInput
 from vap_sim.models.compact.carry import CARRY, HOLD
 from vap_sim.models.compact.contact import ContactNet
+from vap_sim.models.compact.framing import frame_around
 from vap_sim.models.compact.windows import OVERVIEW, WINDOW
 
 Told = Callable[[Tensor], Tensor]
 """Shown the styles of n objects (n, hidden), gives what is added to them; see `demonstration`."""
+NOWHERE = -20.0
+"""The logit of what is not there: none of a robot is where its network has not looked."""
 MOTION_UNIT = 8.0
 """The motion network speaks of motion in units of this many pixels."""
 
@@ -46,7 +49,8 @@ class CompactConfig:
     """Everything that fixes the shape of the compact model's weights. Raises InvalidInput for impossible shapes.
 
     carry: whether what moves objects is told by what the robot would carry them, see `carry`; contact: whether a
-    network that knows bones in space moves them, see `contact`."""
+    network that knows bones in space moves them, see `contact`; near: how far from its skeleton the robot is painted
+    [px], see `framing`, None for anywhere."""
 
     size: int = 128
     style: int = 24
@@ -55,6 +59,7 @@ class CompactConfig:
     robot: UNetConfig = UNetConfig((48, 64, 96, 128), (1, 2, 2, 2))
     carry: bool = False
     contact: bool = False
+    near: int | None = None
 
     def __post_init__(self) -> None:
         levels = max(len(net.widths) for net in (self.scene, self.motion, self.robot))
@@ -65,6 +70,8 @@ class CompactConfig:
             raise InvalidInput("picture size of the compact model", self.size, f"a power of two from {least} to 1024")
         if not 1 <= self.style <= 1024:
             raise InvalidInput("style of the compact model", self.style, "1 to 1024 numbers")
+        if self.near is not None and not 1 <= self.near <= self.size:
+            raise InvalidInput("near of the compact model", self.near, f"None, or 1 to {self.size} pixels")
 
 
 _PAIRS = {torch.bfloat16: torch.int32, torch.float32: torch.int64}
@@ -243,13 +250,28 @@ class RobotNet(nn.Module):
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
         self.unet = UNet(12 + 16 + 2, 16, config.robot, style=config.style)
+        self.near, self._grid = config.near, 1 << (len(config.robot.widths) - 1)
         _start_rare(self.unet.head, {0: -2.0})
 
     def forward(self, skeleton: Tensor, objects: Tensor, style: Tensor) -> Tensor:
         """Blocks of the skeleton (b, 12, h, w) in [-1, 1] and of objects (b, 16, h, w) in [0, 1], style (b, S)
-        -> alpha and rgb logits (b, 4, H, W)."""
-        planes, _ = self.unet(join(self.unet.dtype, skeleton, objects), style)
-        return to_pixels(planes)
+        -> alpha and rgb logits (b, 4, H, W), NOWHERE where nothing is painted."""
+        told = join(self.unet.dtype, skeleton, objects)
+        if self.near is None:
+            return to_pixels(self.unet(told, style)[0])
+        rows = [self._near(skeleton[row], told[row : row + 1], style[row : row + 1]) for row in range(len(told))]
+        return to_pixels(rows[0] if len(rows) == 1 else torch.cat(rows))
+
+    def _near(self, skeleton: Tensor, told: Tensor, style: Tensor) -> Tensor:
+        """Blocks (1, 16, h, w) of one picture, looked at only near its skeleton."""
+        assert self.near is not None
+        frame, (height, width) = frame_around(skeleton, self.near, self._grid), told.shape[2:]
+        if frame is None:
+            return told.new_full((1, 16, height, width), NOWHERE)
+        rows, columns = frame.rows, frame.columns
+        part = told[:, :, rows, columns].contiguous(memory_format=torch.channels_last)
+        around = (columns.start, width - columns.stop, rows.start, height - rows.stop)
+        return F.pad(self.unet(part, style)[0], around, value=NOWHERE)
 
 
 class CompactNetwork(nn.Module):

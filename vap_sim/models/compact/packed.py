@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -25,45 +26,74 @@ def packed(network: CompactNetwork) -> CompactNetwork:
     """A copy of a network that is no longer trained, for rows one at a time; `network` itself stays as it is."""
     out = copy.deepcopy(network).eval().requires_grad_(False)
     for part in (out.scene, out.robot):
-        part.unet = cast(UNet, PackedUNet(part.unet, network.config.size // 2))
+        part.unet = cast(UNet, PackedUNet(part.unet))
     out.motion = cast(MotionNet, PackedMotionNet(out.motion))
     return out
 
 
 class PackedUNet(nn.Module):
-    """What `UNet` computes, for inputs (1, inputs, h, h) without gradients."""
+    """What `UNet` computes, for inputs (1, inputs, h, w) without gradients.
 
-    def __init__(self, unet: UNet, size: int) -> None:
+    The best order of weights depends on the size of what they are convolved with: they are laid out anew for each size
+    that is met, and kept."""
+
+    def __init__(self, unet: UNet) -> None:
         super().__init__()
-        self._made_of = (unet, size)
+        self._made_of = (unet,)
+        self._for: dict[tuple[int, int], _Packed] = {}
         self.dtype = unet.dtype
-        sizes = [size >> level for level in range(len(unet.before))]
-        self._stem, self._head = pack(unet.stem, size), pack(unet.head, size)
-        self._down = [pack(down, before) for down, before in zip(unet.down, sizes, strict=False)]
-        self._up = [pack(up, after) for up, after in zip(unet.up, sizes[1:], strict=True)]
-        self._before = [_pack_blocks(blocks, at) for blocks, at in zip(unet.before, sizes, strict=True)]
-        self._after = [_pack_blocks(blocks, at) for blocks, at in zip(unet.after, sizes, strict=False)]
         self.style = unet.style
 
-    def __reduce__(self) -> tuple[type[PackedUNet], tuple[UNet, int]]:
+    def __reduce__(self) -> tuple[type[PackedUNet], tuple[UNet]]:
         return PackedUNet, self._made_of  # weights in oneDNN's order belong to this machine
 
     def forward(self, x: Tensor, style: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As `UNet.forward`."""
-        x = self._stem(x.to(self.dtype, memory_format=torch.channels_last))
+        size = (x.shape[2], x.shape[3])
+        if size not in self._for:
+            self._for[size] = _Packed.of(self._made_of[0], size)
+        net = self._for[size]
+        x = net.stem(x.to(self.dtype, memory_format=torch.channels_last))
         skips: list[Tensor] = []
-        for level, blocks in enumerate(self._before):
+        for level, blocks in enumerate(net.before):
             if level:
-                x = self._down[level - 1](x)
+                x = net.down[level - 1](x)
             if self.style is not None and style is not None:
                 x.add_(self.style[level](style)[:, :, None, None])
             x = _through(blocks, x)
             skips.append(x)
         lowest = x
-        for level in reversed(range(len(self._after))):
-            x = F.interpolate(self._up[level](x), scale_factor=2.0, mode="nearest").add_(skips[level])
-            x = _through(self._after[level], x)
-        return self._head(F.silu(x)), lowest
+        for level in reversed(range(len(net.after))):
+            x = F.interpolate(net.up[level](x), scale_factor=2.0, mode="nearest").add_(skips[level])
+            x = _through(net.after[level], x)
+        return net.head(F.silu(x)), lowest
+
+
+Blocks = list[tuple[Step, Step]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Packed:
+    """The convolutions of a `UNet` for one size of pictures, under its names."""
+
+    stem: Step
+    head: Step
+    down: list[Step]
+    up: list[Step]
+    before: list[Blocks]
+    after: list[Blocks]
+
+    @classmethod
+    def of(cls, unet: UNet, size: tuple[int, int]) -> _Packed:
+        sizes = [(size[0] >> level, size[1] >> level) for level in range(len(unet.before))]
+        return cls(
+            stem=pack(unet.stem, size),
+            head=pack(unet.head, size),
+            down=[pack(down, before) for down, before in zip(unet.down, sizes, strict=False)],
+            up=[pack(up, after) for up, after in zip(unet.up, sizes[1:], strict=True)],
+            before=[_pack_blocks(blocks, at) for blocks, at in zip(unet.before, sizes, strict=True)],
+            after=[_pack_blocks(blocks, at) for blocks, at in zip(unet.after, sizes, strict=False)],
+        )
 
 
 class PackedMotionNet(nn.Module):
@@ -76,7 +106,7 @@ class PackedMotionNet(nn.Module):
         self.overview, self.style, self.gather, self.head = (
             network.overview, network.style, network.gather, network.head
         )  # fmt: skip
-        sizes = [WINDOW >> (level + 1) for level in range(len(network.blocks))]
+        sizes = [(WINDOW >> (level + 1),) * 2 for level in range(len(network.blocks))]
         self._stem = pack(network.stem, sizes[0])
         self._down = [pack(down, before) for down, before in zip(network.down, sizes, strict=False)]
         self._blocks = [_pack_blocks(blocks, at) for blocks, at in zip(network.blocks, sizes, strict=True)]
@@ -105,13 +135,13 @@ def _linear(layer: nn.Module, x: Tensor) -> Tensor:
     return out
 
 
-def _through(blocks: list[tuple[Step, Step]], x: Tensor) -> Tensor:
+def _through(blocks: Blocks, x: Tensor) -> Tensor:
     for first, second in blocks:
         x = second(F.silu(first(F.silu(x)), inplace=True)).add_(x)
     return x
 
 
-def _pack_blocks(blocks: nn.Module, size: int) -> list[tuple[Step, Step]]:
+def _pack_blocks(blocks: nn.Module, size: tuple[int, int]) -> Blocks:
     pairs = []
     for block in blocks.children():
         assert isinstance(block, ResidualBlock)
@@ -119,14 +149,14 @@ def _pack_blocks(blocks: nn.Module, size: int) -> list[tuple[Step, Step]]:
     return pairs
 
 
-def pack(layer: nn.Module, size: int) -> Step:
-    """A convolution of (1, C, size, size), its weights in oneDNN's order, or the layer itself where that is missing."""
+def pack(layer: nn.Module, size: tuple[int, int]) -> Step:
+    """A convolution of (1, C, *size), its weights in oneDNN's order, or the layer itself where that is missing."""
     assert isinstance(layer, nn.Conv2d) and isinstance(layer.padding, tuple)
     weight, bias = layer.weight, layer.bias
     if not _can_pack(weight):
         return layer
     padding, stride, dilation = list(layer.padding), list(layer.stride), list(layer.dilation)
-    shape = [1, layer.in_channels, size, size]
+    shape = [1, layer.in_channels, *size]
     # These two operators are what torch's own compiler calls; they have no public name.
     order, convolve = torch.ops.mkldnn._reorder_convolution_weight, torch.ops.mkldnn._convolution_pointwise
     ordered = order(weight, padding, stride, dilation, layer.groups, shape)
