@@ -180,38 +180,39 @@ def _recipe(command: Train, part: str, threads: int, halves: Halves) -> Recipe:
             scale=command.batch_scale,
         )
         films, shown = (load_films(half, pictures.profile, threads=threads) for half in halves)
-        return PictureRecipe(_network(command), films, shown, pictures, command.device)
+        return PictureRecipe(_network(command, part), films, shown, pictures, command.device)
     if part == "contact":
         contact = ContactTraining(seed=command.seed, grow=int(_GROWN * command.contact_steps))
         contact = replace(contact, batch=contact.batch * command.batch_scale)
         things, touched = (
             load_contact_films(half, views=views, seed=command.seed) for half, views in zip(halves, (4, 1), strict=True)
         )
-        return ContactRecipe(_network(command), things, touched, contact, command.device)
+        return ContactRecipe(_network(command, part), things, touched, contact, command.device)
     motion = MotionTraining(seed=command.seed, profile=command.profile, scale=command.batch_scale)
     paths, followed = (
         load_motion_films(half, motion.profile, views=views, seed=command.seed)
         for half, views in zip(halves, (motion.views, 1), strict=True)
     )
-    return MotionRecipe(_network(command), paths, followed, motion, command.device)
+    return MotionRecipe(_network(command, part), paths, followed, motion, command.device)
 
 
-def _network(command: Train) -> CompactNetwork:
+def _network(command: Train, part: str | None = None) -> CompactNetwork:
+    """What to train a part of, or what the parts of a run are of."""
     from vap_sim.models.checkpoint import fill, load_tensors
     from vap_sim.models.compact.carry import widened
     from vap_sim.models.compact.framing import NEAR
     from vap_sim.models.compact.network import CompactConfig, CompactNetwork, told_of_carrying
 
     contact = "contact" in command.parts
+    painted = part == "pictures" or (part is None and (command.run / "pictures.safetensors").exists())
     if command.weights is None:
-        return CompactNetwork(CompactConfig(carry=command.carry, contact=contact, near=NEAR))
+        return CompactNetwork(CompactConfig(carry=command.carry, contact=contact, near=NEAR if painted else None))
     tensors, description = load_tensors(command.weights)
     told = told_of_carrying(tensors)
     if told and not command.carry:
         raise InvalidInput("--no-carry", command.weights, "weights that were trained without what the tool would carry")
     carry = told or (command.carry and "motion" in command.parts)
     knows = any(name.startswith("contact.") for name in tensors)
-    painted = "pictures" in command.parts or (command.run / "pictures.safetensors").exists()
     near = NEAR if painted else (description.get("network") or {}).get("near")
     network = CompactNetwork(CompactConfig(carry=carry, contact=contact or knows, near=near))
     tensors = widened(tensors) if carry and not told else tensors
@@ -230,14 +231,17 @@ def _join(command: Train, record: dict[str, Any]) -> Path:
 
     network = _network(command)
     parts: dict[str, dict[str, nn.Module]] = {
-        "pictures": {**({"scene": network.scene} if command.reading else {}), "robot": network.robot},
+        "pictures": {"scene": network.scene, "robot": network.robot},
         "motion": {"motion": network.motion},
         "contact": {} if network.contact is None else {"contact": network.contact},
     }
     for part, nets in parts.items():
         file = command.run / f"{part}.safetensors"
         if nets and file.exists():
-            fill(nn.ModuleDict(nets), load_tensors(file)[0], file)
+            values, _ = load_tensors(file)
+            if command.weights is not None and not any(name.startswith("scene.") for name in values):
+                nets.pop("scene", None)  # which was not trained, see `reading`
+            fill(nn.ModuleDict(nets), values, file)
     path = command.run / "compact.safetensors"
     description = {"name": "compact", "network": asdict(network.config), "profile": command.profile, **record}
     save_tensors(path, network.stored(), description)
