@@ -25,6 +25,7 @@ from vap_sim.envs.starting import StartLike, resolve_start
 from vap_sim.envs.view_choice import chosen_views, default_views, rides
 from vap_sim.envs.worlds import open_world
 from vap_sim.errors import InvalidInput
+from vap_sim.models.doubting import EchoingWorld
 from vap_sim.models.protocol import WorldModel
 from vap_sim.prompts.profiles import profile
 from vap_sim.prompts.prompter import Prompter
@@ -242,6 +243,14 @@ class Session:
             if start.scene is not None:
                 info["scene"] = deepcopy(start.scene)
         return info
+
+    def echoes(self, state: SessionState) -> Frames:
+        """What the world dreams beside these dreams, (b, E, V, H, W, 3) uint8; see `WorldEnv.echoes`."""
+        memory = None if state.trust is None else state.trust.memory
+        if memory is None or not isinstance(self.world, EchoingWorld):
+            return np.zeros((len(state), 0, *state.frames.shape[1:]), np.uint8)
+        prompt = self.prompter.draw(torch.from_numpy(state.drawn[:, None]), state.cameras)
+        return self.world.echoes(memory, state.world, prompt).cpu().numpy()[:, :, :, -1]
 
     def prompt_pictures(self, state: SessionState) -> Frames:
         """The prompts (b, V, H, W, 3) of the pictures shown."""

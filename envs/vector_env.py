@@ -208,6 +208,11 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]]):
         self._seconds += perf_counter() - began
         return observations, rewards, terminated, truncated, infos
 
+    def echoes(self, row: int) -> NDArray[np.uint8]:
+        """Those of one dream (E, V, H, W, 3), as of `WorldEnv.echoes`."""
+        pictures: NDArray[np.uint8] = self._session.echoes(self._present().index([row]))[0]
+        return pictures
+
     def get_state(self) -> SessionState:
         """All dreams as they are now; `index(rows)` chooses some, for instance one for a `WorldEnv`."""
         return self._present()

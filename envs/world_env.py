@@ -213,6 +213,14 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._check_open()
         self._state, self._ended = self._session.resume(state, 1), False
 
+    def echoes(self) -> NDArray[np.uint8]:
+        """What is dreamt beside the dream to doubt it: pictures (E, V, H, W, 3) of this moment, had things stood a
+        little elsewhere at its start and everything else been the same.
+
+        E = 0 without `trust`, and of a world that shows no echoes; one that is moved by touch does."""
+        pictures: NDArray[np.uint8] = self._session.echoes(self._present())[0]
+        return pictures
+
     @property
     def world_spec(self) -> WorldModelSpec:
         """What the world model takes and makes, and by which fingerprint it is known."""

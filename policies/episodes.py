@@ -6,26 +6,25 @@ environment that can be started anywhere (`options={"start": ...}`) every row ge
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
-import gymnasium
 import numpy as np
-from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from vap_sim.errors import InvalidInput
 from vap_sim.metrics.trials import Trial
 from vap_sim.metrics.verdicts import Answer
 from vap_sim.policies.context import PolicyContext
-from vap_sim.policies.environments import environment_spec, takes, with_picture
+from vap_sim.policies.dissent import dissent
+from vap_sim.policies.environments import environment_spec
 from vap_sim.policies.judge import LATEST_PICTURES, Evidence, Judge, Verdict, likelier
 from vap_sim.policies.judge_reward import Beginning
-from vap_sim.policies.policy import CheckedPolicy, Observations, PolicyFault, as_batch, checked, info_rows
+from vap_sim.policies.policy import CheckedPolicy, Observations, PolicyFault, checked
 from vap_sim.policies.registry import load_policy
+from vap_sim.policies.rows import Rows, opened
 
 _STATE = ("joint_position", "gripper_position")
 _DRIFTS = ("dream_risk", "dream_drift")  # the first that a world gives is a trial's drift, at its worst
@@ -110,7 +109,7 @@ def rehearse(job: Job) -> None:
     Nothing is said of how fast the policy answers, since what answers first often has to warm up.
     """
     first = replace(_part(job, slice(0, 1)), policy_seconds=None)
-    with _opened(first) as rows:
+    with opened(first) as rows:
         episodes = _Episodes(first, *rows.reset(first))
         if job.judge is None and episodes.success[0] is None:
             expected = f"one: environment {job.env_id!r} does not tell success itself"
@@ -131,13 +130,14 @@ def _part(job: Job, rows: slice) -> Job:
 def _played(job: Job) -> list[Played]:
     """All episodes side by side. A policy that fails ends an episode that is alone, and is raised by several."""
     began = perf_counter()
-    with _opened(job) as rows:
+    with opened(job) as rows:
         episodes = _Episodes(job, *rows.reset(job))
         try:
             policy, carry = _policy(job, rows)
             while episodes.open:
                 actions, carry = policy.act(episodes.observations, carry)
-                episodes.advance(actions, *rows.step(actions))
+                for row in episodes.advance(actions, *rows.step(actions)):
+                    episodes.reconsider(row, rows.echoes(row))
         except PolicyFault as fault:
             if len(job.seeds) > 1:
                 raise
@@ -145,7 +145,7 @@ def _played(job: Job) -> list[Played]:
     return episodes.told((perf_counter() - began) / len(job.seeds))
 
 
-def _policy(job: Job, rows: _Rows) -> tuple[CheckedPolicy, Any]:
+def _policy(job: Job, rows: Rows) -> tuple[CheckedPolicy, Any]:
     """The job's policy, briefed, and its memory."""
     base: Any = rows.env.unwrapped
     space = getattr(base, "single_action_space", base.action_space)
@@ -154,51 +154,6 @@ def _policy(job: Job, rows: _Rows) -> tuple[CheckedPolicy, Any]:
     context = PolicyContext(task=job.task, action_space=space, observation_space=shown, **told)
     policy = checked(load_policy(job.policy, context), space, job.policy, job.policy_seconds).briefed(rows.info)
     return policy, policy.reset(len(job.seeds), job.seeds[0])
-
-
-class _Rows:
-    """An environment in rows, whether it has them or not; it is never asked to begin again by itself."""
-
-    def __init__(self, job: Job) -> None:
-        self.several = environment_spec(job.env_id).vector_entry_point is not None
-        options = {**job.options, **({"task": job.task} if takes(job.env_id, "task") else {})}
-        self.env: Any
-        if self.several:
-            # No limit: rows that are over wait for the others, and none of them begins again.
-            never: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "max_episode_steps": -1}
-            self.env = gymnasium.make_vec(job.env_id, num_envs=len(job.seeds), **never, **options)
-        else:
-            self.env = gymnasium.make(job.env_id, max_episode_steps=-1, **options)
-        self.info: dict[str, Any] = {}
-
-    def reset(self, job: Job) -> tuple[Observations, list[dict[str, Any]]]:
-        starts = list(job.starts) if job.at_starts else []
-        if self.several:
-            options: dict[str, Any] | None = {"start": starts} if starts else None
-            observations, self.info = self.env.reset(seed=list(job.seeds), options=options)
-            return with_picture(job.env_id, observations), info_rows(self.info)
-        options = {"start": starts[0]} if starts else None
-        observation, self.info = self.env.reset(seed=job.seeds[0], options=options)
-        return as_batch(with_picture(job.env_id, observation)), [self.info]
-
-    def step(
-        self, actions: NDArray[np.float32]
-    ) -> tuple[Observations, NDArray[Any], NDArray[Any], list[dict[str, Any]]]:
-        """Observations, rewards, whether the environment ended the episode, and infos; one a row."""
-        if self.several:
-            observations, rewards, over, _, info = self.env.step(actions)
-            return observations, rewards, over, info_rows(info)
-        observation, reward, terminated, _, info = self.env.step(actions[0])
-        return as_batch(observation), np.array([reward]), np.array([terminated]), [info]
-
-
-@contextmanager
-def _opened(job: Job) -> Iterator[_Rows]:
-    rows = _Rows(job)
-    try:
-        yield rows
-    finally:
-        rows.env.close()
 
 
 class _Episodes:
@@ -215,6 +170,7 @@ class _Episodes:
         self.success: list[bool | None] = [_truth(info) for info in infos]
         self.agreements: list[list[float]] = [[] for _ in range(count)]
         self.drifts: list[list[float]] = [[] for _ in range(count)]
+        self.dissents: list[float | None] = [None] * count
         self.steps = [0] * count
 
     @property
@@ -229,8 +185,8 @@ class _Episodes:
         rewards: NDArray[Any],
         over: NDArray[Any],
         infos: list[dict[str, Any]],
-    ) -> None:
-        """A step was taken in every row; rows that are over have not taken it."""
+    ) -> list[int]:
+        """A step was taken in every row that is not over. Returns those that it was the last of."""
         self.observations, self.infos = observations, infos
         going = [row for row, end in enumerate(self.ends) if not end]
         for row in going:
@@ -257,6 +213,12 @@ class _Episodes:
                 self.end(row, "done")
             elif self.steps[row] >= self.job.steps:
                 self.end(row, "time limit")
+        return [row for row in going if self.ends[row]]
+
+    def reconsider(self, row: int, echoes: NDArray[np.uint8]) -> None:
+        """Ask the judge, if there is one, what the last moment of a row shows in its echoes (E, H, W, 3)."""
+        if self.job.judge is not None and len(echoes):
+            self.dissents[row] = dissent(self.job.judge, self._evidence([row]), self.verdicts[row], echoes)
 
     def end(self, row: int, end: str, note: str = "") -> None:
         """Close a row."""
@@ -274,7 +236,15 @@ class _Episodes:
         if "joints" not in self.infos[0]:
             expected = "'joints' among them, which judges are told"
             raise InvalidInput(f"info of environment {job.env_id!r}", f"names {sorted(self.infos[0])}", expected)
-        evidence = Evidence(
+        for row, verdict in zip(rows, job.judge.judge(self._evidence(rows)), strict=True):
+            # Once as often "yes" as it takes, an episode stays a success, as one does that the environment ended.
+            if self.agreed[row] < job.consecutive:
+                self.agreed[row] = self.agreed[row] + 1 if verdict.yes else 0
+                self.verdicts[row] = likelier(self.verdicts[row], verdict)
+
+    def _evidence(self, rows: Sequence[int]) -> Evidence:
+        job = self.job
+        return Evidence(
             first=np.stack([np.asarray(job.starts[row].frames[0]) for row in rows]),
             last=np.stack([np.stack(self.frames[row][-LATEST_PICTURES:]) for row in rows]),
             joints=np.stack([np.asarray(self.infos[row]["joints"], np.float64) for row in rows]),
@@ -282,11 +252,6 @@ class _Episodes:
             tasks=(job.task,) * len(rows),
             instructions=tuple(job.starts[row].instruction for row in rows),
         )
-        for row, verdict in zip(rows, job.judge.judge(evidence), strict=True):
-            # Once as often "yes" as it takes, an episode stays a success, as one does that the environment ended.
-            if self.agreed[row] < job.consecutive:
-                self.agreed[row] = self.agreed[row] + 1 if verdict.yes else 0
-                self.verdicts[row] = likelier(self.verdicts[row], verdict)
 
     def _told(self, row: int, seconds: float) -> Played:
         job, agreements, verdict = self.job, self.agreements[row], self.verdicts[row]
@@ -307,6 +272,7 @@ class _Episodes:
             agreement_mean=float(np.mean(agreements)) if agreements else None,
             agreement_min=min(agreements) if agreements else None,
             drift=max(self.drifts[row], default=None),
+            dissent=self.dissents[row],
             note=self.notes[row],
         )
         done = self.actions[row]

@@ -113,3 +113,23 @@ def test_rows_put_back_are_where_they_were(rows: list[int]) -> None:
     assert [back.told(row) for row in range(3)] == [state.trust.told(row) for row in range(3)]
     assert back.seen.equal(state.trust.seen) and back.begun.equal(state.trust.begun)
     envs.close()
+
+
+def test_echoes_are_pictures_of_a_trusted_dream_in_space() -> None:
+    """In the beginning they are the dream; rows show what each shows alone."""
+    options: dict[str, Any] = {"task": "push", "views": ("exterior_1",)}
+    alone = gym.make("VAPWorld-DROID-v0", trust=True, **options).unwrapped
+    several = gym.make_vec("VAPWorld-DROID-v0", num_envs=2, trust=True, **options)
+    alone.reset(seed=4)
+    several.reset(seed=3)
+    action = np.array([0.5, 0.8, 0, 0.5, 0, 0.4, 0, 0.5], np.float32)
+    for _ in range(2):
+        seen = alone.step(action)[0]
+        several.step(np.stack([action, action]))
+    assert alone.echoes().shape == (4, 1, 128, 128, 3)
+    assert (np.abs(alone.echoes()[:, 0].astype(int) - seen["image"]).mean() < 2).all()
+    np.testing.assert_array_equal(several.echoes(1), alone.echoes())
+    for other in ({"trust": False}, {"trust": True, "world": "kinematic"}, {"world_options": {"moved_by": "sight"}}):
+        env = gym.make("VAPWorld-DROID-v0", **options, **other).unwrapped
+        env.reset(seed=4)
+        assert env.echoes().shape == (0, 1, 128, 128, 3)

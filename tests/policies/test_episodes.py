@@ -137,6 +137,18 @@ def test_the_trust_meter_is_told_and_stops_what_it_does_not_believe(starts: tupl
         assert "at least 1 is asked" in one.trial.note
 
 
+def test_a_dream_in_space_is_judged_again_where_things_stood_elsewhere(starts: tuple[Start, ...]) -> None:
+    """Here a judge says the same of everything: the dissent is its own chance of being wrong."""
+    trusted = {"options": {"trust": True, "views": ("exterior_1",)}, "policy": "idle", "steps": 2}
+    for says, chance in ((YES, 0.9), (NO, 0.1), (SILENT, None)):
+        for one in play(job(starts, **trusted, judge=After([says]))):
+            other = None if chance is None else min(chance, 1 - chance)
+            assert one.trial.dissent == (None if other is None else pytest.approx(other))
+    (alone, *_) = play(job(starts[:1], **{**trusted, "seeds": (5,)}))
+    (kinematic, *_) = play(job(starts, policy="idle", judge=After([YES]), options={**DREAM, "trust": True}))
+    assert alone.trial.dissent is None and kinematic.trial.dissent is None
+
+
 class Fails:
     """Acts, but fails where the episode's seed is 6, from its second step on."""
 

@@ -44,7 +44,8 @@ class Trial:
     verdict: the judge's, None where none was asked; probability: that the task is done, as the judge has it; success:
     ground truth, None where the environment knows none; reward: sum over steps; steps: taken; end: one of ENDS, with
     `note` for details; agreement_mean, agreement_min: prompt agreement over the frames (0 to 1); drift: how far the
-    dream had left what the world was trained on, higher is worse, in the unit of the meter; video: an MP4 file,
+    dream had left what the world was trained on, higher is worse, in the unit of the meter; dissent: the mean chance,
+    as the judge has it, that one of the dream's echoes ended otherwise (0 to 1); video: an MP4 file,
     relative to the table's folder; seconds: wall time. Raises InvalidInput and UnknownName for values that cannot be.
     """
 
@@ -62,6 +63,7 @@ class Trial:
     agreement_mean: float | None = None
     agreement_min: float | None = None
     drift: float | None = None
+    dissent: float | None = None
     video: str | None = None
     note: str = ""
 
@@ -131,7 +133,7 @@ class Trial:
 _LARGEST = 1e300
 _NUMBERS = (
     ("reward", -_LARGEST, _LARGEST), ("seconds", 0, _LARGEST), ("probability", 0, 1), ("agreement_mean", 0, 1),
-    ("agreement_min", 0, 1), ("drift", -_LARGEST, _LARGEST),
+    ("agreement_min", 0, 1), ("drift", -_LARGEST, _LARGEST), ("dissent", 0, 1),
 )  # fmt: skip
 _REQUIRED = ("policy", "task", "seed", "env_id", "steps", "reward", "end", "seconds")
 

@@ -33,3 +33,16 @@ class DoubtingWorld(Protocol):
         states of another world.
         """
         ...
+
+
+@runtime_checkable
+class EchoingWorld(DoubtingWorld, Protocol):
+    """A doubting world that can show what it dreams beside a dream."""
+
+    def echoes(self, memory: WorldState, state: WorldState, prompt: VisualPrompt) -> Tensor:
+        """What is dreamt beside dreams, at the same moment.
+
+        memory: of doubt, state: of the dream, both after the step to `prompt` (F = 1); all have b rows. Returns frames
+        (b, E, V, 1, H, W, 3) uint8 of E echoes, E = 0 of a world whose echoes are no pictures. Raises InvalidInput for
+        a memory or a state of another world."""
+        ...

@@ -69,6 +69,11 @@ class Mover(Protocol):
         """See `DoubtingWorld`."""
         ...
 
+    def echoed(self, memory: WorldState, state: WorldState, row: int) -> Sequence[Placed]:
+        """Where a row's things are in each echo, none where echoes have no place in space. Raises InvalidInput for a
+        memory of another maker or of another number of rows."""
+        ...
+
 
 @dataclass(eq=False)
 class BySight:
@@ -137,6 +142,10 @@ class BySight:
             planes = carry.planes(now["projections"][:, 0], before.context["tool"], now["tool"])
         away = self._beyond(before.context, prompt)
         return doubt.advance_rows(self.network, memory, *seen, told, self.doubted, planes, away)
+
+    def echoed(self, memory: WorldState, state: WorldState, row: int) -> Sequence[Placed]:
+        """See `Mover`. Echoes are places in the first view's picture alone."""
+        return ()
 
     def _beyond(self, now: Context, prompt: VisualPrompt) -> Tensor:
         """What of the objects (b, S) the robot does not reach, by the first view; see `reach`."""

@@ -89,9 +89,7 @@ class ByTouch:
         self, memory: WorldState, before: WorldState, after: WorldState, prompt: VisualPrompt
     ) -> tuple[WorldState, Tensor]:
         """See `Mover`. Raises InvalidInput for a memory of another maker or of another number of rows."""
-        if memory.model != self.doubted or not len(memory) == before.rows == after.rows:
-            given = f"{len(memory)} rows of {memory.model!r} for {before.rows} and {after.rows} rows"
-            raise InvalidInput("memory of doubt", given, f"as many rows, of {self.doubted!r}")
+        self._check_memory(memory, before.rows, after.rows)
         told, places, strides, partings = _told(prompt), [], [], []
         for row in range(before.rows):
             dream, old, now = Placed.of(before.context, row), _row(before.context, row), _row(told, row)
@@ -109,6 +107,17 @@ class ByTouch:
         on = {"position": np.stack(places), "stride": np.stack(strides)}
         context = {name: torch.from_numpy(value.astype(np.float32)) for name, value in on.items()}
         return memory.advanced(context), torch.tensor(partings, dtype=torch.float64)
+
+    def echoed(self, memory: WorldState, state: WorldState, row: int) -> Sequence[Placed]:
+        """See `Mover`."""
+        self._check_memory(memory, state.rows, state.rows)
+        dream = Placed.of(state.context, row)
+        return [replace(dream, position=own) for own in memory.context["position"][row].cpu().double().numpy()]
+
+    def _check_memory(self, memory: WorldState, before: int, after: int) -> None:
+        if memory.model != self.doubted or not len(memory) == before == after:
+            given = f"{len(memory)} rows of {memory.model!r} for {before} and {after} rows"
+            raise InvalidInput("memory of doubt", given, f"as many rows, of {self.doubted!r}")
 
     def _moves(self, echo: Placed, old: Context, now: Context) -> Floats:
         """How the things of an echo move in a step (S, 3) [m]."""

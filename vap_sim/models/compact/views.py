@@ -156,6 +156,23 @@ class CompactViews:
         check_state(after, self.spec)
         return self.mover.doubt(memory, before, after, prompt)
 
+    def echoes(self, memory: WorldState, state: WorldState, prompt: VisualPrompt) -> Tensor:
+        """What is dreamt beside dreams; see `EchoingWorld`."""
+        check_state(state, self.spec)
+        check_prompt(prompt, self.spec, rows=state.rows, pixel_frames=1)
+        rows, seen = [], _projections(prompt)
+        for row in range(state.rows):
+            own = {name: value[row : row + 1] for name, value in state.context.items()}
+            echoes = [
+                self._paint_row(self._posed(own, [placed], seen[row : row + 1], own["present"]), 0, skeletons)
+                for placed in self.mover.echoed(memory, state, row)
+                for skeletons in (prompt.skeleton[row, :, 0],)
+            ]
+            height, width = self.spec.size[1], self.spec.size[0]
+            nothing = torch.zeros(0, self.views, height, width, 3, dtype=torch.uint8, device=self.device)
+            rows.append(torch.stack(echoes) if echoes else nothing)
+        return torch.stack(rows)[:, :, :, None]
+
     def _advance(self, state: WorldState, prompt: VisualPrompt) -> WorldState:
         seen, each = _projections(prompt), max(1, _PICTURES_AT_ONCE // self.views)
         moved = []
