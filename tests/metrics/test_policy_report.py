@@ -153,6 +153,10 @@ def test_doubt_of_dream_and_judge_is_the_chance_that_either_is_wrong(
     trial = replace(exact(RATES, "dream").trials[0], probability=probability, drift=drift)
     assert METERS["judge in doubt"](trial) == pytest.approx(judge)
     assert METERS["dream or judge in doubt"](trial) == pytest.approx(either)
+    assert METERS["echoes dissent"](trial) is None
+    heard = replace(trial, dissent=0.2)
+    beside = None if either is None else 1 - 0.8 * (1 - either)
+    assert METERS["dream or judge in doubt"](heard) == pytest.approx(beside) and METERS["echoes dissent"](heard) == 0.2
 
 
 def test_silence_counts_on_neither_side() -> None:

@@ -37,10 +37,12 @@ def _verdict_doubt(trial: Trial) -> float | None:
 
 
 def _doubt(trial: Trial) -> float | None:
-    """The chance that the dream or its judge is wrong, as if one knew nothing of the other; None where the world's
-    drift is no probability."""
-    verdict, risk = _verdict_doubt(trial), trial.drift
-    return None if verdict is None or risk is None or not 0 <= risk <= 1 else 1 - (1 - verdict) * (1 - risk)
+    """The chance that the dream or its judge is wrong, or that an echo would have ended otherwise, as if none knew of
+    the others; None where the world's drift is no probability. Where nothing echoes, that is not asked."""
+    verdict, risk, dissent = _verdict_doubt(trial), trial.drift, trial.dissent or 0.0
+    if verdict is None or risk is None or not 0 <= risk <= 1:
+        return None
+    return 1 - (1 - verdict) * (1 - risk) * (1 - dissent)
 
 
 METERS: Mapping[str, Callable[[Trial], float | None]] = {
@@ -48,6 +50,7 @@ METERS: Mapping[str, Callable[[Trial], float | None]] = {
     "low agreement_mean": lambda trial: _less(trial.agreement_mean),
     "high drift": lambda trial: trial.drift,
     "judge in doubt": _verdict_doubt,
+    "echoes dissent": lambda trial: trial.dissent,
     "dream or judge in doubt": _doubt,
 }
 """What foretells a wrong episode; higher values mean less trust, None where the trial tells nothing."""
