@@ -160,18 +160,18 @@ class CompactViews:
         """What is dreamt beside dreams; see `EchoingWorld`."""
         check_state(state, self.spec)
         check_prompt(prompt, self.spec, rows=state.rows, pixel_frames=1)
-        rows, seen = [], _projections(prompt)
-        for row in range(state.rows):
-            own = {name: value[row : row + 1] for name, value in state.context.items()}
-            echoes = [
-                self._paint_row(self._posed(own, [placed], seen[row : row + 1], own["present"]), 0, skeletons)
-                for placed in self.mover.echoed(memory, state, row)
-                for skeletons in (prompt.skeleton[row, :, 0],)
-            ]
-            height, width = self.spec.size[1], self.spec.size[0]
-            nothing = torch.zeros(0, self.views, height, width, 3, dtype=torch.uint8, device=self.device)
-            rows.append(torch.stack(echoes) if echoes else nothing)
+        rows = [self._echoes_of(memory, state, prompt, row) for row in range(state.rows)]
         return torch.stack(rows)[:, :, :, None]
+
+    def _echoes_of(self, memory: WorldState, state: WorldState, prompt: VisualPrompt, row: int) -> Tensor:
+        """The frames (E, V, H, W, 3) uint8 of one row's echoes."""
+        own = {name: value[row : row + 1] for name, value in state.context.items()}
+        seen, skeletons = _projections(prompt)[row : row + 1], prompt.skeleton[row, :, 0]
+        frames = [
+            self._paint_row(self._posed(own, [placed], seen, own["present"]), 0, skeletons)
+            for placed in self.mover.echoed(memory, state, row)
+        ]
+        return torch.stack(frames) if frames else torch.zeros_like(skeletons[None], device=self.device)[:0]
 
     def _advance(self, state: WorldState, prompt: VisualPrompt) -> WorldState:
         seen, each = _projections(prompt), max(1, _PICTURES_AT_ONCE // self.views)
