@@ -102,9 +102,10 @@ class WorldEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     `start`, and `scene` where the start came from the twin. Equal seeds and
     actions give equal bits.
 
-    `get_state` and `set_state` fork a dream. `profile` tells where the time went. Rendering: `rgb_array` shows
-    `render_views` side by side: image keys, "prompt", and "overlay", the picture under its prompt; of further cameras
-    "prompt_<camera>" and "overlay_<camera>". `human` opens a window.
+    `get_state` and `set_state` fork a dream; with `trust`, `echoes` shows how it might have gone. `profile` tells
+    where the time went. Rendering: `rgb_array` shows `render_views` side by side: image keys, "prompt", and
+    "overlay", the picture under its prompt; of further cameras "prompt_<camera>" and "overlay_<camera>". `human`
+    opens a window.
 
     History: v0, the first.
     """

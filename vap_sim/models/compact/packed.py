@@ -20,6 +20,7 @@ from vap_sim.models.compact.network import CompactNetwork, MotionNet, ResidualBl
 from vap_sim.models.compact.windows import WINDOW
 
 Step = Callable[[Tensor], Tensor]
+Blocks = list[tuple[Step, Step]]
 
 
 def packed(network: CompactNetwork) -> CompactNetwork:
@@ -67,9 +68,6 @@ class PackedUNet(nn.Module):
             x = F.interpolate(net.up[level](x), scale_factor=2.0, mode="nearest").add_(skips[level])
             x = _through(net.after[level], x)
         return net.head(F.silu(x)), lowest
-
-
-Blocks = list[tuple[Step, Step]]
 
 
 @dataclass(frozen=True, eq=False)
