@@ -172,6 +172,23 @@ def test_silence_counts_on_neither_side() -> None:
     assert (row.sim, row.sim_interval) == (Cell(0, 0, 20), None)
 
 
+def test_silence_counts_by_its_probability_in_rates_and_not_in_episodes() -> None:
+    """A judge that is silent on all that fails, but knows that it most likely does, is not optimistic."""
+    real, sim = exact(RATES, "twin"), exact(RATES, "dream")
+    shy = TrialTable(
+        tuple(one if one.verdict == "yes" else replace(one, verdict="cannot tell", probability=0.1) for one in sim)
+    )
+    told = compare(sim=shy, real=real, sim_by="verdict", resamples=100)
+    assert told.over_policies["bias_mean"].value == pytest.approx(0.1 * (1 - np.mean(RATES)))
+    mute = TrialTable(tuple(replace(one, probability=None) for one in shy))
+    deaf = compare(sim=mute, real=real, sim_by="verdict", resamples=100)
+    assert deaf.over_policies["bias_mean"].value == pytest.approx(1 - np.mean(RATES))
+    assert told.episodes is not None and told.episodes.shares["abstention"].value == pytest.approx(1 - np.mean(RATES))
+    row = next(one for one in told.success if (one.policy, one.task) == ("p0", "push"))
+    assert (row.sim.rate, row.sim.answered) == (pytest.approx(0.1 + 0.9 * 0.1), 2)
+    assert row.sim_interval is not None and row.sim_interval.low < row.sim.rate < row.sim_interval.high
+
+
 def test_a_report_holds_tables_baselines_and_judges_and_is_json(tmp_path) -> None:
     real, sim = exact(RATES, "twin"), exact(RATES, "dream")
     real = change(change(real, 5, verdict="yes"), 6, verdict="cannot tell")

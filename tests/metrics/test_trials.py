@@ -107,6 +107,19 @@ def test_success_is_counted_by_policy_and_task_in_any_order() -> None:
         _ = cells["a", "reach"].rate
 
 
+def test_where_the_judge_cannot_tell_its_probability_counts() -> None:
+    told = table({("a", "push"): "yyn??"})
+    hazy = TrialTable((*told.trials[:4], replace(told.trials[4], probability=0.4)))
+    assert [one.chance("verdict") for one in hazy] == [1.0, 1.0, 0.0, None, 0.4]
+    cell = hazy.pivot()["a", "push"]
+    assert (cell.successes, cell.answered, cell.silent, cell.weighed, cell.counted) == (2, 3, 2, 1, 4)
+    assert cell.rate == pytest.approx(2.4 / 4)
+    assert TrialTable(hazy.trials[::-1]).pivot()["a", "push"] == cell
+    # A probability beside an answer says nothing more, and the truth needs none.
+    sure = replace(told.trials[0], probability=0.7, success=False)
+    assert (sure.chance("verdict"), sure.chance("truth")) == (1.0, 0.0)
+
+
 def test_a_table_filters_and_joins() -> None:
     told = table({("a", "push"): "yyn?", ("a", "reach"): "yn", ("b", "push"): "nnnn"})
     assert (told.policies, told.tasks, told.env_ids) == (("a", "b"), ("push", "reach"), ("dream",))

@@ -119,9 +119,10 @@ def fisher_interval(*, correlation: float, policies: int, level: float = 0.95) -
     return Interval(low, high, level, f"Fisher's z, {policies} policies")
 
 
-def wilson_interval(*, successes: int, trials: int, level: float = 0.95) -> Interval:
+def wilson_interval(*, successes: float, trials: int, level: float = 0.95) -> Interval:
     """Wilson's score interval of a share; it stays within 0 and 1 and is not empty where all trials end alike.
 
+    successes: expected ones may be among them; that they vary less than drawn ones is not made use of.
     Raises InvalidInput for no trials, for more successes than trials, and for an impossible level.
     """
     if not 0 <= successes <= trials or trials < 1:

@@ -1,8 +1,9 @@
 """One table of trials against another: how far success in a sim tells success in reality.
 
 Trials pair up by (policy, task, seed), and only pairs count. Where not a single start matches (a robot knows no seeds)
-all trials count, sim and real are drawn apart, and figures of single episodes do not exist. A success rate is over the
-trials with an outcome; trials on which the judge could not tell are counted beside it.
+all trials count, sim and real are drawn apart, and figures of single episodes do not exist. In a success rate a trial
+on which the judge could not tell counts by its probability, and not at all where it gave none; figures of single
+episodes are of those with an outcome.
 """
 
 from __future__ import annotations
@@ -161,8 +162,9 @@ def _in_both(left: Sequence[Trial], right: Sequence[Trial], of: Callable[[Trial]
 
 
 def _outcomes(trials: Sequence[Trial], policies: Sequence[str], tasks: Sequence[str], by: Source) -> list[Array]:
-    """Per task (P, S) over all its starts in ascending order: 1, 0, or NaN where there is no trial or no outcome."""
-    told = {one.key[1:]: one.outcome(by) for one in trials}
+    """Per task (P, S) over all its starts in ascending order: 1, 0, or between where the judge could not tell; NaN for
+    no trial and for one of which nothing is known."""
+    told = {one.key[1:]: one.chance(by) for one in trials}
     arrays = []
     for task in tasks:
         seeds = sorted({one.seed for one in trials if one.task == task})
@@ -184,9 +186,7 @@ def _cells(trials: Sequence[Trial], by: Source) -> dict[tuple[str, str], Cell]:
 
 def _success(policy: str, task: str, sim: Cell, real: Cell, level: float) -> Success:
     intervals = [
-        statistics.wilson_interval(successes=cell.successes, trials=cell.answered, level=level)
-        if cell.answered
-        else None
+        statistics.wilson_interval(successes=cell.likely, trials=cell.counted, level=level) if cell.counted else None
         for cell in (sim, real)
     ]
     return Success(policy, task, sim, real, *intervals)

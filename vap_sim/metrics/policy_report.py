@@ -192,7 +192,7 @@ def _few(told: Comparison) -> tuple[str, ...]:
     lacking = []
     if len(told.policies) < LEAST_POLICIES:
         lacking.append(f"{len(told.policies)} policies; {LEAST_POLICIES} at least for figures over policies")
-    cells = [min(one.sim.answered, one.real.answered) for one in told.success]
+    cells = [min(one.sim.counted, one.real.counted) for one in told.success]
     if min(cells) < LEAST_TRIALS:
         lacking.append(f"{min(cells)} trials of some policy and task; {LEAST_TRIALS} at least for each")
     if not told.paired:

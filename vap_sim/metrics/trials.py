@@ -111,6 +111,14 @@ class Trial:
             raise InvalidInput(f"verdict on {self.key}", "none", "a judge that was asked")
         return {"yes": True, "no": False}.get(self.verdict)
 
+    def chance(self, by: Source) -> float | None:
+        """1 or 0 by its outcome; where the judge cannot tell, its probability of success, None where it gave none.
+
+        Judges are silent where success hangs by a hair, and a rate of the others alone would be of easy episodes.
+        Raises as `outcome`."""
+        outcome = self.outcome(by)
+        return self.probability if outcome is None else float(outcome)
+
     def to_json(self) -> dict[str, Any]:
         """As JSON values; what is None or empty is left out."""
         return {name: value for name, value in asdict(self).items() if value is not None and value != ""}
@@ -149,11 +157,16 @@ def check_video(name: str) -> str:
 
 @dataclass(frozen=True)
 class Cell:
-    """How the trials of one policy in one task ended: successes, failures, and those nobody could tell."""
+    """How the trials of one policy in one task ended: successes, failures, and those nobody could tell.
+
+    weighed: of the silent ones, those of which the judge gave a probability; expected: the sum of these, the successes
+    among them as far as is known."""
 
     successes: int = 0
     failures: int = 0
     silent: int = 0
+    weighed: int = 0
+    expected: float = 0.0
 
     @property
     def answered(self) -> int:
@@ -161,11 +174,21 @@ class Cell:
         return self.successes + self.failures
 
     @property
+    def counted(self) -> int:
+        """Trials with an outcome or a probability."""
+        return self.answered + self.weighed
+
+    @property
+    def likely(self) -> float:
+        """Successes among the counted, the expected ones included."""
+        return self.successes + self.expected
+
+    @property
     def rate(self) -> float:
-        """Successes among the answered. Raises InvalidInput where none is."""
-        if not self.answered:
+        """The likely successes among the counted. Raises InvalidInput where none is."""
+        if not self.counted:
             raise InvalidInput("success rate", f"{self.silent} trials, none with an outcome", "at least one")
-        return self.successes / self.answered
+        return self.likely / self.counted
 
 
 @dataclass(frozen=True)
@@ -271,10 +294,15 @@ class TrialTable:
         told = by or self.source()
         cells: dict[tuple[str, str], Cell] = {}
         for one in self.trials:
-            place, outcome = (one.policy, one.task), one.outcome(told)
-            cell = cells.get(place, Cell())
-            add = (outcome is True, outcome is False, outcome is None)
-            cells[place] = Cell(cell.successes + add[0], cell.failures + add[1], cell.silent + add[2])
+            place, outcome, chance = (one.policy, one.task), one.outcome(told), one.chance(told)
+            cell, silent = cells.get(place, Cell()), outcome is None
+            cells[place] = Cell(
+                successes=cell.successes + (outcome is True),
+                failures=cell.failures + (outcome is False),
+                silent=cell.silent + silent,
+                weighed=cell.weighed + (silent and chance is not None),
+                expected=cell.expected + (chance if silent and chance is not None else 0.0),
+            )
         return cells
 
 

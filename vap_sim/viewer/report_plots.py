@@ -31,7 +31,7 @@ def scatter_svg(comparison: Comparison) -> str:
     figure, (axes,) = _canvas(5.2, 4.6)
     axes.plot((0, 1), (0, 1), color=_GREY, linewidth=1, linestyle="--", zorder=0)
     for index, task in enumerate(comparison.tasks):
-        rows = [one for one in comparison.success if one.task == task and one.sim.answered and one.real.answered]
+        rows = [one for one in comparison.success if one.task == task and one.sim.counted and one.real.counted]
         if rows:
             axes.errorbar(
                 [one.real.rate for one in rows], [one.sim.rate for one in rows],
@@ -57,7 +57,7 @@ def bars_svg(comparison: Comparison) -> str:
         for place, policy in enumerate(comparison.policies):
             for side, shift, alpha in (("sim", -0.19, 0.9), ("real", 0.19, 0.4)):
                 cell = getattr(told[policy], side)
-                if cell.answered:
+                if cell.counted:
                     reach = [[one[0]] for one in _reach([told[policy]], side)]
                     axes.barh(place + shift, cell.rate, 0.36, xerr=reach, color=color, alpha=alpha, ecolor=_GREY)
         axes.set(xlim=(0, 1.02), ylim=(rows - 0.5, -0.5), title=_short(task))
