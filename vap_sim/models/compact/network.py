@@ -180,10 +180,12 @@ def _positions(height: int, width: int, dtype: torch.dtype, device: torch.device
     return torch.stack([across, down])[None].to(dtype).contiguous(memory_format=torch.channels_last)
 
 
-def join(dtype: torch.dtype, *parts: Tensor) -> Tensor:
-    """The input of a network: parts (b, *, h, w) and their positions as one tensor, channels innermost."""
-    every = [part.to(dtype).contiguous(memory_format=torch.channels_last) for part in parts]
-    return torch.cat([*every, position_planes(every[0])], dim=1)
+def join(dtype: torch.dtype, *planes: Tensor, part: tuple[slice, slice] = (slice(None), slice(None))) -> Tensor:
+    """The input of a network: planes (b, *, h, w) and their positions as one tensor, channels innermost; part: rows and
+    columns of them that it is to be of."""
+    every = [*planes, position_planes(planes[0].to(dtype))]
+    cut = [one[:, :, part[0], part[1]].to(dtype).contiguous(memory_format=torch.channels_last) for one in every]
+    return torch.cat(cut, dim=1)
 
 
 class SceneNet(nn.Module):
@@ -256,22 +258,22 @@ class RobotNet(nn.Module):
     def forward(self, skeleton: Tensor, objects: Tensor, style: Tensor) -> Tensor:
         """Blocks of the skeleton (b, 12, h, w) in [-1, 1] and of objects (b, 16, h, w) in [0, 1], style (b, S)
         -> alpha and rgb logits (b, 4, H, W), NOWHERE where nothing is painted."""
-        told = join(self.unet.dtype, skeleton, objects)
         if self.near is None:
-            return to_pixels(self.unet(told, style)[0])
-        rows = [self._near(skeleton[row], told[row : row + 1], style[row : row + 1]) for row in range(len(told))]
-        return to_pixels(rows[0] if len(rows) == 1 else torch.cat(rows))
+            return to_pixels(self.unet(join(self.unet.dtype, skeleton, objects), style)[0])
+        each = (slice(n, n + 1) for n in range(len(skeleton)))
+        rows = [self._near(skeleton[n], objects[n], style[n]) for n in each]
+        return rows[0] if len(rows) == 1 else torch.cat(rows)
 
-    def _near(self, skeleton: Tensor, told: Tensor, style: Tensor) -> Tensor:
-        """Blocks (1, 16, h, w) of one picture, looked at only near its skeleton."""
+    def _near(self, skeleton: Tensor, objects: Tensor, style: Tensor) -> Tensor:
+        """Logits (1, 4, H, W) of one picture, looked at only near its skeleton."""
         assert self.near is not None
-        frame, (height, width) = frame_around(skeleton, self.near, self._grid), told.shape[2:]
+        frame, (height, width) = frame_around(skeleton[0], self.near, self._grid), skeleton.shape[2:]
         if frame is None:
-            return told.new_full((1, 16, height, width), NOWHERE)
+            return skeleton.new_full((1, 4, 2 * height, 2 * width), NOWHERE)
         rows, columns = frame.rows, frame.columns
-        part = told[:, :, rows, columns].contiguous(memory_format=torch.channels_last)
+        told = join(self.unet.dtype, skeleton, objects, part=(rows, columns))
         around = (columns.start, width - columns.stop, rows.start, height - rows.stop)
-        return F.pad(self.unet(part, style)[0], around, value=NOWHERE)
+        return F.pad(to_pixels(self.unet(told, style)[0]), [2 * side for side in around], value=NOWHERE)
 
 
 class CompactNetwork(nn.Module):
