@@ -1,27 +1,35 @@
 """Is a policy that was trained only in the dream as good in the twin as one that was trained there?
 
-    python benchmarks/train_in_dream.py --episodes 160 --updates 1500 --trials 50
+    python benchmarks/train_in_dream.py
 
 Filtered behaviour cloning, twice alike: teachers that fail most of the time play the same episodes, from the same
 starts, once in the dream and once in the twin. In the dream the judge says from pictures what succeeded, in the twin
 its truth. The same network is trained with as many updates on what was kept, and both policies act in the twin, on
-seeds that no training and no choice of settings has seen. Everything that is finished is kept under OUT: a run that was
-stopped goes on where it was, and the arms can run beside each other (--arms dream, --arms twin, then both).
+seeds that no training and no choice of settings has seen. All of it in one lab, whose camera stands where it stands:
+objects, their places, table, light and the arm's first pose differ from episode to episode. Everything that is finished
+is kept under OUT: a run that was stopped goes on where it was, and the arms can run beside each other (--arms dream,
+--arms twin, then both).
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 import torch
 from harness import write_json
 
 import vap_sim  # noqa: F401 - registers the environments
+from vap_sim.envs.layouts import CameraSpread
+from vap_sim.envs.scenes import Scene, sample_scene
+from vap_sim.envs.stations import DROID
+from vap_sim.envs.tasks import Push, Reach
 from vap_sim.errors import InvalidInput
 from vap_sim.metrics.agreement import wilson_interval
 from vap_sim.policies.cloning import CloneTraining
@@ -35,6 +43,7 @@ from vap_sim.training.loop import LoopSettings
 TASKS, ARMS, BAR = ("reach", "push"), ("dream", "twin"), 0.9
 HELD_OUT, LATEST_TRAINING = 1_000_000, 900_000
 TEACHERS = (
+    "scripted+noise=0.01",
     "scripted+miss=0.015+noise=0.01",
     "scripted+miss=0.03+noise=0.02",
     "scripted+wrong_object",
@@ -43,7 +52,34 @@ TEACHERS = (
 STEPS = {"reach": 16, "push": 36}
 ONE_VIEW = {"views": ("exterior_1",)}
 """What the cloned policies and the judge look at."""
-TWIN = Arena("VAPTwin-DROID-v0", ONE_VIEW, at_starts=False)
+
+
+def _still(cameras: Sequence[CameraSpread]) -> tuple[CameraSpread, ...]:
+    """Cameras that stand in the middle of where they may stand."""
+    ranges = ("azimuth", "elevation", "distance", "vertical_fov")
+    middles = [{name: (sum(getattr(camera, name)) / 2,) * 2 for name in ranges} for camera in cameras]
+    return tuple(replace(camera, jitter=0.0, **middle) for camera, middle in zip(cameras, middles, strict=True))
+
+
+LAYOUT = replace(DROID.layout, cameras=_still(DROID.layout.cameras))
+
+
+class LabReach(Reach):
+    """The task in the lab."""
+
+    def scene(self, rng: np.random.Generator) -> Scene:
+        return sample_scene(rng, layout=LAYOUT)
+
+
+class LabPush(Push):
+    """The task in the lab."""
+
+    def scene(self, rng: np.random.Generator) -> Scene:
+        return sample_scene(rng, goal=True, layout=LAYOUT)
+
+
+LAB = replace(DROID, layout=LAYOUT, tasks={"reach": LabReach(), "push": LabPush()}, task="reach", scenes=None)
+TWIN = Arena("VAPTwin-DROID-v0", {**ONE_VIEW, "station": LAB}, at_starts=False)
 
 
 def practice(arm: str, task: str, options: argparse.Namespace) -> Practice:
@@ -130,12 +166,12 @@ def main() -> None:
     parser.add_argument("--world", default="compact", help="a world's name or a weights file")
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
-    parser.add_argument("--episodes", type=int, default=160, help="of an arm, in each task")
-    parser.add_argument("--updates", type=int, default=1500, help="of the network")
+    parser.add_argument("--episodes", type=int, default=800, help="of an arm, in each task")
+    parser.add_argument("--updates", type=int, default=3000, help="of the network")
     parser.add_argument("--batch", type=int, default=64, help="steps in a batch")
-    parser.add_argument("--width", type=int, default=32, help="of the network's convolutions")
+    parser.add_argument("--width", type=int, default=16, help="of the network's convolutions")
     parser.add_argument("--chunk", type=int, default=4, help="actions that the policy decides on at once")
-    parser.add_argument("--trials", type=int, default=50, help="held-out seeds; 0 trains only")
+    parser.add_argument("--trials", type=int, default=100, help="held-out seeds; 0 trains only")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--test-seed", type=int, default=HELD_OUT)
     parser.add_argument("--threads", type=int, default=1)

@@ -8,14 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from vap_sim.envs.scene_parts import COLORS
 from vap_sim.errors import InvalidInput
+
+_DARK = 0.1  # a color is told by its shares, but not those of black
+_ALIKE = 0.15  # by how much colors of length one differ that look alike
 
 
 @dataclass(frozen=True)
 class CloneConfig:
     """Sizes of the network: pictures of `size` px a side, `state` numbers, `actions` numbers in each of `chunk` steps.
 
-    words: those that an instruction may be told apart by, sorted. Raises InvalidInput for sizes that do not work.
+    words: those that an instruction may be told apart by, sorted; looks: whether the network is shown where a picture
+    looks as the words say. Raises InvalidInput for sizes that do not work.
     """
 
     state: int
@@ -26,6 +31,7 @@ class CloneConfig:
     width: int = 32
     points: int = 32
     hidden: int = 256
+    looks: bool = False
 
     def __post_init__(self) -> None:
         for name in ("state", "actions", "chunk", "width", "points", "hidden"):
@@ -41,6 +47,9 @@ class CloneConfig:
 class CloneNetwork(nn.Module):
     """Convolutions whose channels the words weigh, the places where each channel is strongest, and three dense layers.
 
+    Where the picture has the color of a word is a plane of its own: words that name colors begin as those, so that from
+    the first step on an instruction tells something in the picture from everything else.
+
     Places are a spatial softmax (Finn et al. 2016, arXiv:1509.06113), weighing is FiLM (Perez et al. 2018,
     arXiv:1709.07871). Means and spreads of states and actions are part of the weights.
     """
@@ -54,7 +63,7 @@ class CloneNetwork(nn.Module):
         super().__init__()
         self.config = config
         w, words = config.width, max(1, len(config.words))
-        self.first = nn.Conv2d(5, w, 5, 2, 2)
+        self.first = nn.Conv2d(5 + config.looks, w, 5, 2, 2)
         self.second = nn.Conv2d(w, 2 * w, 3, 1, 1)
         self.weigh = nn.Linear(words, 4 * w)
         self.third = nn.Conv2d(2 * w, 2 * w, 3, 1, 1)
@@ -66,6 +75,10 @@ class CloneNetwork(nn.Module):
             nn.ReLU(),
             nn.Linear(config.hidden, config.chunk * config.actions),
         )
+        if config.looks:
+            self._named = [n for n, word in enumerate(config.words) if word in COLORS]
+            hues = [COLORS[config.words[n]] for n in self._named]
+            self.hues = nn.Parameter(torch.tensor(hues).reshape(len(hues), 3))
         for name, count in (("state", config.state), ("action", config.actions)):
             self.register_buffer(f"{name}_mean", torch.zeros(count))
             self.register_buffer(f"{name}_std", torch.ones(count))
@@ -75,7 +88,8 @@ class CloneNetwork(nn.Module):
         side = torch.linspace(-1, 1, image.shape[-1], device=image.device)
         down, across = torch.meshgrid(side, side, indexing="ij")
         places = torch.stack([across, down]).expand(len(image), -1, -1, -1)
-        x = torch.relu(self.first(torch.cat([image, places], dim=1)))
+        seen = [image, places, self._likeness(image, words)] if self.config.looks else [image, places]
+        x = torch.relu(self.first(torch.cat(seen, dim=1)))
         scale, shift = self.weigh(words)[..., None, None].chunk(2, dim=1)
         x = torch.relu(self.second(x) * (1 + scale) + shift)
         x = self.find(torch.relu(self.third(x)))
@@ -86,6 +100,18 @@ class CloneNetwork(nn.Module):
         normal = (state - self.state_mean) / self.state_std
         out: Tensor = self.dense(torch.cat([found, normal, words], dim=1))
         return out.view(len(image), self.config.chunk, self.config.actions)
+
+    def _likeness(self, image: Tensor, words: Tensor) -> Tensor:
+        """How much each pixel (b, 3, S, S) has a color that the words (b, W) name: (b, 1, S, S), 0 to 1."""
+        said, which = words[:, self._named].sort(dim=1, descending=True)
+        most = int((said > 0).sum(1).max()) if self._named else 0
+        if not most:
+            return torch.zeros_like(image[:, :1])
+        color = image / 2 + 0.5
+        color = color / (color.norm(dim=1, keepdim=True) + _DARK)
+        hues = (self.hues / (self.hues.norm(dim=1, keepdim=True) + _DARK))[which[:, :most]]
+        apart = (color[:, None] - hues[..., None, None]).square().sum(2)
+        return (torch.exp(-apart / _ALIKE**2) * said[:, :most, None, None]).amax(1, keepdim=True)
 
     def chunks(self, image: Tensor, state: Tensor, words: Tensor) -> Tensor:
         """The same for uint8 pictures (b, S, S, 3), in units of the actions."""

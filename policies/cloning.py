@@ -77,9 +77,11 @@ class CloneRecipe:
 def new_network(data: Demonstrations, seed: int = 0, **sizes: int) -> CloneNetwork:
     """An untrained network that fits the demonstrations; sizes: chunk, width, points or hidden of CloneConfig."""
     words = tuple(sorted(set().union(*(words_of(text) for text in data.instructions))))
-    config = CloneConfig(data.state.shape[1], data.actions.shape[1], words, data.image.shape[1], **sizes)
+    config = CloneConfig(data.state.shape[1], data.actions.shape[1], words, data.image.shape[1], looks=True, **sizes)
     network, draws = CloneNetwork(config), torch.Generator().manual_seed(seed)
-    for value in network.parameters():
+    for name, value in network.named_parameters():
+        if name == "hues":
+            continue  # words begin as the colors that they name
         if value.ndim > 1:
             torch.nn.init.kaiming_uniform_(value, a=5**0.5, generator=draws)
         else:

@@ -11,10 +11,11 @@ import torch
 
 from tests.policies.test_registry import episode
 from vap_sim.data.twin import save_episode
+from vap_sim.envs.scene_parts import COLORS
 from vap_sim.envs.world_env import WorldEnv
 from vap_sim.errors import BadFile, InvalidInput
 from vap_sim.models.checkpoint import load_tensors, save_tensors
-from vap_sim.policies.clone_network import CloneConfig, told
+from vap_sim.policies.clone_network import CloneConfig, CloneNetwork, told
 from vap_sim.policies.cloning import CloneRecipe, CloneTraining, clone, new_network, save_clone
 from vap_sim.policies.context import PolicyContext
 from vap_sim.policies.demonstrations import Demonstrations, collect, demonstration, joined, load_demonstrations
@@ -151,6 +152,38 @@ def test_files_are_refused_by_name(tmp_path: Path) -> None:
             load_policy(f"bc@{path}")
     with pytest.raises(BadFile, match="no such weights file"):
         load_policy(f"bc@{tmp_path}/none.safetensors")
+
+
+def test_a_named_color_is_seen_where_it_is() -> None:
+    """In any light, whatever else is said, and each picture by its own words."""
+    words = ("blue", "cube", "push", "red", "the")
+    network = CloneNetwork(CloneConfig(8, 8, words, looks=True, width=4))
+    image = torch.full((3, 3, 64, 64), 0.2)
+    for x, color in ((0, "red"), (32, "blue")):
+        image[:, :, 8:24, x : x + 16] = torch.tensor(COLORS[color])[:, None, None] * 2 * 0.7 - 1
+    texts = ("push the red cube", "push the blue cube", "push the cube")
+    seen = network._likeness(image, told(texts, words))[:, 0]
+    assert seen.shape == (3, 64, 64)
+    red, blue = seen[:, 8:24, :16], seen[:, 8:24, 32:48]
+    assert red[0].min() > 0.9 and blue[1].min() > 0.9
+    seen[0, 8:24, :16], seen[1, 8:24, 32:48] = 0, 0
+    assert seen.max() < 0.1
+    assert not network._likeness(image, told(("push the cube",) * 3, words)).any()
+    together = network(image, torch.zeros(3, 8), told(texts, words))
+    for row, text in enumerate(texts):
+        alone = network(image[row : row + 1], torch.zeros(1, 8), told((text,), words))
+        torch.testing.assert_close(alone[0], together[row])
+
+
+def test_a_policy_from_before_colors_were_shown_is_still_read(tmp_path: Path) -> None:
+    network = CloneNetwork(CloneConfig(8, 8, ("go", "left"), width=4))
+    save_clone(tmp_path / "old.safetensors", network, WHERE, {})
+    tensors, header = load_tensors(tmp_path / "old.safetensors")
+    del header["network"]["looks"]
+    save_tensors(tmp_path / "older.safetensors", tensors, header)
+    data = spots(2)
+    one, other = (load_policy(f"bc@{tmp_path}/{name}.safetensors") for name in ("old", "older"))
+    assert np.array_equal(told_to(one, "go left", data, 0), told_to(other, "go left", data, 0))
 
 
 def test_misuse_is_named() -> None:
