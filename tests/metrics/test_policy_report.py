@@ -65,7 +65,7 @@ def test_known_rates_and_a_known_rank_error_give_their_figures() -> None:
         assert figures["bias_largest"].value == pytest.approx(0.2)
         assert figures["pearson"].number == 5
     assert told.over_cells["pearson"].number == 10
-    assert {one.policy: one.sim for one in told.success if one.task == "push"}["p0"] == Cell(6, 14, 0)
+    assert {one.policy: one.sim for one in told.success if one.task == "push"}["p0"] == Cell(6, 14, 0, 20, 6)
 
 
 def test_the_two_conventions_are_not_confused() -> None:
@@ -172,7 +172,7 @@ def test_silence_counts_on_neither_side() -> None:
     assert (row.sim, row.sim_interval) == (Cell(0, 0, 20), None)
 
 
-def test_silence_counts_by_its_probability_in_rates_and_not_in_episodes() -> None:
+def test_probabilities_count_in_rates_and_verdicts_in_episodes() -> None:
     """A judge that is silent on all that fails, but knows that it most likely does, is not optimistic."""
     real, sim = exact(RATES, "twin"), exact(RATES, "dream")
     shy = TrialTable(

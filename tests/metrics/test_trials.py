@@ -99,7 +99,7 @@ def test_the_source_of_a_table_is_never_mixed() -> None:
 
 def test_success_is_counted_by_policy_and_task_in_any_order() -> None:
     told = table({("a", "push"): "yyn?", ("a", "reach"): "??", ("b", "push"): "nnnn"})
-    cells = {("a", "push"): Cell(2, 1, 1), ("a", "reach"): Cell(0, 0, 2), ("b", "push"): Cell(0, 4, 0)}
+    cells = {("a", "push"): Cell(2, 1, 1, 3, 2), ("a", "reach"): Cell(0, 0, 2), ("b", "push"): Cell(0, 4, 0, 4)}
     assert told.pivot() == cells
     assert TrialTable(told.trials[::-1]).pivot() == cells
     assert cells["a", "push"].rate == 2 / 3
@@ -107,17 +107,17 @@ def test_success_is_counted_by_policy_and_task_in_any_order() -> None:
         _ = cells["a", "reach"].rate
 
 
-def test_where_the_judge_cannot_tell_its_probability_counts() -> None:
+def test_a_rate_by_a_judge_is_the_mean_of_its_probabilities() -> None:
     told = table({("a", "push"): "yyn??"})
-    hazy = TrialTable((*told.trials[:4], replace(told.trials[4], probability=0.4)))
-    assert [one.chance("verdict") for one in hazy] == [1.0, 1.0, 0.0, None, 0.4]
+    yes, *others, silent = told.trials
+    hazy = TrialTable((replace(yes, probability=0.75), *others, replace(silent, probability=0.5)))
+    assert [one.chance("verdict") for one in hazy] == [0.75, 1.0, 0.0, None, 0.5]
     cell = hazy.pivot()["a", "push"]
-    assert (cell.successes, cell.answered, cell.silent, cell.weighed, cell.counted) == (2, 3, 2, 1, 4)
-    assert cell.rate == pytest.approx(2.4 / 4)
+    assert (cell.successes, cell.answered, cell.silent, cell.counted) == (2, 3, 2, 4)
+    assert cell.rate == pytest.approx(2.25 / 4)
     assert TrialTable(hazy.trials[::-1]).pivot()["a", "push"] == cell
-    # A probability beside an answer says nothing more, and the truth needs none.
-    sure = replace(told.trials[0], probability=0.7, success=False)
-    assert (sure.chance("verdict"), sure.chance("truth")) == (1.0, 0.0)
+    # The truth needs none.
+    assert replace(hazy.trials[0], success=False).chance("truth") == 0
 
 
 def test_a_table_filters_and_joins() -> None:

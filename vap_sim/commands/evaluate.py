@@ -173,13 +173,12 @@ def _samples(keys: Sequence[TrialKey], arena: str) -> list[TrialKey]:
 
 
 def _summary(report: PolicyReport, out: Path) -> str:
-    from vap_sim.viewer.report_tables import silent_text
-
     bare = not report.few
-    lines = [f"{'policy':32}{'task':12}{'dream':>9}{'reference':>11}"]
+    lines = [f"{'policy':32}{'task':12}{'dream':>9}{'rate':>7}{'reference':>11}"]
     for one in report.dream.success:
         rates = [f"{cell.successes}/{cell.answered}" for cell in (one.sim, one.real)]
-        silent = f"  dream{silent_text(one.sim)}" if one.sim.silent else ""
-        lines.append(f"{one.policy[:31]:32}{one.task:12}{rates[0]:>9}{rates[1]:>11}{silent}")
+        rate = f"{100 * one.sim.rate:.0f} %" if one.sim.counted else "-"
+        silent = f"  no outcome in {one.sim.silent} more of the dream" if one.sim.silent else ""
+        lines.append(f"{one.policy[:31]:32}{one.task:12}{rates[0]:>9}{rate:>7}{rates[1]:>11}{silent}")
     lines += [f"{name}: {told.text(bare=bare)}" for name, told in report.dream.over_policies.items()]
     return "\n".join([*lines, *report.few, f"written: {out / 'report.html'}, {out / 'report.json'}"])

@@ -1,9 +1,8 @@
 """One table of trials against another: how far success in a sim tells success in reality.
 
 Trials pair up by (policy, task, seed), and only pairs count. Where not a single start matches (a robot knows no seeds)
-all trials count, sim and real are drawn apart, and figures of single episodes do not exist. In a success rate a trial
-on which the judge could not tell counts by its probability, and not at all where it gave none; figures of single
-episodes are of those with an outcome.
+all trials count, sim and real are drawn apart, and figures of single episodes do not exist. A success rate is the
+mean chance of success (`Trial.chance`); figures of single episodes are of those with an outcome.
 """
 
 from __future__ import annotations
@@ -162,8 +161,8 @@ def _in_both(left: Sequence[Trial], right: Sequence[Trial], of: Callable[[Trial]
 
 
 def _outcomes(trials: Sequence[Trial], policies: Sequence[str], tasks: Sequence[str], by: Source) -> list[Array]:
-    """Per task (P, S) over all its starts in ascending order: 1, 0, or between where the judge could not tell; NaN for
-    no trial and for one of which nothing is known."""
+    """Per task (P, S) over all its starts in ascending order: chances of success, NaN for no trial and for one of which
+    nothing is known."""
     told = {one.key[1:]: one.chance(by) for one in trials}
     arrays = []
     for task in tasks:

@@ -112,12 +112,15 @@ class Trial:
         return {"yes": True, "no": False}.get(self.verdict)
 
     def chance(self, by: Source) -> float | None:
-        """1 or 0 by its outcome; where the judge cannot tell, its probability of success, None where it gave none.
+        """How likely it succeeded, 0 to 1. By truth: 1 or 0. By verdict: the judge's probability; 1 or 0 by its verdict
+        where it gives none, and None where it cannot tell either.
 
-        Judges are silent where success hangs by a hair, and a rate of the others alone would be of easy episodes.
-        Raises as `outcome`."""
+        Verdicts are probabilities cut at a threshold, and silence is where success hangs by a hair: a mean of
+        calibrated probabilities has neither error. Raises as `outcome`."""
         outcome = self.outcome(by)
-        return self.probability if outcome is None else float(outcome)
+        if by == "verdict" and self.probability is not None:
+            return self.probability
+        return None if outcome is None else float(outcome)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; what is None or empty is left out."""
@@ -159,14 +162,13 @@ def check_video(name: str) -> str:
 class Cell:
     """How the trials of one policy in one task ended: successes, failures, and those nobody could tell.
 
-    weighed: of the silent ones, those of which the judge gave a probability; expected: the sum of these, the successes
-    among them as far as is known."""
+    counted: those whose chance of success is known, see `Trial.chance`; likely: the sum of these chances."""
 
     successes: int = 0
     failures: int = 0
     silent: int = 0
-    weighed: int = 0
-    expected: float = 0.0
+    counted: int = 0
+    likely: float = 0.0
 
     @property
     def answered(self) -> int:
@@ -174,18 +176,8 @@ class Cell:
         return self.successes + self.failures
 
     @property
-    def counted(self) -> int:
-        """Trials with an outcome or a probability."""
-        return self.answered + self.weighed
-
-    @property
-    def likely(self) -> float:
-        """Successes among the counted, the expected ones included."""
-        return self.successes + self.expected
-
-    @property
     def rate(self) -> float:
-        """The likely successes among the counted. Raises InvalidInput where none is."""
+        """The mean chance of success. Raises InvalidInput where none is known."""
         if not self.counted:
             raise InvalidInput("success rate", f"{self.silent} trials, none with an outcome", "at least one")
         return self.likely / self.counted
@@ -295,13 +287,13 @@ class TrialTable:
         cells: dict[tuple[str, str], Cell] = {}
         for one in self.trials:
             place, outcome, chance = (one.policy, one.task), one.outcome(told), one.chance(told)
-            cell, silent = cells.get(place, Cell()), outcome is None
+            cell = cells.get(place, Cell())
             cells[place] = Cell(
                 successes=cell.successes + (outcome is True),
                 failures=cell.failures + (outcome is False),
-                silent=cell.silent + silent,
-                weighed=cell.weighed + (silent and chance is not None),
-                expected=cell.expected + (chance if silent and chance is not None else 0.0),
+                silent=cell.silent + (outcome is None),
+                counted=cell.counted + (chance is not None),
+                likely=cell.likely + (chance or 0.0),
             )
         return cells
 

@@ -66,17 +66,12 @@ def share_text(told: Told, bare: bool) -> str:
 
 
 def cell_text(cell: Cell, interval: Interval | None) -> str:
-    """Successes of trials with their interval in percent; of silent ones, how many were to be expected."""
+    """Successes of trials, and the success rate with its interval in percent."""
     if interval is None:
         return f"undefined ({cell.silent} trials, none with an outcome)"
-    bounds = f"({100 * interval.low:.0f} to {100 * interval.high:.0f} %)"
-    return f"{cell.successes} / {cell.answered}{silent_text(cell)} {bounds}"
-
-
-def silent_text(cell: Cell) -> str:
-    """What is known of the trials on which the judge could not tell, nothing where there is none."""
-    expected = f", {cell.expected:.1f} / {cell.weighed} expected" if cell.weighed else ""
-    return f", {cell.silent} silent{expected}" if cell.silent else ""
+    silent = f", {cell.silent} silent" if cell.silent else ""
+    rate = f"{100 * cell.rate:.0f} % ({100 * interval.low:.0f} to {100 * interval.high:.0f})"
+    return f"{cell.successes} / {cell.answered}{silent}: {rate}"
 
 
 def bounds_text(interval: Interval) -> str:
