@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -54,14 +53,15 @@ ONE_VIEW = {"views": ("exterior_1",)}
 """What the cloned policies and the judge look at."""
 
 
-def _still(cameras: Sequence[CameraSpread]) -> tuple[CameraSpread, ...]:
-    """Cameras that stand in the middle of where they may stand."""
-    ranges = ("azimuth", "elevation", "distance", "vertical_fov")
-    middles = [{name: (sum(getattr(camera, name)) / 2,) * 2 for name in ranges} for camera in cameras]
-    return tuple(replace(camera, jitter=0.0, **middle) for camera, middle in zip(cameras, middles, strict=True))
+def _still(camera: CameraSpread) -> CameraSpread:
+    """A camera that stands in the middle of where it may stand."""
+    middles: dict[str, Any] = {
+        name: (sum(getattr(camera, name)) / 2,) * 2 for name in ("azimuth", "elevation", "distance", "vertical_fov")
+    }
+    return replace(camera, jitter=0.0, **middles)
 
 
-LAYOUT = replace(DROID.layout, cameras=_still(DROID.layout.cameras))
+LAYOUT = replace(DROID.layout, cameras=tuple(_still(camera) for camera in DROID.layout.cameras))
 
 
 class LabReach(Reach):

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
-from vap_sim.envs.scene_parts import COLORS
 from vap_sim.errors import InvalidInput
 
+COLOR_WORDS: Mapping[str, tuple[float, float, float]] = MappingProxyType(
+    {
+        "red": (0.86, 0.13, 0.12), "orange": (0.98, 0.52, 0.06), "yellow": (0.97, 0.86, 0.10),
+        "lime": (0.60, 0.88, 0.16), "green": (0.07, 0.55, 0.20), "cyan": (0.10, 0.80, 0.82), "blue": (0.12, 0.27, 0.88),
+        "purple": (0.50, 0.15, 0.75), "pink": (0.98, 0.40, 0.68), "brown": (0.42, 0.22, 0.09),
+    }
+)  # fmt: skip
+"""What words that name colors begin as, RGB in [0, 1]; training moves them."""
 _DARK = 0.1  # a color is told by its shares, but not those of black
 _ALIKE = 0.15  # by how much colors of length one differ that look alike
 
@@ -76,8 +85,8 @@ class CloneNetwork(nn.Module):
             nn.Linear(config.hidden, config.chunk * config.actions),
         )
         if config.looks:
-            self._named = [n for n, word in enumerate(config.words) if word in COLORS]
-            hues = [COLORS[config.words[n]] for n in self._named]
+            self._named = [n for n, word in enumerate(config.words) if word in COLOR_WORDS]
+            hues = [COLOR_WORDS[config.words[n]] for n in self._named]
             self.hues = nn.Parameter(torch.tensor(hues).reshape(len(hues), 3))
         for name, count in (("state", config.state), ("action", config.actions)):
             self.register_buffer(f"{name}_mean", torch.zeros(count))
