@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from vap_sim.commands.judge_episodes import JudgedEpisode, load_judged, save_judged
+from vap_sim.commands.judge_episodes import JudgedEpisode, load_judged, record_judged, save_judged
 from vap_sim.commands.judge_oracle import label, shown_as_read, shown_in_dream, shown_in_twin, to_plane
 from vap_sim.commands.judge_questions import lessons_of_episodes, lessons_of_stills, moments_in
 from vap_sim.commands.judge_stills import Stills, load_stills, save_stills
@@ -18,6 +18,7 @@ from vap_sim.envs.scenes import Scene
 from vap_sim.envs.start import load_start
 from vap_sim.envs.tasks import get_task
 from vap_sim.errors import BadFile
+from vap_sim.models.registry import load_world
 from vap_sim.policies.judge_network import to_table
 
 START = load_start("push_00")
@@ -198,3 +199,17 @@ def test_a_file_comes_back_whole_or_by_name_not_at_all(tmp_path: Path) -> None:
         save_judged(path, replace(made, **change))
         with pytest.raises(BadFile, match=next(iter(change))):
             load_judged(path)
+
+
+@pytest.mark.parametrize("options", [{}, {"moved_by": "sight"}], ids=["touch", "sight"])
+def test_an_episode_is_dreamt_by_the_shipped_world_and_read_back(options: dict[str, str], tmp_path: Path) -> None:
+    """However it moves its things, one view shows where they are, and at first that is where the twin shows them."""
+    pytest.importorskip("pybullet")
+    made = record_judged(900_000, load_world("compact", **options))
+    save_judged(tmp_path / "one.judge.npz", made)
+    read = load_judged(tmp_path / "one.judge.npz")
+    assert np.array_equal(read.slots, made.slots) and read.slots.shape[1:] == (len(read.present), 2)
+    assert read.present.any()
+    stand = np.array([(item.x, item.y) for item in Scene.from_dict(read.meta["scene"]).objects])
+    off = np.linalg.norm(shown_in_dream(read).places[0] - stand, axis=1)
+    assert np.isfinite(off).any() and np.nanmax(off) < 0.03

@@ -262,12 +262,13 @@ def _dreamt(
     prompter = Prompter(load_robot(_ROBOT), profile(world.spec.profile), world.spec.size)
     prompts = prompter.draw(torch.from_numpy(joints)[None], [camera])
     state = world.encode(torch.from_numpy(first)[None, None], prompts.between(0, 1), [0])
-    frames, centres = [first], [_places(state.context)]
+    frames, (centre, present) = [first], _objects(state.context)
+    centres = [centre]
     for step in range(1, len(joints)):
         state, made = world.step(state, prompts.between(step, step + 1))
         frames.append(made[0, 0, -1].cpu().numpy())
-        centres.append(_places(state.context))
-    return np.stack(frames), np.stack(centres), state.context["present"][0].cpu().numpy()
+        centres.append(_objects(state.context)[0])
+    return np.stack(frames), np.stack(centres), present
 
 
 def _encoded(
@@ -277,10 +278,13 @@ def _encoded(
     prompter = Prompter(load_robot(_ROBOT), profile(world.spec.profile), world.spec.size)
     prompt = prompter.draw(torch.from_numpy(joints)[None, None], [camera])
     state = world.encode(torch.from_numpy(picture)[None, None], prompt, [0])
-    return _places(state.context), state.context["present"][0].cpu().numpy()
+    return _objects(state.context)
 
 
-def _places(context: Any) -> NDArray[np.float32]:
+def _objects(context: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Where a dream's objects are (S, 2) [px] and which there are (S,); in its one view, where a state tells them
+    apart."""
     if "centre" not in context or "present" not in context:
         raise InvalidInput("world to dream episodes for judges", sorted(context), "one whose state has centre, present")
-    return np.asarray(context["centre"][0].float().cpu().numpy())
+    centre, present = context["centre"][0].float().cpu().numpy(), context["present"][0].cpu().numpy()
+    return (centre[0], present[0]) if centre.ndim == 3 else (centre, present)
