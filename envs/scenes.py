@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from vap_sim.colors import COLORS
 from vap_sim.envs.layouts import DROID, CameraSpread, Layout
 from vap_sim.envs.scene_parts import (
-    COLORS,
     HANDLE_THICKNESS,
     SHAPES,
     Cabinet,

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import trimesh
 
-from vap_sim.envs.scene_parts import COLORS, Box, Cabinet, CameraPose, SceneObject
+from vap_sim.colors import COLORS
+from vap_sim.envs.scene_parts import Box, Cabinet, CameraPose, SceneObject
 from vap_sim.envs.scenes import Scene
 from vap_sim.envs.twin_engine import pybullet
 from vap_sim.envs.twin_furniture import Pose, case_boards, draw_boards, drawer_boards, drawer_pose, handle_boards

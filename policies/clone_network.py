@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
+from vap_sim.colors import COLORS
 from vap_sim.errors import InvalidInput
-
-COLOR_WORDS: Mapping[str, tuple[float, float, float]] = MappingProxyType(
-    {
-        "red": (0.86, 0.13, 0.12), "orange": (0.98, 0.52, 0.06), "yellow": (0.97, 0.86, 0.10),
-        "lime": (0.60, 0.88, 0.16), "green": (0.07, 0.55, 0.20), "cyan": (0.10, 0.80, 0.82), "blue": (0.12, 0.27, 0.88),
-        "purple": (0.50, 0.15, 0.75), "pink": (0.98, 0.40, 0.68), "brown": (0.42, 0.22, 0.09),
-    }
-)  # fmt: skip
-"""What words that name colors begin as, RGB in [0, 1]; training moves them."""
-_DARK = 0.1  # a color is told by its shares, but not those of black
-_ALIKE = 0.15  # by how much colors of length one differ that look alike
+from vap_sim.policies.judge_finding import color_likeness
 
 
 @dataclass(frozen=True)
@@ -85,8 +74,8 @@ class CloneNetwork(nn.Module):
             nn.Linear(config.hidden, config.chunk * config.actions),
         )
         if config.looks:
-            self._named = [n for n, word in enumerate(config.words) if word in COLOR_WORDS]
-            hues = [COLOR_WORDS[config.words[n]] for n in self._named]
+            self._named = [n for n, word in enumerate(config.words) if word in COLORS]
+            hues = [COLORS[config.words[n]] for n in self._named]
             self.hues = nn.Parameter(torch.tensor(hues).reshape(len(hues), 3))
         for name, count in (("state", config.state), ("action", config.actions)):
             self.register_buffer(f"{name}_mean", torch.zeros(count))
@@ -116,11 +105,9 @@ class CloneNetwork(nn.Module):
         most = int((said > 0).sum(1).max()) if self._named else 0
         if not most:
             return torch.zeros_like(image[:, :1])
-        color = image / 2 + 0.5
-        color = color / (color.norm(dim=1, keepdim=True) + _DARK)
-        hues = (self.hues / (self.hues.norm(dim=1, keepdim=True) + _DARK))[which[:, :most]]
-        apart = (color[:, None] - hues[..., None, None]).square().sum(2)
-        return (torch.exp(-apart / _ALIKE**2) * said[:, :most, None, None]).amax(1, keepdim=True)
+        rgb, hues = image / 2 + 0.5, self.hues[which[:, :most]]
+        seen = [color_likeness(rgb, hues[:, n]) * said[:, n, None, None] for n in range(most)]
+        return torch.stack(seen, dim=1).amax(1, keepdim=True)
 
     def chunks(self, image: Tensor, state: Tensor, words: Tensor) -> Tensor:
         """The same for uint8 pictures (b, S, S, 3), in units of the actions."""

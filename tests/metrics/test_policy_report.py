@@ -172,7 +172,7 @@ def test_silence_counts_on_neither_side() -> None:
     assert (row.sim, row.sim_interval) == (Cell(0, 0, 20), None)
 
 
-def test_probabilities_count_in_rates_and_verdicts_in_episodes() -> None:
+def test_silence_counts_by_its_probability_in_rates_and_not_in_episodes() -> None:
     """A judge that is silent on all that fails, but knows that it most likely does, is not optimistic."""
     real, sim = exact(RATES, "twin"), exact(RATES, "dream")
     shy = TrialTable(

@@ -107,16 +107,16 @@ def test_success_is_counted_by_policy_and_task_in_any_order() -> None:
         _ = cells["a", "reach"].rate
 
 
-def test_a_rate_by_a_judge_is_the_mean_of_its_probabilities() -> None:
+def test_where_the_judge_cannot_tell_its_probability_counts() -> None:
     told = table({("a", "push"): "yyn??"})
     yes, *others, silent = told.trials
     hazy = TrialTable((replace(yes, probability=0.75), *others, replace(silent, probability=0.5)))
-    assert [one.chance("verdict") for one in hazy] == [0.75, 1.0, 0.0, None, 0.5]
+    assert [one.chance("verdict") for one in hazy] == [1.0, 1.0, 0.0, None, 0.5]
     cell = hazy.pivot()["a", "push"]
     assert (cell.successes, cell.answered, cell.silent, cell.counted) == (2, 3, 2, 4)
-    assert cell.rate == pytest.approx(2.25 / 4)
+    assert cell.rate == pytest.approx(2.5 / 4)
     assert TrialTable(hazy.trials[::-1]).pivot()["a", "push"] == cell
-    # The truth needs none.
+    # A probability beside an answer says nothing more, and the truth needs none.
     assert replace(hazy.trials[0], success=False).chance("truth") == 0
 
 

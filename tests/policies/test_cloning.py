@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from tests.policies.test_registry import episode
+from vap_sim.colors import COLORS
 from vap_sim.data.twin import save_episode
 from vap_sim.envs.world_env import WorldEnv
 from vap_sim.errors import BadFile, InvalidInput
 from vap_sim.models.checkpoint import load_tensors, save_tensors
-from vap_sim.policies.clone_network import COLOR_WORDS, CloneConfig, CloneNetwork, told
+from vap_sim.policies.clone_network import CloneConfig, CloneNetwork, told
 from vap_sim.policies.cloning import CloneRecipe, CloneTraining, clone, new_network, save_clone
 from vap_sim.policies.context import PolicyContext
 from vap_sim.policies.demonstrations import Demonstrations, collect, demonstration, joined, load_demonstrations
@@ -159,7 +160,7 @@ def test_a_named_color_is_seen_where_it_is() -> None:
     network = CloneNetwork(CloneConfig(8, 8, words, looks=True, width=4))
     image = torch.full((3, 3, 64, 64), 0.2)
     for x, color in ((0, "red"), (32, "blue")):
-        image[:, :, 8:24, x : x + 16] = torch.tensor(COLOR_WORDS[color])[:, None, None] * 2 * 0.7 - 1
+        image[:, :, 8:24, x : x + 16] = torch.tensor(COLORS[color])[:, None, None] * 2 * 0.7 - 1
     texts = ("push the red cube", "push the blue cube", "push the cube")
     seen = network._likeness(image, told(texts, words))[:, 0]
     assert seen.shape == (3, 64, 64)

@@ -1,8 +1,9 @@
 """One table of trials against another: how far success in a sim tells success in reality.
 
 Trials pair up by (policy, task, seed), and only pairs count. Where not a single start matches (a robot knows no seeds)
-all trials count, sim and real are drawn apart, and figures of single episodes do not exist. A success rate is the
-mean chance of success (`Trial.chance`); figures of single episodes are of those with an outcome.
+all trials count, sim and real are drawn apart, and figures of single episodes do not exist. In a success rate a trial
+on which the judge could not tell counts by its probability (`Trial.chance`); figures of single episodes are of those
+with an outcome.
 """
 
 from __future__ import annotations

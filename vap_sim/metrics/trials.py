@@ -112,15 +112,12 @@ class Trial:
         return {"yes": True, "no": False}.get(self.verdict)
 
     def chance(self, by: Source) -> float | None:
-        """How likely it succeeded, 0 to 1. By truth: 1 or 0. By verdict: the judge's probability; 1 or 0 by its verdict
-        where it gives none, and None where it cannot tell either.
+        """1 or 0 by its outcome; where the judge cannot tell, its probability of success, None where it gave none.
 
-        Verdicts are probabilities cut at a threshold, and silence is where success hangs by a hair: a mean of
-        calibrated probabilities has neither error. Raises as `outcome`."""
+        Judges are silent where success hangs by a hair, and a rate of the others alone would be of easy episodes.
+        Raises as `outcome`."""
         outcome = self.outcome(by)
-        if by == "verdict" and self.probability is not None:
-            return self.probability
-        return None if outcome is None else float(outcome)
+        return self.probability if outcome is None else float(outcome)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; what is None or empty is left out."""

@@ -105,7 +105,7 @@ def _summary(report: PolicyReport) -> str:
     if dream.paired:
         shape += f", {dream.pairs} pairs of trials from equal starts"
     told = f"{_source(dream.sim_by)}, in the reference by {_source(dream.real_by)}"
-    rates = "Rates by a judge are means of its probabilities."
+    rates = "Where a judge cannot tell, its probability counts in rates."
     lines = [f"<p>{shape}. Success in the dream is told by {told}. {rates} Intervals are at {_percent(report)}.</p>"]
     if report.few:
         few = "".join(f"<li>{escape(one)}</li>" for one in report.few)
